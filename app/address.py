@@ -1,0 +1,58 @@
+"""The address that a server listens on."""
+
+import errno
+import os
+import socket
+
+ANY_ADDRESS = ("0.0.0.0", "::")
+
+
+class AddressError(Exception):
+    """The server cannot listen there; the sentence names the address and the mend."""
+
+
+def find_port(host: str, port: int) -> int:
+    """Return the port to listen on, a free one for 0; `AddressError` when it cannot be had.
+
+    The port is tried and let go again: the server opens it for itself right after.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as trial:
+                if os.name == "posix":
+                    trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                trial.bind((address[0], port, *address[2:]))
+                port = trial.getsockname()[1]
+    except OSError as error:
+        raise AddressError(_explain(error, host, port)) from error
+    return port
+
+
+def show_url(host: str, port: int) -> str:
+    """Return the URL under which a browser on this machine finds the server."""
+    name = "localhost" if host in ANY_ADDRESS else host
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+
+def _explain(error: OSError, host: str, port: int) -> str:
+    match error:
+        case OSError(errno=errno.EADDRINUSE):
+            return (
+                f"Port {port} of {host} is in use: end what listens there, "
+                "or give another port with --port."
+            )
+        case OSError(errno=errno.EACCES):
+            return (
+                f"Port {port} of {host} is not allowed to this user: "
+                "give one above 1023 with --port."
+            )
+        case socket.gaierror() | OSError(errno=errno.EADDRNOTAVAIL):
+            return (
+                f"{host} is no address of this machine: "
+                "give one with --host, such as 127.0.0.1 or 0.0.0.0."
+            )
+        case _:
+            return f"Port {port} of {host} cannot be opened ({error.strerror}): give another one."

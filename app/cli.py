@@ -1,0 +1,272 @@
+"""The command line: `workflow-server serve`, `workflow-server openapi`.
+
+What takes long to import is imported where it is needed, so that `--help` answers at once.
+"""
+
+import asyncio
+import json
+import re
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.address import AddressError, find_port, show_url
+from app.settings import ENV_PREFIX, Settings, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from app.loader import LoadedSources
+    from app.server import WorkflowServer
+
+# What a server that a user's file makes takes from the command line all the same.
+PROCESS_SETTINGS = frozenset({"host", "port", "log_level", "debug"})
+
+
+class UsageError(Exception):
+    """The command cannot be carried out as it was given; the sentence says what to give."""
+
+
+def main() -> None:
+    """Run the command line, and end the process: with status 2 for a user's mistake."""
+    program = typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    program.callback()(introduce)
+    program.command()(serve)
+    program.command()(openapi)
+    program()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("workflow-server"))
+        raise typer.Exit
+
+
+def _flag(field: str, name: str | None = None) -> Any:
+    """Return the option of a setting, described as the setting is."""
+    setting = Settings.model_fields[field]
+    default = "" if setting.default in ((), None, "") else f"; default: {setting.default}"
+    return typer.Option(
+        name or f"--{field.replace('_', '-')}",
+        help=f"{setting.description} [{ENV_PREFIX}{field.upper()}{default}]",
+        show_default=False,
+    )
+
+
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE...",
+        help="A Python file with workflows, a folder of such files, or package.module[:name].",
+        show_default=False,
+    ),
+]
+Debug = Annotated[bool | None, _flag("debug")]
+
+
+def introduce(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Serve LlamaIndex Workflows over HTTP."""
+
+
+# The flags are read from the context, all at once; the parameters declare them.
+def serve(
+    context: typer.Context,
+    sources: Sources = None,
+    host: Annotated[str | None, _flag("host")] = None,
+    port: Annotated[int | None, _flag("port")] = None,
+    store: Annotated[str | None, _flag("store")] = None,
+    persistence_backoff: Annotated[str | None, _flag("persistence_backoff")] = None,
+    idle_timeout: Annotated[float | None, _flag("idle_timeout")] = None,
+    sse_heartbeat_interval: Annotated[float | None, _flag("sse_heartbeat_interval")] = None,
+    cors_origins: Annotated[list[str] | None, _flag("cors_origins", "--cors-origin")] = None,
+    cors_origin_pattern: Annotated[str | None, _flag("cors_origin_pattern")] = None,
+    max_body_size: Annotated[int | None, _flag("max_body_size")] = None,
+    shutdown_timeout: Annotated[float | None, _flag("shutdown_timeout")] = None,
+    root_path: Annotated[str | None, _flag("root_path")] = None,
+    log_level: Annotated[str | None, _flag("log_level")] = None,
+    debug: Debug = None,
+) -> None:
+    """Serve the workflows in the sources until the process is told to end."""
+    given = {name: value for name, value in context.params.items() if value not in (None, [], ())}
+    flags = {name: value for name, value in given.items() if name in Settings.model_fields}
+    _carry_out(lambda settings: _serve(sources or [], settings, flags), flags)
+
+
+def openapi(
+    sources: Sources = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write, instead of printing.")
+    ] = None,
+    debug: Debug = None,
+) -> None:
+    """Print the OpenAPI document of a server with the workflows in the sources, if any."""
+    flags = {"debug": debug} if debug is not None else {}
+    _carry_out(lambda settings: _write_openapi(sources or [], settings, output), flags)
+
+
+def _carry_out(command: Callable[[Settings], None], flags: dict[str, Any]) -> None:
+    """Call a command with the settings; a user's mistake is told in one sentence."""
+    from app.loader import LoadError
+    from stores.base import StoreError
+
+    debug = bool(flags.get("debug"))
+    try:
+        settings = load_settings(**flags)
+        debug = settings.debug
+        command(settings)
+    except (AddressError, LoadError, SettingsError, StoreError, UsageError) as error:
+        if debug:
+            traceback.print_exception(error)
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def _serve(sources: list[str], settings: Settings, flags: dict[str, Any]) -> None:
+    from app.loader import load_sources
+    from app.logs import configure_logs
+
+    if not sources:
+        raise UsageError(
+            "There is nothing to serve: give a .py file, a folder of them, or "
+            "package.module[:name], as in `workflow-server serve flows.py`."
+        )
+    configure_logs(settings.log_level)
+    loaded = load_sources(sources)
+    if loaded.server is not None:
+        _refuse_unheeded(flags, str(loaded.server_origin))
+    server = _make_server(loaded, settings)
+    settings = settings.model_copy(update={"port": find_port(settings.host, settings.port)})
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    with asyncio.Runner(loop_factory=_choose_loop()) as runner:
+        runner.run(_run_server(server, loaded, settings))
+
+
+def _refuse_unheeded(flags: dict[str, Any], origin: str) -> None:
+    """Raise `UsageError` for a flag that a server of the user's own does not heed."""
+    for field in flags.keys() - PROCESS_SETTINGS:
+        raise UsageError(
+            f"{origin} makes its own WorkflowServer, which --{field.replace('_', '-')} does not "
+            f"change: leave the flag out, and set {field} in {origin}."
+        )
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    # uvicorn raises the signals that ended it again, once it has ended.
+    raise SystemExit(0)
+
+
+def _choose_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+async def _run_server(
+    server: "WorkflowServer", loaded: "LoadedSources", settings: Settings
+) -> None:
+    """Run a server to its end, and say what it serves once it does."""
+    # Started before it listens: a store that cannot be used is told instead of an address.
+    await server.start()
+    try:
+        typer.echo("\n".join(_announce(server, loaded, settings)))
+        await server.serve(
+            settings.host,
+            settings.port,
+            {"log_config": None, "log_level": settings.log_level},
+        )
+    finally:
+        await server.stop()
+
+
+def _announce(
+    server: "WorkflowServer", loaded: "LoadedSources", settings: Settings
+) -> Iterator[str]:
+    """Yield the lines that say what is served, and where."""
+    url = show_url(settings.host, settings.port)
+    origins = {item.name: item.origin for item in loaded.workflows}
+    names = sorted(server.get_workflows())
+    width = max((len(name) for name in names), default=0)
+    yield f"Serving {len(names)} workflow{'' if len(names) == 1 else 's'} on {url}"
+    for name in names:
+        yield f"  {name:{width}}  {origins.get(name, loaded.server_origin)}"
+    yield f"Web page:  {url}/"
+    yield f"API pages: {url}/docs and {url}/redoc, made from {url}/openapi.json"
+    yield _describe_store(loaded.server_origin, settings.store)
+
+
+def _describe_store(server_origin: str | None, store: str) -> str:
+    if server_origin is not None:
+        return f"Runs are kept as {server_origin} says."
+    if store.startswith("memory:"):
+        return "Runs are kept in memory, and gone when the server ends; --store keeps them."
+    return f"Runs are kept in {re.sub(r'(?<=:)[^/@][^@]*(?=@)', '***', store)}"
+
+
+def _write_openapi(sources: list[str], settings: Settings, output: Path | None) -> None:
+    from app.loader import load_sources
+
+    server = _make_server(load_sources(sources), settings)
+    document = json.dumps(server.openapi_schema(), indent=2, ensure_ascii=False)
+    if output is None:
+        typer.echo(document)
+        return
+    try:
+        output.write_text(document + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"{output} cannot be written ({error.strerror}): give another file with --output."
+        ) from error
+
+
+def _make_server(loaded: "LoadedSources", settings: Settings) -> "WorkflowServer":
+    """Return the user's own server, or one that is set as the settings say, with the workflows."""
+    from app.server import WorkflowServer
+
+    server = loaded.server
+    if not isinstance(server, WorkflowServer):
+        server = WorkflowServer(
+            workflow_store=settings.store,
+            persistence_backoff=settings.persistence_backoff,
+            idle_timeout=settings.idle_timeout,
+            sse_heartbeat_interval=settings.sse_heartbeat_interval,
+            cors_origins=settings.cors_origins,
+            cors_origin_pattern=settings.cors_origin_pattern,
+            max_body_size=settings.max_body_size,
+            root_path=settings.root_path,
+            shutdown_timeout=settings.shutdown_timeout,
+        )
+    for item in loaded.workflows:
+        with _blaming(item.origin):
+            server.add_workflow(item.name, item.workflow)
+    return server
+
+
+@contextmanager
+def _blaming(origin: str) -> Iterator[None]:
+    """Turn a refusal of a workflow into one that names its file."""
+    from workflows.errors import WorkflowValidationError
+
+    try:
+        yield
+    except (ValueError, WorkflowValidationError) as error:
+        raise UsageError(f"{origin} cannot be served: {error}") from error

@@ -1,0 +1,162 @@
+"""The errors that the service answers with: each a class with its status, code and title.
+
+`routers.problems` turns them into `application/problem+json`; nothing else does.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from schemas.problems import Fault
+
+
+class ServiceError(Exception):
+    """An answer other than the one asked for; `detail` is a sentence for the client."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal Server Error"
+    retry_after: ClassVar[int | None] = None
+
+    def __init__(self, detail: str, *, faults: Sequence[Fault] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.faults = list(faults) if faults is not None else None
+
+
+class BadRequest(ServiceError):
+    """The request is malformed."""
+
+    status, code, title = 400, "malformed_request", "Bad Request"
+
+
+class InvalidStartEvent(BadRequest):
+    """The start event is not one that the workflow starts from."""
+
+    code = "invalid_start_event"
+
+
+class InvalidContext(BadRequest):
+    """The context is not one that the workflow can start from."""
+
+    code = "invalid_context"
+
+
+class InvalidHandlerId(BadRequest):
+    """The handler id has characters or a length that ids may not have."""
+
+    code = "invalid_handler_id"
+
+
+class InvalidCursor(BadRequest):
+    """The cursor is not one that a listing gave."""
+
+    code = "invalid_cursor"
+
+
+class InvalidEvent(BadRequest):
+    """The event is not one that can be sent to this workflow."""
+
+    code = "invalid_event"
+
+
+class UnknownStep(BadRequest):
+    """The step is not one of the workflow's, or does not take the event."""
+
+    code = "unknown_step"
+
+
+class OriginNotAllowed(ServiceError):
+    """The page that sent the request may not call this service."""
+
+    status, code, title = 403, "origin_not_allowed", "Forbidden"
+
+
+class NotFound(ServiceError):
+    """There is no such thing."""
+
+    status, code, title = 404, "not_found", "Not Found"
+
+
+class WorkflowNotFound(NotFound):
+    """No workflow is registered under this name."""
+
+    code = "workflow_not_found"
+
+
+class HandlerNotFound(NotFound):
+    """No handler has this id."""
+
+    code = "handler_not_found"
+
+
+class NothingToCancel(NotFound):
+    """The handler has ended already (404, as existing clients expect)."""
+
+    code = "handler_ended"
+
+
+class Conflict(ServiceError):
+    """The state of the handler does not allow it."""
+
+    status, code, title = 409, "conflict", "Conflict"
+
+
+class HandlerRunning(Conflict):
+    """The handler id is in use by a running handler."""
+
+    code = "handler_running"
+
+
+class HandlerEnded(Conflict):
+    """The handler has ended and takes no more events."""
+
+    code = "handler_ended"
+
+
+class RunNotBegun(Conflict):
+    """The run waits for its turn and takes no events yet."""
+
+    code = "run_not_begun"
+
+
+class QuestionNotOpen(Conflict):
+    """The question was answered already, or was never asked."""
+
+    code = "question_not_open"
+
+
+class OtherWorkflow(Conflict):
+    """The handler id belongs to a handler of another workflow."""
+
+    code = "other_workflow"
+
+
+class StateNotRestorable(Conflict):
+    """The state that the handler's last run left cannot be started from."""
+
+    code = "state_not_restorable"
+
+
+class StreamTaken(Conflict):
+    """Another reader holds the run's shared reading position."""
+
+    code = "stream_taken"
+
+
+class ServiceUnavailable(ServiceError):
+    """The service cannot answer now; the same request may succeed later."""
+
+    status, code, title = 503, "service_unavailable", "Service Unavailable"
+    retry_after = 1
+
+
+class NotStarted(ServiceUnavailable):
+    """The server is not started, or is stopping."""
+
+    code = "not_started"
+
+
+class StoreFailed(ServiceUnavailable):
+    """The store cannot be reached, so nothing can be promised."""
+
+    code = "store_unavailable"

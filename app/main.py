@@ -1,0 +1,97 @@
+"""The ASGI application: routers, middleware, errors and the OpenAPI document, put together."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
+from pydantic.json_schema import models_json_schema
+from starlette.middleware import Middleware
+
+from routers import events, handlers, health, workflows
+from routers.dependencies import Services
+from routers.origins import LOCALHOST, OriginGuard
+from routers.problems import add_problem_handlers
+from schemas.problems import Problem
+
+ROUTERS = (workflows.router, handlers.router, events.router, health.router)
+DISTRIBUTION = "workflow-server"
+DESCRIPTION = """\
+Serves [LlamaIndex Workflows](https://pypi.org/project/llama-index-workflows/): start runs, follow
+their events, answer their questions, list, inspect and cancel them.
+
+Errors are `application/problem+json` (RFC 9457): `detail` says what was wrong and what would be
+right, `code` is for programs.
+"""
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(
+    services: Services,
+    *,
+    lifespan: Lifespan,
+    middleware: Sequence[Middleware],
+    max_body_size: int,
+    root_path: str,
+) -> FastAPI:
+    """Return the application of a server; nothing is started."""
+    app = FastAPIOffline(
+        title="Workflow server",
+        version=version(DISTRIBUTION),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        middleware=list(middleware),
+        max_body_size=max_body_size,
+        root_path=root_path,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+    )
+    app.state.services = services
+    for router in ROUTERS:
+        app.include_router(router)
+    add_problem_handlers(app)
+    _shape_openapi(app)
+    return app
+
+
+def cors_middleware(origins: Sequence[str], pattern: str | None) -> list[Middleware]:
+    """Return what lets only pages of these origins call; with none given, pages of localhost."""
+    if not origins and pattern is None:
+        pattern = LOCALHOST
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=list(origins),
+        allow_origin_regex=pattern,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+    )
+    return [Middleware(OriginGuard, origins=origins, pattern=pattern), cors]
+
+
+def _shape_openapi(app: FastAPI) -> None:
+    """Let the document say what the service does: 400 for malformed requests, and problems."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _shaped(generate())
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _shaped(document: dict[str, Any]) -> dict[str, Any]:
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    schemas = document["components"]["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    _, problem = models_json_schema(
+        [(Problem, "serialization")], ref_template="#/components/schemas/{model}"
+    )
+    schemas.update(problem["$defs"])
+    return document

@@ -1,0 +1,362 @@
+"""The handlers of this process: started, listed, asked, answered, cancelled, read.
+
+The registry decides; routers translate. It holds every live run by a strong reference from its
+acceptance to its committed end, and asks the store for all others.
+"""
+
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, assert_never
+
+from app.errors import (
+    HandlerEnded,
+    HandlerNotFound,
+    HandlerRunning,
+    InvalidHandlerId,
+    NothingToCancel,
+    NotStarted,
+    OtherWorkflow,
+    StateNotRestorable,
+    StoreFailed,
+    StreamTaken,
+)
+from app.runtime.commit_log import CommitLog
+from app.runtime.run import Clock, LiveRun
+from app.runtime.served import RunInput, ServedWorkflow
+from app.runtime.stream import SharedPosition, Subscription
+from schemas.handlers import RunRequest
+from schemas.records import HandlerPosition, HandlerQuery, RunRecord, Status
+from stores.base import Store, StoreError
+
+HANDLER_ID = re.compile(r"[A-Za-z0-9._~-]{1,255}")
+ID_BYTES = 8
+ID_LENGTH = 10
+MAX_SHARED_POSITIONS = 10_000
+
+
+def new_id() -> str:
+    """Return a random id of 10 characters of the URL-safe alphabet (60 bits)."""
+    return secrets.token_urlsafe(ID_BYTES)[:ID_LENGTH]
+
+
+def utc_now() -> datetime:
+    """Return the time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerPage:
+    """Some handlers of a listing, and the position after which the next page begins."""
+
+    records: Sequence[RunRecord]
+    next: HandlerPosition | None
+
+
+class HandlerRegistry:
+    """All that can be done with handlers.
+
+    Every method raises `NotStarted` before `start` and after `stop`, and `StoreFailed` when the
+    store cannot be reached.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        workflows: Mapping[str, ServedWorkflow],
+        *,
+        persistence_backoff: Sequence[float],
+        clock: Clock = utc_now,
+        make_id: Callable[[], str] = new_id,
+    ) -> None:
+        self._store = store
+        self._workflows = workflows
+        self._log = CommitLog(store, backoff=persistence_backoff)
+        self._clock = clock
+        self._make_id = make_id
+        self._live: dict[str, LiveRun] = {}
+        self._reserved: set[str] = set()
+        self._positions: OrderedDict[str, SharedPosition] = OrderedDict()
+        self._started = False
+
+    async def start(self) -> None:
+        """Open the store and begin to take requests."""
+        await self._store.start()
+        self._log.start()
+        self._started = True
+
+    def dismiss(self) -> None:
+        """Send away everybody who reads a live run or waits for one: the server stops."""
+        for run in self._live.values():
+            run.dismiss()
+
+    async def stop(self) -> None:
+        """Stop all runs where they are, commit what they did, and close the store."""
+        self._started = False
+        for run in list(self._live.values()):
+            await run.abandon()
+        await self._log.stop()
+        self._live.clear()
+        await self._store.stop()
+
+    async def check(self) -> bool:
+        """Return whether requests can be served: started, and the store answers."""
+        if not self._started or not self._log.healthy:
+            return False
+        try:
+            await self._store.check()
+        except StoreError:
+            return False
+        return True
+
+    async def start_run(self, workflow: ServedWorkflow, request: RunRequest) -> LiveRun:
+        """Start a run, of a new handler or of an ended one, and return it at once.
+
+        Of many simultaneous requests with one handler id exactly one is accepted; the others
+        raise `HandlerRunning`. A request that is refused leaves nothing behind.
+        """
+        self._check_started()
+        handler_id = self._reserve(request.handler_id)
+        try:
+            previous = await self._read_handler(handler_id) if request.handler_id else None
+            if previous is not None and previous.status is Status.RUNNING:
+                raise _running(handler_id)
+            run_input = await self._prepare(workflow, request, previous)
+            return self._begin(handler_id, workflow, run_input, previous)
+        finally:
+            self._reserved.discard(handler_id)
+
+    async def get(self, handler_id: str) -> RunRecord:
+        """Return the handler's current run as it was last committed; or `HandlerNotFound`."""
+        record, _ = await self._find(handler_id)
+        return record
+
+    async def list_handlers(self, query: HandlerQuery) -> HandlerPage:
+        """Return a page of handlers, newest first."""
+        self._check_started()
+        try:
+            found = await self._store.list_handlers(replace(query, limit=query.limit + 1))
+        except StoreError as error:
+            raise _store_failed() from error
+        records = found[: query.limit]
+        if len(found) == len(records):
+            return HandlerPage(records, None)
+        last = records[-1]
+        return HandlerPage(records, HandlerPosition(last.handler_created_at, last.handler_id))
+
+    async def send_event(
+        self,
+        handler_id: str,
+        data: dict[str, Any] | str,
+        *,
+        step: str | None,
+        reply_to: int | None,
+    ) -> None:
+        """Return once the event is written down, and so reaches the run exactly once.
+
+        Raises `InvalidEvent`, `UnknownStep`, `HandlerNotFound`, `HandlerEnded`, `RunNotBegun` or
+        `QuestionNotOpen`.
+        """
+        record, live = await self._find(handler_id)
+        if live is None or record.status is not Status.RUNNING:
+            raise HandlerEnded(f"The handler '{handler_id}' has ended: {_how_it_ended(record)}.")
+        event = live.workflow.read_event(data, awaited=live.awaited)
+        if step is not None:
+            live.workflow.check_step(step, event)
+        await live.send(event, step=step, reply_to=reply_to)
+
+    async def cancel(self, handler_id: str, *, purge: bool) -> Literal["cancelled", "deleted"]:
+        """Stop a running handler and, with `purge`, remove every trace of it.
+
+        Raises `NothingToCancel` for a handler that has ended, unless it is to be purged.
+        """
+        record, live = await self._find(handler_id)
+        if live is not None:
+            record = await live.cancel()
+        if purge:
+            await self._purge(handler_id)
+            return "deleted"
+        if live is None or record.status is not Status.CANCELLED:
+            raise NothingToCancel(
+                f"The handler '{handler_id}' has ended already: {_how_it_ended(record)}."
+            )
+        return "cancelled"
+
+    async def subscribe(self, handler_id: str, *, after: int | Literal["now"]) -> Subscription:
+        """Return a reader of the current run's events after a cursor, independent of all others."""
+        record, live = await self._find(handler_id)
+        tail, last = (live.tail if live else None), record.event_count - 1
+        if after == "now":
+            after = tail.last if tail else last
+        return Subscription(record.run_id, store=self._store, tail=tail, after=after, last=last)
+
+    async def subscribe_shared(self, handler_id: str, *, acquire_timeout: float) -> Subscription:
+        """Return the reader that holds the current run's one shared reading position.
+
+        It continues after the last event that such a reader was sent. Raises `StreamTaken` when
+        another one holds the position for longer than `acquire_timeout` seconds.
+        """
+        record, _ = await self._find(handler_id)
+        position = self._shared_position(record.run_id)
+        if not await position.acquire(acquire_timeout):
+            raise StreamTaken(
+                f"Another reader without a cursor reads the events of '{handler_id}'; give"
+                " `after_sequence` to read them independently."
+            )
+        try:
+            subscription = await self.subscribe(handler_id, after=position.cursor)
+        except BaseException:
+            position.release()
+            raise
+        subscription.share(position)
+        return subscription
+
+    # Finding.
+
+    def _check_started(self) -> None:
+        if not self._started:
+            raise NotStarted("The server is not started.")
+
+    async def _find(self, handler_id: str) -> tuple[RunRecord, LiveRun | None]:
+        """Return the handler's current run as last committed, and the live run where it is one."""
+        self._check_started()
+        while True:
+            live = self._live.get(handler_id)
+            if live is not None and live.visible is not None:
+                return live.visible, live
+            record = await self._read_handler(handler_id)
+            if record is None:
+                raise HandlerNotFound(f"No handler has the id '{handler_id:.255}'.")
+            accepted = self._live.get(handler_id)
+            if accepted is None or accepted.visible is None:
+                return record, None
+            # Accepted while the store was read: what it said is out of date.
+
+    async def _read_handler(self, handler_id: str) -> RunRecord | None:
+        try:
+            return await self._store.get_handler(handler_id)
+        except StoreError as error:
+            raise _store_failed() from error
+
+    # Starting.
+
+    def _reserve(self, handler_id: str | None) -> str:
+        if handler_id is None:
+            handler_id = self._make_id()
+        elif not HANDLER_ID.fullmatch(handler_id):
+            raise InvalidHandlerId(
+                "A handler id is 1 to 255 characters of A-Z a-z 0-9 . _ ~ -, and others are not"
+                " allowed."
+            )
+        if handler_id in self._reserved or handler_id in self._live:
+            raise _running(handler_id)
+        self._reserved.add(handler_id)
+        return handler_id
+
+    async def _prepare(
+        self, workflow: ServedWorkflow, request: RunRequest, previous: RunRecord | None
+    ) -> RunInput:
+        if previous is not None and previous.workflow_name != workflow.name:
+            raise OtherWorkflow(
+                f"The handler '{previous.handler_id}' belongs to the workflow"
+                f" '{previous.workflow_name}'; choose another id."
+            )
+        if request.context:
+            return workflow.context_input(request.context, request.start_event, request.kwargs)
+        start_event = workflow.read_start_event(request.start_event, request.kwargs)
+        state = await self._read_state(previous) if previous is not None else None
+        if state is None:
+            return workflow.fresh_input(start_event)
+        try:
+            return workflow.continued_input(start_event, state)
+        except ValueError as error:
+            raise StateNotRestorable(
+                "The state that the handler's last run left cannot be restored."
+            ) from error
+
+    async def _read_state(self, previous: RunRecord) -> bytes | None:
+        try:
+            return await self._store.get_state(previous.run_id)
+        except StoreError as error:
+            raise _store_failed() from error
+
+    def _begin(
+        self,
+        handler_id: str,
+        workflow: ServedWorkflow,
+        run_input: RunInput,
+        previous: RunRecord | None,
+    ) -> LiveRun:
+        now = self._clock()
+        record = RunRecord(
+            run_id=self._make_id(),
+            handler_id=handler_id,
+            handler_created_at=previous.handler_created_at if previous else now,
+            workflow_name=workflow.name,
+            started_at=now,
+            updated_at=now,
+            start_event=run_input.start_envelope,
+        )
+        run = LiveRun(
+            record, workflow, run_input, self._log, clock=self._clock, on_end=self._forget
+        )
+        self._live[handler_id] = run
+        run.start(superseded=replace(previous, current=False) if previous else None)
+        return run
+
+    def _forget(self, run: LiveRun) -> None:
+        if self._live.get(run.handler_id) is run:
+            del self._live[run.handler_id]
+
+    # Ending.
+
+    async def _purge(self, handler_id: str) -> None:
+        if handler_id in self._reserved or handler_id in self._live:
+            raise _running(handler_id)
+        self._reserved.add(handler_id)
+        try:
+            record = await self._read_handler(handler_id)
+            await self._log.purge(handler_id)
+        except StoreError as error:
+            raise _store_failed() from error
+        finally:
+            self._reserved.discard(handler_id)
+        if record is not None:
+            self._positions.pop(record.run_id, None)
+
+    # Reading.
+
+    def _shared_position(self, run_id: str) -> SharedPosition:
+        position = self._positions.setdefault(run_id, SharedPosition())
+        self._positions.move_to_end(run_id)
+        for other in list(self._positions)[: len(self._positions) - MAX_SHARED_POSITIONS]:
+            if not self._positions[other].held:
+                del self._positions[other]
+        return position
+
+
+def _running(handler_id: str) -> HandlerRunning:
+    return HandlerRunning(
+        f"The handler '{handler_id}' is running; wait for its end, cancel it, or choose another id."
+    )
+
+
+def _store_failed() -> StoreFailed:
+    return StoreFailed("The store cannot be reached; try again later.")
+
+
+def _how_it_ended(record: RunRecord) -> str:
+    match record.status:
+        case Status.RUNNING:
+            return "it is running no more"
+        case Status.COMPLETED:
+            return "it completed"
+        case Status.FAILED:
+            return "it failed"
+        case Status.CANCELLED:
+            return "it was cancelled"
+        case unreachable:
+            assert_never(unreachable)

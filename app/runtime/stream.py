@@ -1,0 +1,229 @@
+"""What readers read: the recent events of a run, shared by all of them, and the older ones.
+
+A run's tail holds its latest committed events in pages, one page a commit. A reader walks from
+page to page and keeps nothing but its cursor; what the tail has dropped it reads from the store,
+in pages too. So a reader costs the same whether it is fast, slow or gone.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from app.errors import StoreFailed
+from schemas.records import EventRecord
+from stores.base import Store, StoreError
+
+TAIL_BYTES = 1 << 20
+TAIL_EVENTS = 4_096
+STORE_PAGE_EVENTS = 256
+
+
+@dataclass(slots=True)
+class Page:
+    """Some events of a run in order, and their frames, made once for all readers of a format."""
+
+    events: Sequence[EventRecord]
+    frames: dict[object, bytes] = field(default_factory=dict)
+
+    @property
+    def first(self) -> int:
+        """The sequence of the first event."""
+        return self.events[0].sequence
+
+    @property
+    def last(self) -> int:
+        """The sequence of the last event."""
+        return self.events[-1].sequence
+
+    @property
+    def size(self) -> int:
+        """The bytes of the envelopes."""
+        return sum(len(event.envelope) for event in self.events)
+
+    def after(self, cursor: int) -> "Page":
+        """Return the part of the page after a cursor inside it; the page itself before it."""
+        if cursor < self.first:
+            return self
+        return Page(self.events[cursor - self.first + 1 :])
+
+
+class EventTail:
+    """The latest committed events of a live run, and the readers that wait for more."""
+
+    def __init__(self, *, last: int = -1) -> None:
+        self.last = last
+        self.ended = False
+        self.failed = False
+        self.closed = False
+        self._pages: deque[Page] = deque()
+        self._events = 0
+        self._bytes = 0
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    def publish(self, events: Sequence[EventRecord]) -> None:
+        """Show committed events to all readers."""
+        if not events:
+            return
+        page = Page(events)
+        self._pages.append(page)
+        self._events += len(events)
+        self._bytes += page.size
+        self.last = page.last
+        while len(self._pages) > 1 and (self._bytes > TAIL_BYTES or self._events > TAIL_EVENTS):
+            dropped = self._pages.popleft()
+            self._events -= len(dropped.events)
+            self._bytes -= dropped.size
+        self._wake()
+
+    def end(self) -> None:
+        """Say that no more events come."""
+        self.ended = True
+        self._wake()
+
+    def fail(self) -> None:
+        """Say that the store has failed, so that nobody waits for what may never be written."""
+        self.failed = True
+        self._wake()
+
+    def close(self) -> None:
+        """Send the readers away, though more events may come: the server stops."""
+        self.closed = True
+        self._wake()
+
+    def pages_after(self, cursor: int) -> Iterator[Page] | None:
+        """Return the pages after a cursor, or None where the tail no longer reaches back to it."""
+        if not self._pages or cursor + 1 < self._pages[0].first:
+            return None
+        return (page.after(cursor) for page in list(self._pages) if page.last > cursor)
+
+    async def wait(self, timeout: float | None) -> None:
+        """Return at the next change, or after `timeout` seconds."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters.add(waiter)
+        timer = loop.call_later(timeout, _resolve, waiter) if timeout else None
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            _resolve(waiter)
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class SharedPosition:
+    """The one reading position of a run's readers that bring no cursor: one holds it at a time."""
+
+    def __init__(self) -> None:
+        self.cursor = -1
+        self._lock = asyncio.Lock()
+
+    @property
+    def held(self) -> bool:
+        """Whether a reader holds the position."""
+        return self._lock.locked()
+
+    async def acquire(self, timeout: float) -> bool:
+        """Return whether the position was free within `timeout` seconds, and is now held."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._lock.acquire()
+        except TimeoutError:
+            return False
+
+    def release(self) -> None:
+        """Let another reader hold the position."""
+        self._lock.release()
+
+
+class Subscription:
+    """One reader of one run: a cursor that moves over its pages until the run has ended.
+
+    `last` is the sequence of the run's last event, where the run has ended and is not live.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        *,
+        store: Store,
+        tail: EventTail | None,
+        after: int,
+        last: int,
+    ) -> None:
+        self.run_id = run_id
+        self.cursor = max(after, -1)
+        self._store = store
+        self._tail = tail
+        self._last = last
+        self._position: SharedPosition | None = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the run has ended and nothing is left after the cursor."""
+        if self._tail is None:
+            return self.cursor >= self._last
+        return self._tail.closed or (self._tail.ended and self.cursor >= self._tail.last)
+
+    async def next_pages(self, *, timeout: float | None) -> list[Page]:
+        """Return the pages that are there; none after `timeout` seconds without one.
+
+        Raises `StoreFailed` where the stream cannot go on.
+        """
+        while not self.exhausted:
+            pages = await self._read()
+            if pages:
+                self.cursor = pages[-1].last
+                return pages
+            if self._tail is None or self._tail.ended:
+                # Purged, or dropped by retention, while it was read: there is nothing more.
+                self._tail, self._last = None, self.cursor
+                break
+            if self._tail.failed:
+                raise StoreFailed("The store has failed; the stream cannot go on for now.")
+            await self._tail.wait(timeout)
+            if timeout is not None and self.cursor >= self._tail.last:
+                return []
+        return []
+
+    async def _read(self) -> list[Page]:
+        if self._tail is not None:
+            if self.cursor >= self._tail.last:
+                return []
+            pages = self._tail.pages_after(self.cursor)
+            if pages is not None:
+                return list(pages)
+        return await self._read_store()
+
+    async def _read_store(self) -> list[Page]:
+        try:
+            events = await self._store.read_events(
+                self.run_id, after=self.cursor, limit=STORE_PAGE_EVENTS
+            )
+        except StoreError as error:
+            raise StoreFailed("The store has failed; the stream cannot go on for now.") from error
+        return [Page(events)] if events else []
+
+    def share(self, position: SharedPosition) -> None:
+        """Move a position along that the reader holds, and give it back at the end."""
+        self._position = position
+
+    def delivered(self, cursor: int) -> None:
+        """Note that all events up to the cursor were sent."""
+        if self._position is not None:
+            self._position.cursor = cursor
+
+    def close(self) -> None:
+        """Give back what the reader held; closing twice does nothing."""
+        position, self._position = self._position, None
+        if position is not None:
+            position.release()

@@ -1,0 +1,185 @@
+"""The Python face, for people who embed the service."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from workflows import Workflow
+from workflows.events import Event
+
+from app.catalog import Catalog
+from app.errors import NotStarted, StoreFailed
+from app.main import cors_middleware, create_app
+from app.registry import HandlerRegistry
+from routers.dependencies import Services
+from stores.backends import open_store
+from stores.base import Store, StoreError
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MAX_BODY_SIZE = 10 * 1024 * 1024
+
+
+class WorkflowServer:
+    """Serves workflows over HTTP.
+
+        server = WorkflowServer()
+        server.add_workflow("greet", GreetingWorkflow())
+        asyncio.run(server.serve(port=8000))
+
+    `workflow_store` is a store or a URL. A failed commit is tried again after each of
+    `persistence_backoff` seconds. `sse_heartbeat_interval` is in seconds, 0 or None turns
+    heartbeats off. `idle_timeout`, in seconds, is how long a run that waits for a person stays in
+    memory. `cors_origins` and `cors_origin_pattern` say which pages may call, by default those of
+    localhost; `middleware`, where it is given, takes the place of that rule. `max_body_size` is in
+    bytes, and `shutdown_timeout` the seconds that open requests have to end.
+    """
+
+    def __init__(
+        self,
+        *,
+        middleware: Sequence[Middleware] | None = None,
+        workflow_store: Store | str | None = None,
+        persistence_backoff: Sequence[float] = (0.5, 3.0),
+        idle_timeout: float = 60.0,
+        sse_heartbeat_interval: float | None = 25.0,
+        cors_origins: Sequence[str] = (),
+        cors_origin_pattern: str | None = None,
+        max_body_size: int = DEFAULT_MAX_BODY_SIZE,
+        root_path: str = "",
+        shutdown_timeout: float = 10.0,
+    ) -> None:
+        store = workflow_store if workflow_store is not None else "memory:"
+        self._store = open_store(store) if isinstance(store, str) else store
+        self._catalog = Catalog()
+        self._registry = HandlerRegistry(
+            self._store, self._catalog, persistence_backoff=persistence_backoff
+        )
+        self._shutdown_timeout = shutdown_timeout
+        self._starting: asyncio.Lock | None = None
+        self._started = False
+        self._stopped = False
+        services = Services(
+            registry=self._registry,
+            catalog=self._catalog,
+            heartbeat=sse_heartbeat_interval or None,
+            ensure_started=self._ensure_started,
+        )
+        if middleware is None:
+            middleware = cors_middleware(cors_origins, cors_origin_pattern)
+        self.app: FastAPI = create_app(
+            services,
+            lifespan=self._lifespan,
+            middleware=middleware,
+            max_body_size=max_body_size,
+            root_path=root_path,
+        )
+
+    def add_workflow(
+        self,
+        name: str,
+        workflow: Workflow,
+        additional_events: Sequence[type[Event]] | None = None,
+    ) -> None:
+        """Serve a workflow under a name, from now on; also after the start.
+
+        `additional_events` are events that the workflow takes without declaring them in a step's
+        signature: they may be sent, and are listed. Raises ValueError for a name that is taken or
+        impossible.
+        """
+        self._catalog.add(name, workflow, additional_events or ())
+        self.app.openapi_schema = None
+
+    def get_workflows(self) -> dict[str, Workflow]:
+        """Return the served workflows by name."""
+        return {name: served.workflow for name, served in self._catalog.items()}
+
+    def openapi_schema(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        return self.app.openapi()
+
+    async def start(self) -> "WorkflowServer":
+        """Open the store and take requests; `StoreError` when it cannot be opened.
+
+        Starting twice does nothing.
+        """
+        if self._starting is None:
+            self._starting = asyncio.Lock()
+        async with self._starting:
+            if not self._started:
+                await self._registry.start()
+                self._started, self._stopped = True, False
+        return self
+
+    async def stop(self) -> None:
+        """Stop all runs where they are and close the store. Stopping twice does nothing."""
+        if self._started:
+            self._started, self._stopped = False, True
+            await self._registry.stop()
+
+    @asynccontextmanager
+    async def contextmanager(self) -> AsyncIterator["WorkflowServer"]:
+        """Start the server, and stop it at the end of the block."""
+        await self.start()
+        try:
+            yield self
+        finally:
+            await self.stop()
+
+    async def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        uvicorn_config: dict[str, Any] | None = None,
+    ) -> None:
+        """Start, and serve HTTP until SIGTERM or SIGINT.
+
+        `uvicorn_config` goes to `uvicorn.Config` and wins over what is set here.
+        """
+        options: dict[str, Any] = {
+            "host": host,
+            "port": port,
+            "ws": "none",
+            "lifespan": "on",
+            "server_header": False,
+            "timeout_graceful_shutdown": self._shutdown_timeout,
+            **(uvicorn_config or {}),
+        }
+        async with self.contextmanager():
+            await _HttpServer(uvicorn.Config(self.app, **options), self._registry).serve()
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
+        async with self.contextmanager():
+            yield
+
+    async def _ensure_started(self) -> None:
+        """Start on the first request where no lifespan did: in another application's mount."""
+        if self._started:
+            return
+        if self._stopped:
+            raise NotStarted("The server is stopped.")
+        try:
+            await self.start()
+        except StoreError as error:
+            logger.error("store cannot be opened", exc_info=error)
+            raise StoreFailed("The store cannot be opened; the log says why.") from error
+
+
+class _HttpServer(uvicorn.Server):
+    """Sends readers away when a signal asks it to stop, for it waits until all have gone."""
+
+    def __init__(self, config: uvicorn.Config, registry: HandlerRegistry) -> None:
+        super().__init__(config)
+        self._registry = registry
+        self._loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._registry.dismiss)
+        super().handle_exit(sig, frame)

@@ -1,0 +1,141 @@
+"""The settings of a server, from flags, `WORKFLOW_SERVER_*` variables and defaults."""
+
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ENV_PREFIX = "WORKFLOW_SERVER_"
+
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+
+
+class SettingsError(ValueError):
+    """A setting has a value that cannot be; the sentence names the setting and the mend."""
+
+
+class Settings(BaseSettings):
+    """How a server runs, each field also a `WORKFLOW_SERVER_*` variable.
+
+    In a variable a list is comma-separated or JSON; an empty variable counts as absent.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_ignore_empty=True, frozen=True, allow_inf_nan=False
+    )
+
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address or host name to listen on; 0.0.0.0 is every IPv4 address.",
+    )
+    port: int = Field(
+        default=8000,
+        ge=0,
+        le=65535,
+        description="Port to listen on; 0 takes a free one.",
+    )
+    store: str = Field(
+        default="memory:",
+        min_length=1,
+        description="URL of the store that keeps the runs.",
+    )
+    persistence_backoff: Annotated[tuple[Annotated[float, Field(ge=0)], ...], NoDecode] = Field(
+        default=(0.5, 3.0),
+        description="Seconds to wait before each new try when the store fails; []: no new try.",
+    )
+    idle_timeout: float = Field(
+        default=60.0,
+        ge=0,
+        description="Seconds after which a run that waits for an event is released from memory.",
+    )
+    sse_heartbeat_interval: float = Field(
+        default=25.0,
+        ge=0,
+        description="Seconds of silence after which an event stream sends a comment; 0: never.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Origins whose pages may call, * for all; empty: only pages from localhost.",
+    )
+    cors_origin_pattern: str | None = Field(
+        default=None,
+        description="Regular expression for whole origins whose pages may call.",
+    )
+    max_body_size: int = Field(
+        default=10 * 1024 * 1024,
+        ge=1,
+        description="Largest request body that is taken, in bytes.",
+    )
+    shutdown_timeout: float = Field(
+        default=10.0,
+        ge=0,
+        description="Seconds that open requests and runs get when the server stops.",
+    )
+    root_path: str = Field(
+        default="",
+        description="Path under which a proxy serves this server, such as /flows.",
+    )
+    log_level: LogLevel = Field(
+        default="info",
+        description="Least important level that is logged.",
+    )
+    debug: bool = Field(
+        default=False,
+        description="Whether errors of the command line come with their traceback.",
+    )
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _pass_over_service_link(cls, value: Any) -> Any:
+        # Kubernetes gives every container WORKFLOW_SERVER_PORT=tcp://ADDRESS:PORT where a service
+        # is called workflow-server. It is no setting of ours.
+        if isinstance(value, str) and value.startswith("tcp://"):
+            return cls.model_fields["port"].default
+        return value
+
+    @field_validator("persistence_backoff", "cors_origins", mode="before")
+    @classmethod
+    def _split_list(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            return json.loads(value)
+        return [item.strip() for item in value.split(",") if item.strip()]
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower_case(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("cors_origin_pattern")
+    @classmethod
+    def _check_pattern(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"it is no regular expression ({error})") from error
+        return value
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Return the settings: flags first, then variables, then defaults.
+
+    Raises `SettingsError` with one sentence for the first value that cannot be.
+    """
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, flags)) from error
+
+
+def _explain(error: ValidationError, flags: dict[str, Any]) -> str:
+    """Say which setting is wrong, where it was given, and what would be right."""
+    fault = error.errors(include_url=False)[0]
+    field = str(fault["loc"][0])
+    given = f"--{field.replace('_', '-')}" if field in flags else ENV_PREFIX + field.upper()
+    wanted = fault["msg"].removeprefix("Value error, ").rstrip(".")
+    description = Settings.model_fields[field].description
+    return f"{given} cannot be {fault['input']!r}: {wanted}. It is: {description}"

@@ -1,0 +1,91 @@
+"""What routes are given: the registry, the catalog, and JSON bodies however they are labelled."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Path, Request, Response
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+
+from app.catalog import Catalog
+from app.registry import HandlerRegistry
+from app.runtime.served import ServedWorkflow
+
+
+@dataclass(frozen=True)
+class Services:
+    """What all requests of one server share."""
+
+    registry: HandlerRegistry
+    catalog: Catalog
+    heartbeat: float | None
+    ensure_started: Callable[[], Coroutine[Any, Any, None]]
+
+
+async def get_services(request: Request) -> Services:
+    """Return the services, started: an app that is mounted has no lifespan to start them."""
+    services: Services = request.app.state.services
+    await services.ensure_started()
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+
+
+async def get_registry(services: ServicesDep) -> HandlerRegistry:
+    """Return the one registry."""
+    return services.registry
+
+
+async def get_catalog(services: ServicesDep) -> Catalog:
+    """Return the registered workflows."""
+    return services.catalog
+
+
+RegistryDep = Annotated[HandlerRegistry, Depends(get_registry)]
+CatalogDep = Annotated[Catalog, Depends(get_catalog)]
+
+
+async def get_workflow(
+    name: Annotated[str, Path(description="The workflow's registered name.")],
+    catalog: CatalogDep,
+) -> ServedWorkflow:
+    """Return the workflow that the path names; `WorkflowNotFound` where there is none."""
+    return catalog.find(name)
+
+
+WorkflowDep = Annotated[ServedWorkflow, Depends(get_workflow)]
+HandlerId = Annotated[str, Path(description="The handler's id.")]
+
+
+class JsonRequest(Request):
+    """A request whose body is strict JSON: UTF-8, no lone surrogates, no NaN, 200 levels deep."""
+
+    async def json(self) -> Any:
+        body = await self.body()
+        try:
+            return from_json(body, allow_inf_nan=False)
+        except ValueError as error:
+            raise HTTPException(400, f"The body is not JSON: {error}.") from error
+
+
+class JsonRoute(APIRoute):
+    """A route that reads its body as JSON whatever its content type.
+
+    `curl -d` labels every body as a form. Pages of other origins cannot make use of it, since
+    their requests are refused by their `Origin`.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the route's handler, given a `JsonRequest`."""
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            headers = MutableHeaders(scope=request.scope)
+            headers["content-type"] = "application/json"
+            return await handle(JsonRequest(request.scope, request.receive))
+
+        return handle_json

@@ -1,0 +1,109 @@
+"""Events: read as a stream, sent into a run."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Response
+
+from app.errors import (
+    HandlerEnded,
+    HandlerNotFound,
+    InvalidEvent,
+    QuestionNotOpen,
+    RunNotBegun,
+    StreamTaken,
+    UnknownStep,
+)
+from routers.dependencies import HandlerId, JsonRoute, RegistryDep, ServicesDep
+from routers.problems import problems
+from routers.streaming import StreamFormat, describe_stream, stream_response
+from schemas.events import SendEventRequest, SendEventResponse
+
+router = APIRouter(prefix="/events", tags=["events"], route_class=JsonRoute)
+
+MAX_ACQUIRE_TIMEOUT = 3_600.0
+
+
+@router.get(
+    "/{handler_id}",
+    response_class=Response,
+    summary="Read a handler's events",
+    responses={**problems(HandlerNotFound, StreamTaken), **describe_stream()},
+)
+async def stream_events(
+    handler_id: HandlerId,
+    services: ServicesDep,
+    sse: Annotated[
+        bool, Query(description="Server-Sent Events; false: NDJSON, without heartbeats.")
+    ] = True,
+    include_internal: Annotated[
+        bool, Query(description="Show the engine's internal events too.")
+    ] = False,
+    include_qualified_name: Annotated[
+        bool, Query(description="Give the module and name of each event's class.")
+    ] = True,
+    after_sequence: Annotated[
+        int | Literal["now"] | None,
+        Query(
+            description="Where to begin: after this sequence, -1 for the first event, `now` for"
+            " only what comes. Without it the reader takes the run's one shared reading position."
+        ),
+    ] = None,
+    acquire_timeout: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=MAX_ACQUIRE_TIMEOUT,
+            allow_inf_nan=False,
+            description="How many seconds to wait for the shared reading position.",
+        ),
+    ] = 1.0,
+    last_event_id: Annotated[
+        str | None,
+        Header(description="As `after_sequence`, and it wins; browsers send it to reconnect."),
+    ] = None,
+) -> Response:
+    """Read the events of the handler's current run, from a cursor on, until the run has ended.
+
+    Readers with a cursor (`after_sequence` or `Last-Event-ID`) are independent: any number may
+    read at once, and each gets every event in order. Sequences count all events of the run, the
+    hidden internal ones too, so a reader that reconnects with the last `id` it saw misses nothing.
+    """
+    cursor = _integer(last_event_id)
+    after = cursor if cursor is not None else after_sequence
+    if after is None:
+        subscription = await services.registry.subscribe_shared(
+            handler_id, acquire_timeout=acquire_timeout
+        )
+    else:
+        subscription = await services.registry.subscribe(handler_id, after=after)
+    if subscription.exhausted:
+        subscription.close()
+        return Response(status_code=204)
+    stream_format = StreamFormat(sse, include_internal, include_qualified_name)
+    return stream_response(subscription, stream_format, heartbeat=services.heartbeat)
+
+
+@router.post(
+    "/{handler_id}",
+    response_model=SendEventResponse,
+    summary="Send an event into a run",
+    responses=problems(
+        HandlerNotFound, InvalidEvent, UnknownStep, HandlerEnded, QuestionNotOpen, RunNotBegun
+    ),
+)
+async def send_event(
+    handler_id: HandlerId, body: SendEventRequest, registry: RegistryDep
+) -> SendEventResponse:
+    """Send an event that the workflow declares; `sent` means that it is written down.
+
+    With `reply_to` it answers a question, and a question takes one answer only.
+    """
+    await registry.send_event(handler_id, body.event, step=body.step, reply_to=body.reply_to)
+    return SendEventResponse(status="sent")
+
+
+def _integer(text: str | None) -> int | None:
+    try:
+        return int(text) if text is not None and len(text) < 100 else None
+    except ValueError:
+        return None

@@ -1,0 +1,136 @@
+"""Errors to `application/problem+json` (RFC 9457): the one place that does it."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+
+from app.errors import BadRequest, ServiceError
+from schemas.problems import Fault, Problem
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+
+def problems(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of an operation that may answer with these errors.
+
+    Every operation may also refuse a malformed request and be asked before the server is started.
+    """
+    by_status: dict[int, list[str]] = {}
+    every: tuple[type[ServiceError], ...] = (*errors, BadRequest)
+    for error in every:
+        sentence = (error.__doc__ or "").partition("\n")[0]
+        by_status.setdefault(error.status, []).append(f"`{error.code}`: {sentence}")
+    by_status.setdefault(503, []).append("The server is not started, or its store has failed.")
+    return {
+        status: {
+            "description": "\n\n".join(sentences),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status, sentences in sorted(by_status.items())
+    }
+
+
+def problem_response(
+    status: int,
+    *,
+    code: str,
+    title: str,
+    detail: str,
+    faults: list[Fault] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return a problem as a response."""
+    problem = Problem(
+        type="about:blank", title=title, status=status, detail=detail, code=code, errors=faults
+    )
+    return Response(
+        to_json(problem), status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {})
+    )
+
+
+async def answer_service_error(_request: Request, error: ServiceError) -> Response:
+    """Answer with what the service says of the request."""
+    headers = {"Retry-After": str(error.retry_after)} if error.retry_after is not None else None
+    return problem_response(
+        error.status,
+        code=error.code,
+        title=error.title,
+        detail=error.detail,
+        faults=error.faults,
+        headers=headers,
+    )
+
+
+async def answer_validation_error(_request: Request, error: RequestValidationError) -> Response:
+    """Answer a malformed request with the place of each fault."""
+    faults = [
+        Fault(loc=list(fault["loc"]), msg=fault["msg"], type=fault["type"])
+        for fault in error.errors()
+    ]
+    places = "; ".join(f"{'.'.join(map(str, f.loc))}: {f.msg}" for f in faults[:5])
+    return problem_response(
+        400,
+        code=BadRequest.code,
+        title=BadRequest.title,
+        detail=f"The request is malformed: {places}.",
+        faults=faults,
+    )
+
+
+async def answer_http_exception(_request: Request, error: HTTPException) -> Response:
+    """Answer what the framework refused by itself: no such route or method, a body too large."""
+    code = CODES.get(error.status_code, BadRequest.code)
+    return problem_response(
+        error.status_code,
+        code=code,
+        title=HTTPStatus(error.status_code).phrase,
+        detail=_detail(error),
+        headers=error.headers,
+    )
+
+
+async def answer_unexpected_error(request: Request, error: Exception) -> Response:
+    """Answer an error of ours with nothing of the inside; the log has it."""
+    logger.error("request failed", extra={"path": request.url.path}, exc_info=error)
+    return problem_response(
+        500,
+        code=ServiceError.code,
+        title=ServiceError.title,
+        detail="The service failed to answer; its log says why.",
+    )
+
+
+def _detail(error: HTTPException) -> str:
+    match error.status_code:
+        case 404:
+            return "There is nothing at this path; /docs shows what there is."
+        case 405:
+            return "The path does not take this method; /docs shows what it takes."
+        case 413:
+            return "The body is larger than the server takes."
+        case _:
+            return str(error.detail)
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Turn every error that leaves a route of the app into a problem."""
+    app.add_exception_handler(ServiceError, answer_service_error)  # type: ignore[arg-type]  # narrower than Exception, as Starlette calls it
+    app.add_exception_handler(RequestValidationError, answer_validation_error)  # type: ignore[arg-type]  # the same
+    app.add_exception_handler(HTTPException, answer_http_exception)  # type: ignore[arg-type]  # the same
+    app.add_exception_handler(Exception, answer_unexpected_error)

@@ -1,0 +1,68 @@
+"""Records to handlers on the wire: the one mapping.
+
+A result is spliced into the answer as the bytes that were serialized when the run ended.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi.responses import Response
+from pydantic_core import from_json, to_json
+
+from schemas.records import RunRecord, Status
+
+JSON = "application/json"
+STATUS_CODES = {
+    Status.RUNNING: 202,
+    Status.COMPLETED: 200,
+    Status.FAILED: 500,
+    Status.CANCELLED: 500,
+}
+
+
+def handler_response(record: RunRecord, *, accepted: bool = False) -> Response:
+    """Return a handler, with the status code that says how it is; 200 where it was `accepted`."""
+    code = 200 if accepted else STATUS_CODES[record.status]
+    return Response(_handler(record, record.result), status_code=code, media_type=JSON)
+
+
+def result_response(record: RunRecord) -> Response:
+    """Return a handler whose result is unwrapped, as older clients read it."""
+    return Response(
+        _handler(record, _unwrapped(record.result)),
+        status_code=STATUS_CODES[record.status],
+        media_type=JSON,
+    )
+
+
+def list_response(records: Sequence[RunRecord], next_cursor: str | None) -> Response:
+    """Return a page of handlers."""
+    handlers = b",".join(_handler(record, record.result) for record in records)
+    body = b'{"handlers":[' + handlers + b'],"next_cursor":' + to_json(next_cursor) + b"}"
+    return Response(body, media_type=JSON)
+
+
+def _handler(record: RunRecord, result: bytes | None) -> bytes:
+    fields = to_json(
+        {
+            "handler_id": record.handler_id,
+            "workflow_name": record.workflow_name,
+            "run_id": record.run_id,
+            "status": record.status,
+            "started_at": record.started_at,
+            "updated_at": record.updated_at,
+            "completed_at": record.completed_at,
+            "error": record.error,
+        }
+    )
+    return fields[:-1] + b',"result":' + (result or b"null") + b"}"
+
+
+def _unwrapped(envelope: bytes | None) -> bytes | None:
+    if envelope is None:
+        return None
+    event: dict[str, Any] = from_json(envelope)
+    value = event["value"]
+    if event["type"] == "StopEvent" and event["types"] is None:
+        value = value.get("result")
+    return to_json(value)

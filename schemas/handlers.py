@@ -1,0 +1,83 @@
+"""Handlers on the wire."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.events import EventEnvelope
+from schemas.records import Status
+
+
+class RunRequest(BaseModel):
+    """What a run starts from; every part may be left out."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    start_event: dict[str, Any] | str | None = Field(
+        default=None,
+        description="The start event: its fields as a plain object, or an envelope (`type` and"
+        " `value`), or either as a JSON string. Absent or null, `kwargs` are its fields.",
+        examples=[{}],
+    )
+    kwargs: dict[str, Any] | None = Field(
+        default=None,
+        description="The start event's fields, where there is no `start_event`.",
+        examples=[None],
+    )
+    context: dict[str, Any] | None = Field(
+        default=None,
+        description="A serialized `Context` (`Context.to_dict()`) to start from.",
+        examples=[None],
+    )
+    handler_id: str | None = Field(
+        default=None,
+        description="The id of the new handler, or that of an ended one, which then runs again"
+        " from the state that it left. 1 to 255 characters of A–Z a–z 0–9 . _ ~ -.",
+        examples=[None],
+    )
+
+
+class HandlerFields(BaseModel):
+    """What every view of a handler holds."""
+
+    handler_id: str = Field(examples=["V1StGXR8_Z"])
+    workflow_name: str = Field(examples=["greeting"])
+    run_id: str = Field(description="The handler's current run.", examples=["pk3xTQm6Wc"])
+    status: Status
+    started_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+    error: str | None = Field(description="Why the run failed, in a sentence; null otherwise.")
+
+
+class Handler(HandlerFields):
+    """One conversation with a workflow, and its current run."""
+
+    result: EventEnvelope | None = Field(
+        description="The stop event that the run ended with; null until it is completed."
+    )
+
+
+class HandlerResult(HandlerFields):
+    """A handler with its result unwrapped."""
+
+    result: Any = Field(
+        description="The `result` of a plain `StopEvent`, or the fields of a subclass; null until"
+        " the run is completed."
+    )
+
+
+class HandlerList(BaseModel):
+    """A page of handlers, newest first."""
+
+    handlers: list[Handler]
+    next_cursor: str | None = Field(
+        description="The `cursor` of the next page; null on the last one."
+    )
+
+
+class CancelResponse(BaseModel):
+    """What became of the handler."""
+
+    status: Literal["cancelled", "deleted"]

@@ -1,0 +1,34 @@
+"""Workflows on the wire."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+JsonSchema = dict[str, Any]
+
+
+class WorkflowList(BaseModel):
+    """The names of the registered workflows."""
+
+    workflows: list[str] = Field(examples=[["greeting"]])
+
+
+class WorkflowSchema(BaseModel):
+    """What a workflow starts from and ends with."""
+
+    start: JsonSchema = Field(description="The JSON Schema of the start event.")
+    stop: JsonSchema = Field(description="The JSON Schema of the stop event.")
+
+
+class WorkflowEvents(BaseModel):
+    """The events of a workflow, and the additional ones that were registered with it."""
+
+    events: list[JsonSchema] = Field(description="A JSON Schema for each event class.")
+
+
+class WorkflowRepresentation(BaseModel):
+    """The steps and events of a workflow as a graph."""
+
+    graph: dict[str, Any] = Field(
+        description="Nodes and edges, as `workflows.representation` gives them."
+    )

@@ -1,0 +1,93 @@
+"""The contract that every store keeps."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+
+from schemas.records import (
+    Batch,
+    EventRecord,
+    HandlerQuery,
+    RunRecord,
+    SnapshotRecord,
+    TickRecord,
+)
+
+
+class StoreError(Exception):
+    """The store could not do what it was asked for; the sentence says why."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached now; the same call may go through later."""
+
+
+class Store(ABC):
+    """Keeps runs with their events, ticks, states and snapshots.
+
+    One process writes, and only through `commit`. Reads see every batch whose `commit` returned,
+    each batch whole or not at all. Every method may raise `StoreUnavailable`. A method that is
+    cancelled leaves the store usable; a cancelled `commit` may have taken place or not.
+    """
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Open the store; `StoreError` when it cannot be used. Starting twice does nothing."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Close the store, keeping what was committed. Stopping twice does nothing."""
+
+    @abstractmethod
+    async def check(self) -> None:
+        """Return when the store can be reached, raise `StoreUnavailable` when not."""
+
+    @abstractmethod
+    async def commit(self, batch: Batch) -> None:
+        """Write a batch, all of it or nothing, durably.
+
+        Runs, states and snapshots replace those of the same run; a snapshot also removes the
+        run's ticks below its `tick_sequence`. Events and ticks are added. Writing the same batch
+        again changes nothing, so a commit whose outcome is unknown is safe to repeat. A purged
+        handler is removed last, with its runs and all that belongs to them; an unknown one is
+        passed over.
+        """
+
+    @abstractmethod
+    async def get_handler(self, handler_id: str) -> RunRecord | None:
+        """Return the handler's current run, or None for an unknown handler."""
+
+    @abstractmethod
+    async def get_run(self, run_id: str) -> RunRecord | None:
+        """Return a run, or None for an unknown one."""
+
+    @abstractmethod
+    async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
+        """Return current runs, newest handler first, at most `query.limit` after `query.after`.
+
+        The order is by `handler_created_at`, then `handler_id`, both descending. A handler that
+        is added or changed between two pages moves no other one.
+        """
+
+    @abstractmethod
+    def list_unfinished(self) -> AsyncIterator[RunRecord]:
+        """Yield every run whose status is running, oldest first."""
+
+    @abstractmethod
+    async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
+        """Return events with a sequence greater than `after`, ascending; unknown runs have none.
+
+        At most `limit` of them, and fewer where they are large: an empty answer, and it alone,
+        says that there are no more.
+        """
+
+    @abstractmethod
+    async def read_ticks(self, run_id: str, *, after: int, limit: int) -> Sequence[TickRecord]:
+        """Return ticks with a sequence greater than `after`, ascending; unknown runs have none."""
+
+    @abstractmethod
+    async def get_state(self, run_id: str) -> bytes | None:
+        """Return the run's state, or None where no step has written any."""
+
+    @abstractmethod
+    async def get_snapshot(self, run_id: str) -> SnapshotRecord | None:
+        """Return the run's snapshot, or None where none was taken."""

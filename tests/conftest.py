@@ -1,0 +1,31 @@
+"""Fixtures that every test may use: servers on loopback, over real HTTP."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from app.server import WorkflowServer
+from tests.support.live import serving
+from tests.support.workflows import add_all
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Return the one event loop that the service runs on."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def server() -> WorkflowServer:
+    """Return a server with the test workflows, not started."""
+    server = WorkflowServer()
+    add_all(server)
+    return server
+
+
+@pytest.fixture
+async def client(server: WorkflowServer) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a client of the live server."""
+    async with serving(server) as base_url, httpx.AsyncClient(base_url=base_url) as client:
+        yield client

@@ -1,0 +1,1 @@
+"""What tests share: a live server, workflows of every kind, readers of streams."""
