@@ -26,7 +26,7 @@ def find_port(host: str, port: int) -> int:
                     trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 trial.bind((address[0], port, *address[2:]))
                 port = trial.getsockname()[1]
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise AddressError(_explain(error, host, port)) from error
     return port
 
@@ -37,7 +37,7 @@ def show_url(host: str, port: int) -> str:
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
-def _explain(error: OSError, host: str, port: int) -> str:
+def _explain(error: OSError | UnicodeError, host: str, port: int) -> str:
     match error:
         case OSError(errno=errno.EADDRINUSE):
             return (
@@ -49,10 +49,10 @@ def _explain(error: OSError, host: str, port: int) -> str:
                 f"Port {port} of {host} is not allowed to this user: "
                 "give one above 1023 with --port."
             )
-        case socket.gaierror() | OSError(errno=errno.EADDRNOTAVAIL):
+        case socket.gaierror() | UnicodeError() | OSError(errno=errno.EADDRNOTAVAIL):
             return (
                 f"{host} is no address of this machine: "
                 "give one with --host, such as 127.0.0.1 or 0.0.0.0."
             )
         case _:
-            return f"Port {port} of {host} cannot be opened ({error.strerror}): give another one."
+            return f"Port {port} of {host} cannot be opened ({error}): give another one."

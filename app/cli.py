@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # What a server that a user's file makes takes from the command line all the same.
 PROCESS_SETTINGS = frozenset({"host", "port", "log_level", "debug"})
 
+PASSWORD = re.compile(r"(?<=:)[^/@][^@]*(?=@)")
+
 
 class UsageError(Exception):
     """The command cannot be carried out as it was given; the sentence says what to give."""
@@ -161,10 +163,11 @@ def _serve(sources: list[str], settings: Settings, flags: dict[str, Any]) -> Non
 
 def _refuse_unheeded(flags: dict[str, Any], origin: str) -> None:
     """Raise `UsageError` for a flag that a server of the user's own does not heed."""
-    for field in flags.keys() - PROCESS_SETTINGS:
+    unheeded = [field for field in flags if field not in PROCESS_SETTINGS]
+    if unheeded:
         raise UsageError(
-            f"{origin} makes its own WorkflowServer, which --{field.replace('_', '-')} does not "
-            f"change: leave the flag out, and set {field} in {origin}."
+            f"{origin} makes its own WorkflowServer, which no flag for {unheeded[0]} changes: "
+            f"leave the flag out, and set {unheeded[0]} in {origin}."
         )
 
 
@@ -211,15 +214,16 @@ def _announce(
         yield f"  {name:{width}}  {origins.get(name, loaded.server_origin)}"
     yield f"Web page:  {url}/"
     yield f"API pages: {url}/docs and {url}/redoc, made from {url}/openapi.json"
-    yield _describe_store(loaded.server_origin, settings.store)
+    yield describe_store(loaded.server_origin, settings.store)
 
 
-def _describe_store(server_origin: str | None, store: str) -> str:
+def describe_store(server_origin: str | None, store: str) -> str:
+    """Say where runs are kept, without the password in a URL."""
     if server_origin is not None:
         return f"Runs are kept as {server_origin} says."
     if store.startswith("memory:"):
         return "Runs are kept in memory, and gone when the server ends; --store keeps them."
-    return f"Runs are kept in {re.sub(r'(?<=:)[^/@][^@]*(?=@)', '***', store)}"
+    return f"Runs are kept in {PASSWORD.sub('***', store)}"
 
 
 def _write_openapi(sources: list[str], settings: Settings, output: Path | None) -> None:

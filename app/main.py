@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
@@ -47,6 +48,7 @@ def create_app(
         middleware=list(middleware),
         max_body_size=max_body_size,
         root_path=root_path,
+        generate_unique_id_function=_operation_id,
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.services = services
@@ -69,6 +71,11 @@ def cors_middleware(origins: Sequence[str], pattern: str | None) -> list[Middlew
         allow_headers=["*"],
     )
     return [Middleware(OriginGuard, origins=origins, pattern=pattern), cors]
+
+
+def _operation_id(route: APIRoute) -> str:
+    """Return the route's function name, which generated clients make their methods' names of."""
+    return route.name
 
 
 def _shape_openapi(app: FastAPI) -> None:

@@ -25,9 +25,11 @@ from app.errors import (
     StreamTaken,
 )
 from app.runtime.commit_log import CommitLog
-from app.runtime.run import Clock, LiveRun
+from app.runtime.residency import Residency
+from app.runtime.run import LiveRun
 from app.runtime.served import RunInput, ServedWorkflow
-from app.runtime.stream import SharedPosition, Subscription
+from app.runtime.stream import EventTail, SharedPosition, Subscription
+from app.runtime.transcript import Clock
 from schemas.handlers import RunRequest
 from schemas.records import HandlerPosition, HandlerQuery, RunRecord, Status
 from stores.base import Store, StoreError
@@ -69,6 +71,8 @@ class HandlerRegistry:
         workflows: Mapping[str, ServedWorkflow],
         *,
         persistence_backoff: Sequence[float],
+        idle_timeout: float,
+        max_resumes: int,
         clock: Clock = utc_now,
         make_id: Callable[[], str] = new_id,
     ) -> None:
@@ -77,7 +81,14 @@ class HandlerRegistry:
         self._log = CommitLog(store, backoff=persistence_backoff)
         self._clock = clock
         self._make_id = make_id
-        self._live: dict[str, LiveRun] = {}
+        self._runs = Residency(
+            store,
+            workflows,
+            self._log,
+            clock=clock,
+            idle_timeout=idle_timeout,
+            max_resumes=max_resumes,
+        )
         self._reserved: set[str] = set()
         self._positions: OrderedDict[str, SharedPosition] = OrderedDict()
         self._started = False
@@ -86,20 +97,18 @@ class HandlerRegistry:
         """Open the store and begin to take requests."""
         await self._store.start()
         self._log.start()
+        self._runs.start()
         self._started = True
 
     def dismiss(self) -> None:
         """Send away everybody who reads a live run or waits for one: the server stops."""
-        for run in self._live.values():
-            run.dismiss()
+        self._runs.dismiss()
 
     async def stop(self) -> None:
         """Stop all runs where they are, commit what they did, and close the store."""
         self._started = False
-        for run in list(self._live.values()):
-            await run.abandon()
+        await self._runs.stop()
         await self._log.stop()
-        self._live.clear()
         await self._store.stop()
 
     async def check(self) -> bool:
@@ -160,8 +169,8 @@ class HandlerRegistry:
         Raises `InvalidEvent`, `UnknownStep`, `HandlerNotFound`, `HandlerEnded`, `RunNotBegun` or
         `QuestionNotOpen`.
         """
-        record, live = await self._find(handler_id)
-        if live is None or record.status is not Status.RUNNING:
+        record, live = await self._find_running(handler_id)
+        if live is None:
             raise HandlerEnded(f"The handler '{handler_id}' has ended: {_how_it_ended(record)}.")
         event = live.workflow.read_event(data, awaited=live.awaited)
         if step is not None:
@@ -173,7 +182,7 @@ class HandlerRegistry:
 
         Raises `NothingToCancel` for a handler that has ended, unless it is to be purged.
         """
-        record, live = await self._find(handler_id)
+        record, live = await self._find_running(handler_id)
         if live is not None:
             record = await live.cancel()
         if purge:
@@ -187,8 +196,8 @@ class HandlerRegistry:
 
     async def subscribe(self, handler_id: str, *, after: int | Literal["now"]) -> Subscription:
         """Return a reader of the current run's events after a cursor, independent of all others."""
-        record, live = await self._find(handler_id)
-        tail, last = (live.tail if live else None), record.event_count - 1
+        record, _ = await self._find(handler_id)
+        tail, last = await self._tail_of(record), record.event_count - 1
         if after == "now":
             after = tail.last if tail else last
         return Subscription(record.run_id, store=self._store, tail=tail, after=after, last=last)
@@ -221,19 +230,41 @@ class HandlerRegistry:
             raise NotStarted("The server is not started.")
 
     async def _find(self, handler_id: str) -> tuple[RunRecord, LiveRun | None]:
-        """Return the handler's current run as last committed, and the live run where it is one."""
+        """Return the handler's current run as last committed, and the run where it is live."""
         self._check_started()
         while True:
-            live = self._live.get(handler_id)
+            live = self._runs.get(handler_id)
             if live is not None and live.visible is not None:
                 return live.visible, live
             record = await self._read_handler(handler_id)
             if record is None:
                 raise HandlerNotFound(f"No handler has the id '{handler_id:.255}'.")
-            accepted = self._live.get(handler_id)
+            accepted = self._runs.get(handler_id)
             if accepted is None or accepted.visible is None:
                 return record, None
             # Accepted while the store was read: what it said is out of date.
+
+    async def _find_running(self, handler_id: str) -> tuple[RunRecord, LiveRun | None]:
+        """Return the handler's current run, brought into memory where it is running."""
+        record, live = await self._find(handler_id)
+        if record.status is not Status.RUNNING:
+            return record, None
+        if live is None:
+            try:
+                live = await self._runs.load(record)
+            except StoreError as error:
+                raise _store_failed() from error
+        if live is None:
+            return await self.get(handler_id), None
+        return record, live
+
+    async def _tail_of(self, record: RunRecord) -> EventTail | None:
+        if record.status is not Status.RUNNING:
+            return None
+        try:
+            return await self._runs.tail_of(record)
+        except StoreError as error:
+            raise _store_failed() from error
 
     async def _read_handler(self, handler_id: str) -> RunRecord | None:
         try:
@@ -251,7 +282,7 @@ class HandlerRegistry:
                 "A handler id is 1 to 255 characters of A-Z a-z 0-9 . _ ~ -, and others are not"
                 " allowed."
             )
-        if handler_id in self._reserved or handler_id in self._live:
+        if handler_id in self._reserved or self._runs.get(handler_id) is not None:
             raise _running(handler_id)
         self._reserved.add(handler_id)
         return handler_id
@@ -300,21 +331,13 @@ class HandlerRegistry:
             updated_at=now,
             start_event=run_input.start_envelope,
         )
-        run = LiveRun(
-            record, workflow, run_input, self._log, clock=self._clock, on_end=self._forget
-        )
-        self._live[handler_id] = run
-        run.start(superseded=replace(previous, current=False) if previous else None)
-        return run
-
-    def _forget(self, run: LiveRun) -> None:
-        if self._live.get(run.handler_id) is run:
-            del self._live[run.handler_id]
+        superseded = replace(previous, current=False) if previous else None
+        return self._runs.begin(record, workflow, run_input, superseded=superseded)
 
     # Ending.
 
     async def _purge(self, handler_id: str) -> None:
-        if handler_id in self._reserved or handler_id in self._live:
+        if handler_id in self._reserved or self._runs.get(handler_id) is not None:
             raise _running(handler_id)
         self._reserved.add(handler_id)
         try:

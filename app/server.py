@@ -36,7 +36,8 @@ class WorkflowServer:
     `workflow_store` is a store or a URL. A failed commit is tried again after each of
     `persistence_backoff` seconds. `sse_heartbeat_interval` is in seconds, 0 or None turns
     heartbeats off. `idle_timeout`, in seconds, is how long a run that waits for a person stays in
-    memory. `cors_origins` and `cors_origin_pattern` say which pages may call, by default those of
+    memory. A run that ends the process each time it is resumed is resumed `max_resumes` times.
+    `cors_origins` and `cors_origin_pattern` say which pages may call, by default those of
     localhost; `middleware`, where it is given, takes the place of that rule. `max_body_size` is in
     bytes, and `shutdown_timeout` the seconds that open requests have to end.
     """
@@ -48,6 +49,7 @@ class WorkflowServer:
         workflow_store: Store | str | None = None,
         persistence_backoff: Sequence[float] = (0.5, 3.0),
         idle_timeout: float = 60.0,
+        max_resumes: int = 5,
         sse_heartbeat_interval: float | None = 25.0,
         cors_origins: Sequence[str] = (),
         cors_origin_pattern: str | None = None,
@@ -59,7 +61,11 @@ class WorkflowServer:
         self._store = open_store(store) if isinstance(store, str) else store
         self._catalog = Catalog()
         self._registry = HandlerRegistry(
-            self._store, self._catalog, persistence_backoff=persistence_backoff
+            self._store,
+            self._catalog,
+            persistence_backoff=persistence_backoff,
+            idle_timeout=idle_timeout,
+            max_resumes=max_resumes,
         )
         self._shutdown_timeout = shutdown_timeout
         self._starting: asyncio.Lock | None = None

@@ -67,9 +67,13 @@ class JsonRequest(Request):
     async def json(self) -> Any:
         body = await self.body()
         try:
-            return from_json(body, allow_inf_nan=False)
+            content = from_json(body, allow_inf_nan=False)
         except ValueError as error:
             raise HTTPException(400, f"The body is not JSON: {error}.") from error
+        if content is None:
+            # FastAPI would take it for an absent body.
+            raise HTTPException(400, "The body is null; it must be an object.")
+        return content
 
 
 class JsonRoute(APIRoute):

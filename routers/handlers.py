@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
+from pydantic import BeforeValidator
 
 from app.errors import HandlerNotFound, InvalidCursor, NothingToCancel
 from routers.dependencies import HandlerId, RegistryDep
@@ -24,6 +25,11 @@ BY_STATUS: dict[int | str, dict[str, Any]] = {
 }
 
 
+def _drop_empty(values: list[str] | None) -> list[str]:
+    """Pass over `status=`: so the published Python client says that it sets no filter."""
+    return [value for value in values or () if value]
+
+
 @router.get(
     "/handlers",
     response_model=HandlerList,
@@ -33,10 +39,14 @@ BY_STATUS: dict[int | str, dict[str, Any]] = {
 async def list_handlers(
     registry: RegistryDep,
     status: Annotated[
-        list[Status] | None, Query(description="Only handlers of these statuses; repeatable.")
+        list[Status] | None,
+        BeforeValidator(_drop_empty),
+        Query(description="Only handlers of these statuses; repeatable."),
     ] = None,
     workflow_name: Annotated[
-        list[str] | None, Query(description="Only handlers of these workflows; repeatable.")
+        list[str] | None,
+        BeforeValidator(_drop_empty),
+        Query(description="Only handlers of these workflows; repeatable."),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="The page's size.")] = MAX_PAGE,
     cursor: Annotated[

@@ -50,7 +50,7 @@ async def list_workflows(catalog: CatalogDep) -> WorkflowList:
     summary="Get the schemas of the start and stop event",
     responses=problems(WorkflowNotFound),
 )
-async def get_schema(workflow: WorkflowDep) -> WorkflowSchema:
+async def get_workflow_schema(workflow: WorkflowDep) -> WorkflowSchema:
     """What the workflow starts from, and what it ends with, as JSON Schemas."""
     start, stop = workflow.schemas
     return WorkflowSchema(start=start, stop=stop)
@@ -62,7 +62,7 @@ async def get_schema(workflow: WorkflowDep) -> WorkflowSchema:
     summary="Get the schemas of all events",
     responses=problems(WorkflowNotFound),
 )
-async def get_events(workflow: WorkflowDep) -> WorkflowEvents:
+async def get_workflow_events(workflow: WorkflowDep) -> WorkflowEvents:
     """The events of the workflow, and the additional ones registered with it."""
     return WorkflowEvents(events=list(workflow.event_schemas))
 
@@ -73,7 +73,7 @@ async def get_events(workflow: WorkflowDep) -> WorkflowEvents:
     summary="Get the workflow as a graph",
     responses=problems(WorkflowNotFound),
 )
-async def get_representation(workflow: WorkflowDep) -> WorkflowRepresentation:
+async def get_workflow_representation(workflow: WorkflowDep) -> WorkflowRepresentation:
     """The steps and events of the workflow as nodes and edges."""
     return WorkflowRepresentation(graph=workflow.representation)
 
@@ -88,7 +88,9 @@ async def get_representation(workflow: WorkflowDep) -> WorkflowRepresentation:
         500: {"model": Handler, "description": "The run failed or was cancelled."},
     },
 )
-async def run(workflow: WorkflowDep, registry: RegistryDep, body: RunBody = None) -> Response:
+async def run_workflow(
+    workflow: WorkflowDep, registry: RegistryDep, body: RunBody = None
+) -> Response:
     """Start a run and answer when it has ended.
 
     A client that hangs up changes nothing: the run goes on, and its handler can be asked for.
@@ -103,7 +105,7 @@ async def run(workflow: WorkflowDep, registry: RegistryDep, body: RunBody = None
     summary="Start a workflow",
     responses=RUN_ERRORS,
 )
-async def run_nowait(
+async def run_workflow_nowait(
     workflow: WorkflowDep, registry: RegistryDep, body: RunBody = None
 ) -> Response:
     """Start a run and answer at once, with the handler to ask for its events and its result."""

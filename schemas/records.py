@@ -31,13 +31,27 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Idle:
+    """A run that waits for an event from outside, and nothing in it is being done.
+
+    It must go on at `wake_at`, when a `wait_for_event` times out, and `timeout_left` seconds after
+    `since`, when the workflow does; time while no server runs does not count for the latter.
+    """
+
+    since: datetime
+    wake_at: datetime | None = None
+    timeout_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """One run of a handler, and of a handler's runs the current one.
 
     `handler_created_at` is the same in every run of a handler: with `handler_id` it is the
     position of the handler in listings. `start_event` and `result` are event envelopes.
     `event_count` is the number of events of an ended run, and 0 before. `unresumable` says why the
-    run could not go on after a restart, and is None as long as it could.
+    run could not go on after a restart, and is None as long as it could. `resumes` counts how
+    often it was resumed since a step of it finished last.
     """
 
     run_id: str
@@ -55,6 +69,8 @@ class RunRecord:
     event_count: int = 0
     questions: tuple[Question, ...] = ()
     unresumable: str | None = None
+    idle: Idle | None = None
+    resumes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,24 @@ from collections.abc import Callable
 
 from stores.base import Store, StoreError
 from stores.memory import MemoryStore
+from stores.postgres import PostgresStore
+from stores.sqlite import SqliteStore
+
+
+def _open_sqlite(url: str) -> Store:
+    path = url.partition("://")[2]
+    if not path.startswith("/") or path == "/":
+        raise StoreError(
+            f"'{url}' names no file: sqlite:///FILE is relative, sqlite:////FOLDER/FILE absolute."
+        )
+    return SqliteStore(path[1:])
+
 
 BACKENDS: dict[str, Callable[[str], Store]] = {
     "memory": lambda _url: MemoryStore(),
+    "sqlite": _open_sqlite,
+    "postgresql": PostgresStore,
+    "postgres": PostgresStore,
 }
 
 

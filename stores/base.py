@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 
 from schemas.records import (
     Batch,
@@ -70,7 +71,18 @@ class Store(ABC):
 
     @abstractmethod
     def list_unfinished(self) -> AsyncIterator[RunRecord]:
-        """Yield every run whose status is running, oldest first."""
+        """Yield every run whose status is running; runs that come or end meanwhile may be missed.
+
+        The order is the store's own.
+        """
+
+    @abstractmethod
+    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
+        """Return handlers whose current run ended before a time, at most `limit`, oldest first."""
+
+    @abstractmethod
+    async def count_events(self, run_id: str) -> int:
+        """Return how many events the run has, which is the sequence of its next one."""
 
     @abstractmethod
     async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:

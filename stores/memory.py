@@ -138,6 +138,18 @@ class MemoryStore(Store):
             if run.record.status is Status.RUNNING:
                 yield run.record
 
+    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
+        ended: list[str] = []
+        for handler_id in self._ended:
+            completed_at = self._runs[self._runs_of[handler_id][-1]].record.completed_at
+            if completed_at is not None and completed_at < before:
+                ended.append(handler_id)
+        return ended[:limit]
+
+    async def count_events(self, run_id: str) -> int:
+        run = self._runs.get(run_id)
+        return len(run.events) if run else 0
+
     async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
         run = self._runs.get(run_id)
         return _after(run.events, after, limit) if run else ()

@@ -22,12 +22,23 @@ E = TypeVar("E", bound=Event)
 ENVELOPE_KEYS = frozenset({"type", "types", "value", "data", "qualified_name"})
 
 
+class _EventSerializer(JsonSerializer):
+    """Decodes events and nothing else: a queue that holds another thing stops the engine."""
+
+    def deserialize(self, value: str) -> Event:
+        event = super().deserialize(value)
+        if not isinstance(event, Event):
+            raise ValueError(f"{type(event).__name__} stands where an event must be")
+        return event
+
+
 class EventDecoder:
     """Builds the events of a closed table of classes."""
 
     def __init__(self, event_classes: Iterable[type[Event]], *other: type[BaseModel]) -> None:
         self.event_classes = tuple(dict.fromkeys(event_classes))
         self.serializer = JsonSerializer(allowed_types=[*self.event_classes, *other])
+        self.event_serializer = _EventSerializer(allowed_types=self.event_classes)
         self._by_name: dict[str, list[type[Event]]] = {}
         for event_class in self.event_classes:
             self._by_name.setdefault(event_class.__name__, []).append(event_class)
@@ -72,7 +83,7 @@ class EventDecoder:
             raise error(_sentence(event_class, faults, len(place)), faults=faults) from invalid
         except (ValueError, TypeError, AttributeError, KeyError) as invalid:
             # A class of the user's may check its fields in a constructor of its own.
-            raise error(f"{event_class.__name__} refuses these fields: {invalid}") from invalid
+            raise error(f"{event_class.__name__} refuses these fields: {invalid}.") from invalid
 
 
 def as_object(data: dict[str, Any] | str, *, what: str, error: type[BadRequest]) -> dict[str, Any]:
@@ -80,9 +91,9 @@ def as_object(data: dict[str, Any] | str, *, what: str, error: type[BadRequest])
     if isinstance(data, dict):
         return data
     try:
-        parsed = from_json(data)
+        parsed = from_json(data, allow_inf_nan=False)
     except ValueError as invalid:
-        raise error(f"{what} is a string that is not JSON: {invalid}") from invalid
+        raise error(f"{what} is a string that is not JSON: {invalid}.") from invalid
     if not isinstance(parsed, dict):
         raise error(f"{what} must be an object, or a JSON string of one.")
     return parsed

@@ -42,8 +42,6 @@ from workflows.runtime.verbose import VerboseDecorator
 class RunHost(Protocol):
     """What the engine needs of a run that is executed."""
 
-    runner: _ControlLoopRunner | None
-
     @property
     def run_id(self) -> str:
         """The run's id."""
@@ -55,6 +53,9 @@ class RunHost(Protocol):
     @property
     def state(self) -> StateStore[Any]:
         """The run's `ctx.store`."""
+
+    def begin(self, runner: _ControlLoopRunner) -> None:
+        """Learn of the control loop that is about to run."""
 
     def now(self) -> float:
         """Return the time in seconds since the epoch."""
@@ -198,5 +199,5 @@ async def _control_loop(
     runner = _ControlLoopRunner(run.workflow, run.run_adapter, run.context, run.steps, state)
     host = _host.get()
     if host is not None:
-        host.runner = runner
+        host.begin(runner)
     return await runner.run(start_event=start_event)

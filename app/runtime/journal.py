@@ -8,7 +8,8 @@ its own. `on_failed` is called once if the store fails for good, with the journa
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from app.runtime.commit_log import CommitLog
 from app.runtime.stream import EventTail
@@ -18,6 +19,7 @@ from schemas.records import (
     RunRecord,
     SnapshotRecord,
     StateRecord,
+    Status,
     TickRecord,
 )
 
@@ -132,6 +134,23 @@ class RunJournal:
         self._ready.run = record
         self._ready.superseded = superseded
         self._grow(0)
+
+    def end(self, status: Status, envelope: bytes, error: str | None, *, now: datetime) -> None:
+        """Write down the run's terminal event and final record; nothing may follow."""
+        self.add_event(envelope, internal=False)
+        self.set_record(
+            replace(
+                self.record,
+                status=status,
+                updated_at=now,
+                completed_at=now,
+                result=envelope if status is Status.COMPLETED else None,
+                error=error,
+                event_count=self.next_sequence,
+                questions=(),
+                idle=None,
+            )
+        )
 
     async def wait_committed(self) -> None:
         """Return when everything written down so far is committed.

@@ -51,12 +51,17 @@ def failed(error: BaseException, published: StopEvent | None) -> Outcome:
             sentence = _describe_failure(published)
         case _:
             sentence = f"The run failed: {describe(error)}"
-    return Outcome(Status.FAILED, _failure_envelope(sentence, published), sentence)
+    return Outcome(Status.FAILED, _failure_envelope(sentence, published), clean_text(sentence))
 
 
 def cancelled() -> Outcome:
     """Return the outcome of a cancelled run."""
     return Outcome(Status.CANCELLED, encode_event(WorkflowCancelledEvent()))
+
+
+def clean_text(text: str) -> str:
+    """Return a text without what a database or a client could not take: surrogates and NUL."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def describe(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
 from workflows import Workflow
 from workflows.context.pre_context import PreContext
@@ -36,15 +36,15 @@ from app.runtime.state import TrackedState
 class RunInput:
     """What the engine starts a run from.
 
-    `start_event` is None when the context was running. `context` is the engine's state that a
-    client gave, encoded; None for a run that starts afresh.
+    `start_event` is None when the context was running. `has_context` says that the engine's state
+    is one that a client gave.
     """
 
     start_event: StartEvent | None
     broker: BrokerState
     state: TrackedState
     serializer: BaseSerializer
-    context: bytes | None = None
+    has_context: bool = False
 
     @property
     def start_envelope(self) -> bytes | None:
@@ -90,6 +90,11 @@ class ServedWorkflow:
         """The class of the workflow's `ctx.store`."""
         return infer_state_type(self.workflow)
 
+    @property
+    def timeout(self) -> float | None:
+        """The seconds that a run may be alive, or None for no limit."""
+        return self.workflow._timeout
+
     @cached_property
     def slots(self) -> asyncio.Semaphore | None:
         """The workflow's own limit of concurrent runs, or None where it has none."""
@@ -121,7 +126,7 @@ class ServedWorkflow:
         the start event's type as an envelope, and anything else as fields again.
         """
         start_class: type[StartEvent] = self.workflow.start_event_class
-        if data is None:
+        if data is None or data == "":  # "": from older Python clients that were given none
             return self._build_start(start_class, kwargs or {})
         fields = as_object(data, what="start_event", error=InvalidStartEvent)
         if not _looks_like_envelope(fields):
@@ -133,12 +138,23 @@ class ServedWorkflow:
                 return self._read_start_envelope(start_class, fields)
         return self._read_start_envelope(start_class, fields)
 
+    def rebuild_start_event(self, envelope: dict[str, Any]) -> StartEvent:
+        """Return the start event that was kept with a run."""
+        name = envelope["qualified_name"]
+        event_class = self.decoder.resolve(name, error=InvalidStartEvent)
+        if not issubclass(event_class, StartEvent):
+            raise InvalidStartEvent(f"{name} is no start event.")
+        return self._build_start(event_class, envelope["value"])
+
     def _read_start_envelope(
         self, start_class: type[StartEvent], envelope: dict[str, Any]
     ) -> StartEvent:
         name = envelope_name(envelope)
         if name is None:
             return self._build_start(start_class, envelope)
+        if name == StartEvent.__name__:
+            # From Python clients that were given none; a class of this name is the start class.
+            return self._build_start(start_class, envelope_value(envelope))
         event_class = self.decoder.resolve(name, error=InvalidStartEvent)
         if not issubclass(event_class, start_class):
             raise InvalidStartEvent(
@@ -211,30 +227,37 @@ class ServedWorkflow:
         kwargs: dict[str, Any] | None,
     ) -> RunInput:
         """Return the input of a run that starts from a client's serialized `Context`."""
-        serializer = self.decoder.serializer
+        serializer, events = self.decoder.serializer, self.decoder.event_serializer
         try:
             pre: PreContext[Any] = PreContext(
-                self.workflow, previous_context=context, serializer=serializer
+                self.workflow, previous_context=context, serializer=events
             )
-            broker = BrokerState.from_serialized(pre.init_snapshot, self.workflow, serializer)
+            broker = BrokerState.from_serialized(pre.init_snapshot, self.workflow, events)
             state = TrackedState(self.state_class())
             if pre.serialized_state:
                 state = TrackedState.decode(json.dumps(pre.serialized_state).encode(), serializer)
         except (ContextSerdeError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InvalidContext(f"The context cannot be started from: {error}") from error
+            reason = _reason(error)
+            raise InvalidContext(f"The context cannot be started from: {reason}.") from error
         if not issubclass(state.state_type, self.state_class):
             raise InvalidContext(
                 f"The context's state must be of class {self.state_class.__name__}."
             )
         start_event = None if pre.is_running else self.read_start_event(data, kwargs)
-        own_serializer = self.workflow.runtime.get_serializer(self.workflow)
         return RunInput(
             start_event=start_event,
             broker=broker,
             state=state,
-            serializer=own_serializer,
-            context=broker.to_serialized(own_serializer).model_dump_json().encode(),
+            serializer=self.workflow.runtime.get_serializer(self.workflow),
+            has_context=True,
         )
+
+
+def _reason(error: Exception) -> str:
+    """Return the first sentence of what the engine says of a context."""
+    cause = error.__cause__ if isinstance(error, ContextSerdeError) else error
+    text = cause.errors()[0]["msg"] if isinstance(cause, ValidationError) else str(cause or error)
+    return text.partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
 def _looks_like_envelope(fields: dict[str, Any]) -> bool:

@@ -5,22 +5,39 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import uvicorn
 from starlette.types import ASGIApp
+from workflows import Workflow
 
 from app.server import WorkflowServer
 
 
 class _Uvicorn(uvicorn.Server):
-    """A server that says when it listens."""
+    """A server that says when it listens, and leaves at once when it is told to."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self.leaving = asyncio.Event()
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
         self.listening.set()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.leaving.wait()
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Do as uvicorn does, without its pause of a tenth of a second."""
+        for listener in self.servers:
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+            await self._wait_tasks_to_complete()
+        await self.lifespan.shutdown()
 
 
 @asynccontextmanager
@@ -47,7 +64,7 @@ async def serving_app(app: ASGIApp, *, lifespan: str = "on") -> AsyncIterator[st
         yield f"http://127.0.0.1:{port}"
     finally:
         listening.cancel()
-        server.should_exit = True
+        server.leaving.set()
         await task
 
 
@@ -60,3 +77,19 @@ async def serving(server: WorkflowServer) -> AsyncIterator[str]:
         finally:
             # uvicorn waits for open streams, and no signal comes here to end them.
             await server.stop()
+
+
+@asynccontextmanager
+async def open_client(server: WorkflowServer) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve a `WorkflowServer` and yield a client of it."""
+    async with serving(server) as base_url, httpx.AsyncClient(base_url=base_url) as client:
+        yield client
+
+
+@asynccontextmanager
+async def serve_workflow(workflow: Workflow, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve one workflow under the name `it`, and yield a client of its server."""
+    server = WorkflowServer(**options)
+    server.add_workflow("it", workflow)
+    async with open_client(server) as client:
+        yield client

@@ -1,7 +1,8 @@
 """Readers of event streams."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,3 +57,41 @@ async def read_frames(
             return []
         assert response.status_code == 200, await response.aread()
         return [frame async for frame in iterate_frames(response)]
+
+
+async def read_until(
+    client: httpx.AsyncClient,
+    handler_id: str,
+    is_last: Callable[[Frame], bool],
+    **query: str | int | bool,
+) -> list[Frame]:
+    """Return the events of a stream up to the first that is the last wanted, and disconnect."""
+    params = {"after_sequence": -1, **query}
+    frames: list[Frame] = []
+    async with client.stream("GET", f"/events/{handler_id}", params=params) as response:
+        assert response.status_code == 200, await response.aread()
+        async for frame in iterate_frames(response):
+            frames.append(frame)
+            if is_last(frame):
+                return frames
+    raise AssertionError(f"the stream ended before: {frames}")
+
+
+async def take(
+    client: httpx.AsyncClient, handler_id: str, count: int, **query: str | int | bool
+) -> list[Frame]:
+    """Return the first `count` events of a stream, and disconnect."""
+    seen: list[Frame] = []
+    return await read_until(
+        client, handler_id, lambda frame: seen.append(frame) or len(seen) == count, **query
+    )
+
+
+@asynccontextmanager
+async def shared_reader(
+    client: httpx.AsyncClient, handler_id: str, **query: str | int | bool
+) -> AsyncIterator[AsyncIterator[Frame]]:
+    """Yield the events of a reader without a cursor, which reads until the end of the block."""
+    async with client.stream("GET", f"/events/{handler_id}", params=query) as response:
+        assert response.status_code == 200, await response.aread()
+        yield iterate_frames(response)

@@ -1,0 +1,324 @@
+"""Which runs are in memory: begun, resumed at the start, released when idle, brought back when due.
+
+A run is held here by a strong reference from its acceptance to its committed end. One that waits
+for a person is released after a while; what is left of it is its place in the list of what is due.
+"""
+
+import asyncio
+import heapq
+import logging
+from collections import OrderedDict
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from weakref import WeakValueDictionary
+
+from app.runtime import outcome
+from app.runtime.commit_log import CommitLog
+from app.runtime.journal import RunJournal
+from app.runtime.outcome import Outcome, RunFailed
+from app.runtime.recovery import NotRecoverable, StoredJournal, read_journal, recover
+from app.runtime.run import LiveRun
+from app.runtime.served import RunInput, ServedWorkflow
+from app.runtime.stream import EventTail
+from app.runtime.transcript import Clock
+from schemas.records import Idle, RunRecord, Status
+from stores.base import Store, StoreError
+
+logger = logging.getLogger(__name__)
+
+RESUMED_AT_ONCE = 100
+LONGEST_WAIT = 60.0  # seconds until a timer is looked at again, for clocks may be set
+RETRY_PAUSE = 1.0  # seconds until what the store's failure has cut off is tried again
+
+
+class Residency:
+    """The live runs of this process, by handler."""
+
+    def __init__(
+        self,
+        store: Store,
+        workflows: Mapping[str, ServedWorkflow],
+        log: CommitLog,
+        *,
+        clock: Clock,
+        idle_timeout: float,
+        max_resumes: int,
+    ) -> None:
+        self._store = store
+        self._workflows = workflows
+        self._log = log
+        self._clock = clock
+        self._idle_timeout = idle_timeout
+        self._max_resumes = max_resumes
+        self._live: dict[str, LiveRun] = {}
+        self._loading: dict[str, asyncio.Task[LiveRun | None]] = {}
+        self._tails: WeakValueDictionary[str, EventTail] = WeakValueDictionary()
+        self._idle: OrderedDict[LiveRun, float] = OrderedDict()
+        self._due: list[tuple[datetime, str]] = []
+        self._idle_changed = asyncio.Event()
+        self._due_changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._started_at = clock()
+
+    def start(self) -> None:
+        """Begin to resume what was running, and to watch what is idle."""
+        self._started_at = self._clock()
+        self._spawn(self._resume_all(), "resume")
+        self._spawn(self._release_idle(), "release")
+        self._spawn(self._wake_due(), "wake")
+
+    async def stop(self) -> None:
+        """Stop all runs where they are."""
+        self.dismiss()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for run in list(self._live.values()):
+            await run.abandon()
+        self._live.clear()
+        self._idle.clear()
+        self._due.clear()
+
+    def dismiss(self) -> None:
+        """Send away everybody who reads a run or waits for one: the server stops."""
+        for tail in list(self._tails.values()):
+            tail.close()
+        for run in self._live.values():
+            run.dismiss()
+
+    def get(self, handler_id: str) -> LiveRun | None:
+        """Return the handler's run where it is in memory."""
+        return self._live.get(handler_id)
+
+    def begin(
+        self,
+        record: RunRecord,
+        workflow: ServedWorkflow,
+        run_input: RunInput,
+        *,
+        superseded: RunRecord | None,
+    ) -> LiveRun:
+        """Start a run that was accepted."""
+        run = self._make(record, workflow, run_input, EventTail(), 0)
+        self._live[record.handler_id] = run
+        run.start(superseded=superseded)
+        return run
+
+    async def load(self, record: RunRecord) -> LiveRun | None:
+        """Return a running run, brought back from the store where it is not in memory.
+
+        None where it ended meanwhile. Two callers at once get the same run. Raises `StoreError`.
+        """
+        live = self._live.get(record.handler_id)
+        if live is not None:
+            return live
+        loading = self._loading.get(record.handler_id)
+        if loading is None:
+            loading = self._spawn(self._load(record.run_id), f"load {record.run_id}")
+            self._loading[record.handler_id] = loading
+            loading.add_done_callback(lambda _: self._loading.pop(record.handler_id, None))
+        return await asyncio.shield(loading)
+
+    async def tail_of(self, record: RunRecord) -> EventTail:
+        """Return the tail of a running run, in memory or not, for readers to wait on."""
+        tail = self._tails.get(record.run_id)
+        if tail is None:
+            count = await self._store.count_events(record.run_id)
+            tail = self._tails.setdefault(record.run_id, EventTail(last=count - 1))
+            latest = await self._store.get_run(record.run_id)
+            if latest is None or latest.status is not Status.RUNNING:
+                tail.end()  # while the store was asked
+        return tail
+
+    # What runs tell.
+
+    def run_ended(self, run: LiveRun) -> None:
+        """Let go of a run whose end is committed."""
+        self._idle.pop(run, None)
+        if self._live.get(run.handler_id) is run:
+            del self._live[run.handler_id]
+
+    def run_idle(self, run: LiveRun) -> None:
+        """Note since when a run is idle, to release it in a while."""
+        self._idle[run] = asyncio.get_running_loop().time()
+        self._idle.move_to_end(run)
+        if len(self._idle) == 1:
+            self._idle_changed.set()
+
+    # Bringing back.
+
+    async def _load(self, run_id: str) -> LiveRun | None:
+        record = await self._store.get_run(run_id)
+        if record is None or record.status is not Status.RUNNING:
+            return None
+        journal = await read_journal(record, self._store)
+        tail = self._tails.setdefault(run_id, EventTail(last=journal.event_count - 1))
+        workflow = self._workflows.get(record.workflow_name)
+        try:
+            if workflow is None:
+                raise NotRecoverable(
+                    "The run could not be resumed: its workflow is no longer served as"
+                    f" '{record.workflow_name}'."
+                )
+            self._check_resumes(record)
+            recovered = recover(journal, workflow)
+        except NotRecoverable as reason:
+            logger.warning("run not resumed", extra={"run_id": run_id, "reason": str(reason)})
+            await self._end(journal, tail, outcome.failed(RunFailed(str(reason)), None))
+            return None
+        if recovered.ended is not None:
+            await self._end(journal, tail, recovered.ended)
+            return None
+        run = self._make(record, workflow, recovered.run_input, tail, recovered.next_tick)
+        if record.idle is not None:
+            run.wake(recovered, waited=self._waited(record.idle))
+        else:
+            await run.resume(recovered)
+        self._live[record.handler_id] = run
+        return run
+
+    def _waited(self, idle: Idle) -> float:
+        """Return how long a server has run since the run became idle, in seconds."""
+        return (self._clock() - max(idle.since, self._started_at)).total_seconds()
+
+    def _check_resumes(self, record: RunRecord) -> None:
+        if record.idle is None and record.resumes >= self._max_resumes:
+            raise NotRecoverable(
+                f"The run was resumed {record.resumes} times, and each time the process ended"
+                " before a step of it had finished; it is not resumed again."
+            )
+
+    async def _end(self, journal: StoredJournal, tail: EventTail, ended: Outcome) -> None:
+        """Write down the end of a run that does not go on, and return when it is committed."""
+        writer = RunJournal(
+            journal.record,
+            self._log,
+            tail=tail,
+            on_committed=lambda _: tail.end(),
+            on_failed=lambda: None,
+        )
+        writer.open_unit()
+        writer.end(ended.status, ended.envelope, ended.error, now=self._clock())
+        writer.close_unit()
+        await writer.wait_committed()
+
+    def _make(
+        self,
+        record: RunRecord,
+        workflow: ServedWorkflow,
+        run_input: RunInput,
+        tail: EventTail,
+        next_tick: int,
+    ) -> LiveRun:
+        self._tails[record.run_id] = tail
+        return LiveRun(
+            record,
+            workflow,
+            run_input,
+            self._log,
+            tail=tail,
+            observer=self,
+            clock=self._clock,
+            next_tick=next_tick,
+        )
+
+    async def _resume_all(self) -> None:
+        """Resume every run that was running, and note when idle ones are due."""
+        while True:
+            try:
+                batch: list[RunRecord] = []
+                async for record in self._store.list_unfinished():
+                    if record.idle is not None:
+                        self._note_due(record.handler_id, record.idle)
+                        continue
+                    batch.append(record)
+                    if len(batch) == RESUMED_AT_ONCE:
+                        await self._load_all(batch)
+                        batch = []
+                await self._load_all(batch)
+            except StoreError as error:
+                logger.warning("resuming was cut off", extra={"error": str(error)})
+                await asyncio.sleep(RETRY_PAUSE)
+            else:
+                return
+
+    async def _load_all(self, records: Sequence[RunRecord]) -> None:
+        await asyncio.gather(*(self.load(record) for record in records))
+
+    def _note_due(self, handler_id: str, idle: Idle) -> None:
+        due = [idle.wake_at] if idle.wake_at is not None else []
+        if idle.timeout_left is not None:
+            since = max(idle.since, self._started_at)
+            due.append(since + timedelta(seconds=max(idle.timeout_left, 0)))
+        if due:
+            heapq.heappush(self._due, (min(due), handler_id))
+            self._due_changed.set()
+
+    async def _wake_due(self) -> None:
+        """Bring back each released run when a timer of it is due."""
+        while True:
+            now = self._clock()
+            while self._due and self._due[0][0] <= now:
+                _, handler_id = heapq.heappop(self._due)
+                if handler_id not in self._live:
+                    self._spawn(self._wake(handler_id), f"wake {handler_id}")
+            seconds = (self._due[0][0] - now).total_seconds() if self._due else None
+            await _wait(self._due_changed, seconds)
+
+    async def _wake(self, handler_id: str) -> None:
+        while True:
+            try:
+                record = await self._store.get_handler(handler_id)
+                if record is not None and record.status is Status.RUNNING:
+                    await self.load(record)
+            except StoreError as error:
+                logger.warning("waking a run was cut off", extra={"error": str(error)})
+                await asyncio.sleep(RETRY_PAUSE)
+            else:
+                return
+
+    # Letting go.
+
+    async def _release_idle(self) -> None:
+        """Release each run that has been idle for `idle_timeout` seconds."""
+        loop = asyncio.get_running_loop()
+        since = 0.0
+        while True:
+            while self._idle:
+                run, since = next(iter(self._idle.items()))
+                if since + self._idle_timeout > loop.time():
+                    break
+                del self._idle[run]
+                await self._release(run)
+            seconds = since + self._idle_timeout - loop.time() if self._idle else None
+            await _wait(self._idle_changed, seconds)
+
+    async def _release(self, run: LiveRun) -> None:
+        if self._live.get(run.handler_id) is not run or not run.is_idle:
+            return
+        if not await run.prepare_release():
+            if run.is_idle:
+                self.run_idle(run)
+            return
+        if run.visible is not None and run.visible.idle is not None:
+            self._note_due(run.handler_id, run.visible.idle)
+        run.park()
+        del self._live[run.handler_id]
+
+    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def _wait(changed: asyncio.Event, seconds: float | None) -> None:
+    """Return when something changed, or after some seconds."""
+    try:
+        async with asyncio.timeout(min(max(seconds, 0), LONGEST_WAIT) if seconds else seconds):
+            await changed.wait()
+    except TimeoutError:
+        pass
+    changed.clear()

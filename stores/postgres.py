@@ -1,0 +1,336 @@
+"""The store for those who have a Postgres."""
+
+import asyncio
+import re
+import zlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+
+from schemas.records import (
+    Batch,
+    EventRecord,
+    HandlerQuery,
+    RunRecord,
+    SnapshotRecord,
+    TickRecord,
+)
+from stores.base import Store, StoreError, StoreUnavailable
+from stores.migrations import pending_migrations
+from stores.queries import PAGE_BYTES, SELECT_RUNS, UNFINISHED_PAGE, listing, within
+from stores.rows import RUN_COLUMNS, row_to_run, run_to_row, to_micros
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+else:  # generic in their stubs only
+    Connection, Pool = asyncpg.Connection, asyncpg.Pool
+
+DEFAULT_SCHEMA = "workflow_server"
+SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+LOCK_SPACE = 0x57465356  # the first half of our advisory locks; the second is of the schema's name
+READERS = 4
+CLAIM_TRIES, CLAIM_PAUSE = 10, 0.3  # how often, and every how many seconds, a lock is tried
+TIMEOUT = 30.0  # seconds until a statement counts as failed
+ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+RUN_TYPES = {
+    "run_id": "text",
+    "handler_id": "text",
+    "is_current": "boolean",
+    "workflow_name": "text",
+    "status": "text",
+    "start_event": "bytea",
+    "result": "bytea",
+    "error": "text",
+    "questions": "text",
+    "unresumable": "text",
+    "timeout_left": "float8",
+    "resumes": "integer",
+}  # every other column is a bigint
+RUN_ARRAYS = ", ".join(
+    f"${index}::{RUN_TYPES.get(column, 'bigint')}[]" for index, column in enumerate(RUN_COLUMNS, 1)
+)
+UPSERT_RUNS = f"""
+    INSERT INTO runs ({", ".join(RUN_COLUMNS)})
+    SELECT * FROM unnest({RUN_ARRAYS})
+    ON CONFLICT (run_id) DO UPDATE SET
+    {", ".join(f"{column} = excluded.{column}" for column in RUN_COLUMNS[1:])}
+"""
+INSERT_EVENTS = """
+    INSERT INTO events (run_id, sequence, envelope, internal)
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::boolean[])
+    ON CONFLICT DO NOTHING
+"""
+INSERT_TICKS = """
+    INSERT INTO ticks (run_id, sequence, tick)
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[])
+    ON CONFLICT DO NOTHING
+"""
+PUT_STATES = """
+    INSERT INTO states (run_id, state) SELECT * FROM unnest($1::text[], $2::bytea[])
+    ON CONFLICT (run_id) DO UPDATE SET state = excluded.state
+"""
+PUT_SNAPSHOTS = """
+    INSERT INTO snapshots (run_id, tick_sequence, snapshot)
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[])
+    ON CONFLICT (run_id) DO UPDATE
+    SET tick_sequence = excluded.tick_sequence, snapshot = excluded.snapshot
+"""
+TRIM_TICKS = """
+    DELETE FROM ticks USING unnest($1::text[], $2::bigint[]) AS kept (run_id, sequence)
+    WHERE ticks.run_id = kept.run_id AND ticks.sequence < kept.sequence
+"""
+TABLES_OF_RUN = ("events", "ticks", "states", "snapshots")
+
+
+class PostgresStore(Store):
+    """Keeps runs in one schema of a Postgres database.
+
+    One process owns the schema: it holds an advisory lock on the very connection that writes, so
+    that no batch is written by a process that lost it. A batch is one transaction, with one
+    statement a table.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._dsn, self._schema = _split_url(url)
+        self._writer: Connection | None = None
+        self._pool: Pool | None = None
+        self._writing = asyncio.Lock()
+
+    async def start(self) -> None:
+        if self._pool is not None:
+            return
+        try:
+            self._writer = await self._claim_schema()
+            await _migrate(self._writer, self._schema)
+            self._pool = await asyncpg.create_pool(
+                self._dsn,
+                min_size=1,
+                max_size=READERS,
+                command_timeout=TIMEOUT,
+                server_settings=self._settings,
+            )
+        except ERRORS as error:
+            await self.stop()
+            raise StoreError(f"Postgres cannot be used: {_one_line(error)}.") from error
+        except StoreError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        writer, self._writer = self._writer, None
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()
+        if writer is not None:
+            await _close(writer)
+
+    async def check(self) -> None:
+        await self._read("SELECT 1")
+
+    async def commit(self, batch: Batch) -> None:
+        if self._pool is None:
+            raise StoreUnavailable("The store is not open.")
+        async with self._writing:
+            try:
+                if self._writer is None or self._writer.is_closed():
+                    self._writer = await self._connect_writer()
+                async with self._writer.transaction():
+                    await _write(self._writer, batch)
+            except ERRORS as error:
+                self._drop_writer()
+                raise StoreUnavailable(f"Postgres: {_one_line(error)}") from error
+            except asyncio.CancelledError:
+                self._drop_writer()
+                raise
+
+    async def get_handler(self, handler_id: str) -> RunRecord | None:
+        rows = await self._read(f"{SELECT_RUNS} WHERE handler_id = $1 AND is_current", handler_id)
+        return row_to_run(rows[0]) if rows else None
+
+    async def get_run(self, run_id: str) -> RunRecord | None:
+        rows = await self._read(f"{SELECT_RUNS} WHERE run_id = $1", run_id)
+        return row_to_run(rows[0]) if rows else None
+
+    async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
+        sql, values = listing(query, lambda index: f"${index}")
+        return [row_to_run(row) for row in await self._read(sql, *values)]
+
+    async def list_unfinished(self) -> AsyncIterator[RunRecord]:
+        after = ""
+        while True:
+            rows = await self._read(
+                f"{SELECT_RUNS} WHERE status = 'running' AND run_id > $1 ORDER BY run_id LIMIT $2",
+                after,
+                UNFINISHED_PAGE,
+            )
+            for row in rows:
+                yield row_to_run(row)
+            if not rows:
+                return
+            after = rows[-1][0]
+
+    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
+        rows = await self._read(
+            "SELECT handler_id FROM runs WHERE is_current AND completed_at < $1"
+            " ORDER BY completed_at LIMIT $2",
+            to_micros(before),
+            limit,
+        )
+        return [row[0] for row in rows]
+
+    async def count_events(self, run_id: str) -> int:
+        rows = await self._read("SELECT MAX(sequence) FROM events WHERE run_id = $1", run_id)
+        return 0 if rows[0][0] is None else int(rows[0][0]) + 1
+
+    async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
+        rows = await self._read_page(
+            "SELECT run_id, sequence, envelope, internal FROM events"
+            " WHERE run_id = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
+            run_id,
+            after,
+            limit,
+        )
+        return [EventRecord(*row) for row in rows]
+
+    async def read_ticks(self, run_id: str, *, after: int, limit: int) -> Sequence[TickRecord]:
+        rows = await self._read_page(
+            "SELECT run_id, sequence, tick FROM ticks"
+            " WHERE run_id = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
+            run_id,
+            after,
+            limit,
+        )
+        return [TickRecord(*row) for row in rows]
+
+    async def get_state(self, run_id: str) -> bytes | None:
+        rows = await self._read("SELECT state FROM states WHERE run_id = $1", run_id)
+        return rows[0][0] if rows else None
+
+    async def get_snapshot(self, run_id: str) -> SnapshotRecord | None:
+        rows = await self._read(
+            "SELECT run_id, tick_sequence, snapshot FROM snapshots WHERE run_id = $1", run_id
+        )
+        return SnapshotRecord(*rows[0]) if rows else None
+
+    async def _read(self, sql: str, *values: Any) -> Sequence[tuple[Any, ...]]:
+        if self._pool is None:
+            raise StoreUnavailable("The store is not open.")
+        try:
+            rows = await self._pool.fetch(sql, *values)
+        except ERRORS as error:
+            raise StoreUnavailable(f"Postgres: {_one_line(error)}") from error
+        return [tuple(row) for row in rows]
+
+    async def _read_page(self, sql: str, *values: Any) -> Sequence[tuple[Any, ...]]:
+        return within(PAGE_BYTES, await self._read(sql, *values))
+
+    @property
+    def _settings(self) -> dict[str, str]:
+        return {"search_path": self._schema, "application_name": "workflow-server"}
+
+    async def _claim_schema(self) -> Connection:
+        """Wait a little for the lock of a process that has just ended."""
+        for _ in range(CLAIM_TRIES):
+            try:
+                return await self._connect_writer()
+            except StoreUnavailable:
+                await asyncio.sleep(CLAIM_PAUSE)
+        return await self._connect_writer()
+
+    async def _connect_writer(self) -> Connection:
+        """Return a connection that owns the schema; `StoreError` where another process does."""
+        connection = await asyncpg.connect(
+            self._dsn, command_timeout=TIMEOUT, timeout=TIMEOUT, server_settings=self._settings
+        )
+        key = zlib.crc32(self._schema.encode()) - (1 << 31)
+        if await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", LOCK_SPACE, key):
+            return connection
+        connection.terminate()
+        raise StoreUnavailable(
+            f"The schema '{self._schema}' is in use by another process; stop that one, or choose"
+            " another schema with ?schema=NAME in the store's URL."
+        )
+
+    def _drop_writer(self) -> None:
+        """Close the connection: nobody knows what became of its transaction or its lock."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.terminate()
+
+
+async def _close(connection: Connection) -> None:
+    """Close a connection so that its lock is free when this returns, unless it hangs."""
+    try:
+        await connection.close(timeout=TIMEOUT)
+    except ERRORS:
+        connection.terminate()
+
+
+def _split_url(url: str) -> tuple[str, str]:
+    """Return the DSN and the schema's name, which is the URL's `schema` parameter."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    schema = query.pop("schema", DEFAULT_SCHEMA)
+    if not SCHEMA_NAME.fullmatch(schema):
+        raise StoreError(
+            f"'{schema}' cannot be a schema's name: it must be 1 to 63 of a-z 0-9 _ and not begin"
+            " with a digit."
+        )
+    dsn = urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), parts.fragment))
+    return dsn, schema
+
+
+async def _migrate(connection: Connection, schema: str) -> None:
+    async with connection.transaction():
+        if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", schema):
+            await connection.execute(f"CREATE SCHEMA {schema}")
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_version (version integer NOT NULL)"
+        )
+        version = await connection.fetchval("SELECT version FROM schema_version") or 0
+        for new_version, sql in pending_migrations(
+            "postgres", version, where=f"The schema '{schema}'"
+        ):
+            await connection.execute(sql)
+            await connection.execute("DELETE FROM schema_version")
+            await connection.execute("INSERT INTO schema_version VALUES ($1)", new_version)
+
+
+async def _write(connection: Connection, batch: Batch) -> None:
+    await _execute(connection, UPSERT_RUNS, (run_to_row(run) for run in batch.runs.values()))
+    await _execute(
+        connection,
+        INSERT_EVENTS,
+        ((e.run_id, e.sequence, e.envelope, e.internal) for e in batch.events),
+    )
+    await _execute(connection, INSERT_TICKS, ((t.run_id, t.sequence, t.tick) for t in batch.ticks))
+    await _execute(connection, PUT_STATES, ((s.run_id, s.state) for s in batch.states.values()))
+    snapshots = batch.snapshots.values()
+    await _execute(
+        connection, PUT_SNAPSHOTS, ((s.run_id, s.tick_sequence, s.snapshot) for s in snapshots)
+    )
+    await _execute(connection, TRIM_TICKS, ((s.run_id, s.tick_sequence) for s in snapshots))
+    if batch.purged:
+        for table in TABLES_OF_RUN:
+            await connection.execute(
+                f"DELETE FROM {table} WHERE run_id IN"
+                " (SELECT run_id FROM runs WHERE handler_id = ANY($1))",
+                batch.purged,
+            )
+        await connection.execute("DELETE FROM runs WHERE handler_id = ANY($1)", batch.purged)
+
+
+async def _execute(connection: Connection, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    columns = list(zip(*rows, strict=True))
+    if columns:
+        await connection.execute(sql, *columns)
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).partition("\n")[0].rstrip(".")
+    return text or type(error).__name__

@@ -1,0 +1,62 @@
+"""What the SQL stores share of reading: the listing query, and the bounds of a page."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from schemas.records import HandlerQuery
+from stores.rows import RUN_COLUMNS, to_micros
+
+SELECT_RUNS = f"SELECT {', '.join(RUN_COLUMNS)} FROM runs"
+
+UNFINISHED_PAGE = 500  # rows a query when unfinished runs are listed
+PAGE_BYTES = 1 << 20  # of events or ticks that one read brings into memory, and one row more
+
+
+def within(size: int, rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return the first rows, until their third columns, the payloads, add up to `size` bytes."""
+    page = []
+    for row in rows:
+        page.append(row)
+        size -= len(row[2])
+        if size <= 0:
+            break
+    return page
+
+
+def listing(query: HandlerQuery, placeholder: Callable[[int], str]) -> tuple[str, list[Any]]:
+    """Return the SQL of a listing, and its values for `placeholder(1)`, `placeholder(2)`, …
+
+    Each pair of one status and one workflow is one walk over an index that is in order already,
+    so that a page costs the same whatever the filters leave out.
+    """
+    values: list[Any] = []
+
+    def value(item: Any) -> str:
+        values.append(item)
+        return placeholder(len(values))
+
+    walks = []
+    for status in (*query.statuses,) or (None,):
+        for workflow_name in (*query.workflow_names,) or (None,):
+            where = ["is_current"]
+            if workflow_name is not None:
+                where.append(f"workflow_name = {value(workflow_name)}")
+            if status is not None:
+                where.append(f"status = {value(status.value)}")
+            if query.after is not None:
+                time, handler_id = to_micros(query.after.created_at), query.after.handler_id
+                where.append(
+                    f"(handler_created_at, handler_id) < ({value(time)}, {value(handler_id)})"
+                )
+            walks.append(
+                f"SELECT * FROM ({SELECT_RUNS} WHERE {' AND '.join(where)}"
+                f" ORDER BY handler_created_at DESC, handler_id DESC LIMIT {value(query.limit)})"
+                f" AS walk"
+            )
+    sql = " UNION ALL ".join(walks)
+    if len(walks) > 1:
+        sql = f"SELECT * FROM ({sql}) AS walks"
+    return (
+        f"{sql} ORDER BY handler_created_at DESC, handler_id DESC LIMIT {value(query.limit)}",
+        values,
+    )

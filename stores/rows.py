@@ -1,0 +1,145 @@
+"""Records to the rows of SQL stores and back: the one mapping.
+
+Times are microseconds since the epoch. A row that cannot be read becomes a failed run that says
+so, and spoils nothing around it.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from schemas.records import Idle, Question, RunRecord, Status
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+LATEST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+DAMAGED = "The stored record of this run is damaged and cannot be read."
+
+RUN_COLUMNS = (
+    "run_id",
+    "handler_id",
+    "handler_created_at",
+    "is_current",
+    "workflow_name",
+    "status",
+    "started_at",
+    "updated_at",
+    "completed_at",
+    "start_event",
+    "result",
+    "error",
+    "event_count",
+    "questions",
+    "unresumable",
+    "idle_since",
+    "wake_at",
+    "timeout_left",
+    "resumes",
+)
+
+
+def to_micros(time: datetime) -> int:
+    """Return a time as whole microseconds since the epoch."""
+    return (time - EPOCH) // MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """Return the time of whole microseconds since the epoch."""
+    return EPOCH + micros * MICROSECOND
+
+
+def run_to_row(run: RunRecord) -> tuple[Any, ...]:
+    """Return a run as a row of `RUN_COLUMNS`."""
+    idle = run.idle
+    return (
+        run.run_id,
+        run.handler_id,
+        to_micros(run.handler_created_at),
+        run.current,
+        run.workflow_name,
+        run.status.value,
+        to_micros(run.started_at),
+        to_micros(run.updated_at),
+        _optional_micros(run.completed_at),
+        run.start_event,
+        run.result,
+        run.error,
+        run.event_count,
+        to_json([[q.sequence, q.waiter_id] for q in run.questions]).decode(),
+        run.unresumable,
+        _optional_micros(idle.since) if idle else None,
+        _optional_micros(idle.wake_at) if idle else None,
+        idle.timeout_left if idle else None,
+        run.resumes,
+    )
+
+
+def row_to_run(row: Sequence[Any]) -> RunRecord:
+    """Return the run of a row of `RUN_COLUMNS`."""
+    try:
+        return _read_run(dict(zip(RUN_COLUMNS, row, strict=True)))
+    except (ValueError, TypeError, OverflowError):
+        return _damaged_run(dict(zip(RUN_COLUMNS, row, strict=True)))
+
+
+def _read_run(row: dict[str, Any]) -> RunRecord:
+    if row["result"] is not None:
+        from_json(row["result"])  # it goes into answers as it is, among other results
+    since = row["idle_since"]
+    return RunRecord(
+        run_id=row["run_id"],
+        handler_id=row["handler_id"],
+        handler_created_at=from_micros(row["handler_created_at"]),
+        current=bool(row["is_current"]),
+        workflow_name=row["workflow_name"],
+        status=Status(row["status"]),
+        started_at=from_micros(row["started_at"]),
+        updated_at=from_micros(row["updated_at"]),
+        completed_at=_optional_time(row["completed_at"]),
+        start_event=row["start_event"],
+        result=row["result"],
+        error=row["error"],
+        event_count=row["event_count"],
+        questions=tuple(
+            Question(sequence=sequence, waiter_id=waiter_id)
+            for sequence, waiter_id in from_json(row["questions"])
+        ),
+        unresumable=row["unresumable"],
+        idle=Idle(
+            since=from_micros(since),
+            wake_at=_optional_time(row["wake_at"]),
+            timeout_left=row["timeout_left"],
+        )
+        if since is not None
+        else None,
+        resumes=row["resumes"],
+    )
+
+
+def _damaged_run(row: dict[str, Any]) -> RunRecord:
+    created_at = row["handler_created_at"]
+    in_range = isinstance(created_at, int) and 0 <= created_at < LATEST
+    time = from_micros(created_at) if in_range else EPOCH
+    return RunRecord(
+        run_id=str(row["run_id"]),
+        handler_id=str(row["handler_id"]),
+        handler_created_at=time,
+        current=bool(row["is_current"]),
+        workflow_name=str(row["workflow_name"]),
+        status=Status.FAILED,
+        started_at=time,
+        updated_at=time,
+        completed_at=time,
+        error=DAMAGED,
+        event_count=row["event_count"] if isinstance(row["event_count"], int) else 0,
+    )
+
+
+def _optional_micros(time: datetime | None) -> int | None:
+    return to_micros(time) if time is not None else None
+
+
+def _optional_time(micros: int | None) -> datetime | None:
+    return from_micros(micros) if micros is not None else None

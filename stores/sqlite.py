@@ -1,0 +1,304 @@
+"""The embedded default: one SQLite file, one process, one writer thread."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
+
+from schemas.records import (
+    Batch,
+    EventRecord,
+    HandlerQuery,
+    RunRecord,
+    SnapshotRecord,
+    TickRecord,
+)
+from stores.base import Store, StoreError, StoreUnavailable
+from stores.migrations import pending_migrations
+from stores.queries import PAGE_BYTES, SELECT_RUNS, UNFINISHED_PAGE, listing, within
+from stores.rows import RUN_COLUMNS, row_to_run, run_to_row, to_micros
+
+T = TypeVar("T")
+
+APPLICATION_ID = 0x57465356  # "WFSV", in the file's header: this file is ours
+
+QUICK_CHECK_BYTES = (
+    256 << 20
+)  # a larger file is not read whole at the start: it would take too long
+
+UPSERT_RUN = f"""
+    INSERT INTO runs ({", ".join(RUN_COLUMNS)}) VALUES ({", ".join("?" * len(RUN_COLUMNS))})
+    ON CONFLICT (run_id) DO UPDATE SET
+    {", ".join(f"{column} = excluded.{column}" for column in RUN_COLUMNS[1:])}
+"""
+INSERT_EVENT = (
+    "INSERT OR IGNORE INTO events (run_id, sequence, envelope, internal) VALUES (?, ?, ?, ?)"
+)
+INSERT_TICK = "INSERT OR IGNORE INTO ticks (run_id, sequence, tick) VALUES (?, ?, ?)"
+PUT_STATE = "INSERT OR REPLACE INTO states (run_id, state) VALUES (?, ?)"
+PUT_SNAPSHOT = "INSERT OR REPLACE INTO snapshots (run_id, tick_sequence, snapshot) VALUES (?, ?, ?)"
+TRIM_TICKS = "DELETE FROM ticks WHERE run_id = ? AND sequence < ?"
+TABLES_OF_RUN = ("events", "ticks", "states", "snapshots")
+
+
+class SqliteStore(Store):
+    """Keeps runs in one file, in WAL mode with `synchronous=FULL`.
+
+    The file belongs to one process: a lock beside it (`FILE.lock`) refuses a second one. Reads go
+    through a connection and a thread of their own, so that they do not wait for commits.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock = FileLock(f"{self.path}.lock", thread_local=False)
+        self._writer: _Connection | None = None
+        self._reader: _Connection | None = None
+
+    async def start(self) -> None:
+        if self._writer is not None:
+            return
+        await asyncio.to_thread(self._acquire)
+        writer, reader = _Connection("sqlite-writer"), _Connection("sqlite-reader")
+        try:
+            await writer.open(lambda: _open_writer(self.path))
+            await reader.open(lambda: _open_reader(self.path))
+        except BaseException:
+            await writer.close()
+            await reader.close()
+            self._lock.release()
+            raise
+        self._writer, self._reader = writer, reader
+
+    def _acquire(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise StoreError(
+                f"{self.path} is in use by another process; stop that one, or choose another file"
+                " with --store."
+            ) from None
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be opened: {error.strerror}.") from error
+
+    async def stop(self) -> None:
+        writer, self._writer = self._writer, None
+        reader, self._reader = self._reader, None
+        if writer is None or reader is None:
+            return
+        await reader.close()
+        await writer.close()
+        self._lock.release()
+
+    async def check(self) -> None:
+        await self._read("SELECT 1")
+
+    async def commit(self, batch: Batch) -> None:
+        if self._writer is None:
+            raise StoreUnavailable("The store is not open.")
+        await self._writer.call(lambda connection: _write(connection, batch))
+
+    async def get_handler(self, handler_id: str) -> RunRecord | None:
+        rows = await self._read(f"{SELECT_RUNS} WHERE handler_id = ? AND is_current", handler_id)
+        return row_to_run(rows[0]) if rows else None
+
+    async def get_run(self, run_id: str) -> RunRecord | None:
+        rows = await self._read(f"{SELECT_RUNS} WHERE run_id = ?", run_id)
+        return row_to_run(rows[0]) if rows else None
+
+    async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
+        sql, values = listing(query, lambda index: f"?{index}")
+        return [row_to_run(row) for row in await self._read(sql, *values)]
+
+    async def list_unfinished(self) -> AsyncIterator[RunRecord]:
+        after = ""
+        while True:
+            rows = await self._read(
+                f"{SELECT_RUNS} WHERE status = 'running' AND run_id > ? ORDER BY run_id LIMIT ?",
+                after,
+                UNFINISHED_PAGE,
+            )
+            for row in rows:
+                yield row_to_run(row)
+            if not rows:
+                return
+            after = rows[-1][0]
+
+    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
+        rows = await self._read(
+            "SELECT handler_id FROM runs WHERE is_current AND completed_at < ?"
+            " ORDER BY completed_at LIMIT ?",
+            to_micros(before),
+            limit,
+        )
+        return [row[0] for row in rows]
+
+    async def count_events(self, run_id: str) -> int:
+        rows = await self._read("SELECT MAX(sequence) FROM events WHERE run_id = ?", run_id)
+        return 0 if rows[0][0] is None else int(rows[0][0]) + 1
+
+    async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
+        rows = await self._read_page(
+            "SELECT run_id, sequence, envelope, internal FROM events"
+            " WHERE run_id = ? AND sequence > ? ORDER BY sequence LIMIT ?",
+            run_id,
+            after,
+            limit,
+        )
+        return [EventRecord(row[0], row[1], row[2], bool(row[3])) for row in rows]
+
+    async def read_ticks(self, run_id: str, *, after: int, limit: int) -> Sequence[TickRecord]:
+        rows = await self._read_page(
+            "SELECT run_id, sequence, tick FROM ticks"
+            " WHERE run_id = ? AND sequence > ? ORDER BY sequence LIMIT ?",
+            run_id,
+            after,
+            limit,
+        )
+        return [TickRecord(*row) for row in rows]
+
+    async def get_state(self, run_id: str) -> bytes | None:
+        rows = await self._read("SELECT state FROM states WHERE run_id = ?", run_id)
+        return rows[0][0] if rows else None
+
+    async def get_snapshot(self, run_id: str) -> SnapshotRecord | None:
+        rows = await self._read(
+            "SELECT run_id, tick_sequence, snapshot FROM snapshots WHERE run_id = ?", run_id
+        )
+        return SnapshotRecord(*rows[0]) if rows else None
+
+    async def _read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        if self._reader is None:
+            raise StoreUnavailable("The store is not open.")
+        return await self._reader.call(
+            lambda connection: connection.execute(sql, values).fetchall()
+        )
+
+    async def _read_page(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        if self._reader is None:
+            raise StoreUnavailable("The store is not open.")
+        return await self._reader.call(
+            lambda connection: within(PAGE_BYTES, connection.execute(sql, values))
+        )
+
+
+class _Connection:
+    """A connection and the one thread that uses it."""
+
+    def __init__(self, name: str) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._connection = await self._run(connect)
+
+    async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do the work in the thread; `StoreUnavailable` where SQLite cannot."""
+        connection = self._connection
+        if connection is None:
+            raise StoreUnavailable("The store is not open.")
+        try:
+            return await self._run(lambda: work(connection))
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"SQLite: {error}") from error
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._run(connection.close)
+        self._thread.shutdown(wait=False)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _open_writer(path: Path) -> sqlite3.Connection:
+    """Open the file for writing, its schema up to date; a file that is refused stays as it is."""
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            _check_file(connection, path)
+            _migrate(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.OperationalError as error:
+        raise StoreError(f"{path} cannot be opened: {error}.") from error
+    except sqlite3.DatabaseError as error:
+        raise StoreError(
+            f"{path} is damaged or not a SQLite file ({error}); move it away, or restore a backup."
+        ) from error
+    return connection
+
+
+def _check_file(connection: sqlite3.Connection, path: Path) -> None:
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if tables and application_id != APPLICATION_ID:
+        raise StoreError(f"{path} is the file of another program; choose another with --store.")
+    if path.stat().st_size > QUICK_CHECK_BYTES:
+        return
+    damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if damage != "ok":
+        raise StoreError(f"{path} is damaged ({damage}); move it away, or restore a backup.")
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    pending = pending_migrations("sqlite", version, where=str(path))
+    # Set after the checks above, which leave a refused file untouched.
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    for new_version, sql in pending:
+        connection.executescript(f"BEGIN; {sql}; PRAGMA user_version = {new_version}; COMMIT;")
+
+
+def _open_reader(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _write(connection: sqlite3.Connection, batch: Batch) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        _write_batch(connection, batch)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
+    _write_rows(connection, UPSERT_RUN, (run_to_row(run) for run in batch.runs.values()))
+    _write_rows(
+        connection,
+        INSERT_EVENT,
+        ((e.run_id, e.sequence, e.envelope, e.internal) for e in batch.events),
+    )
+    _write_rows(connection, INSERT_TICK, ((t.run_id, t.sequence, t.tick) for t in batch.ticks))
+    _write_rows(connection, PUT_STATE, ((s.run_id, s.state) for s in batch.states.values()))
+    snapshots = batch.snapshots.values()
+    _write_rows(
+        connection, PUT_SNAPSHOT, ((s.run_id, s.tick_sequence, s.snapshot) for s in snapshots)
+    )
+    _write_rows(connection, TRIM_TICKS, ((s.run_id, s.tick_sequence) for s in snapshots))
+    for handler_id in batch.purged:
+        for table in TABLES_OF_RUN:
+            connection.execute(
+                f"DELETE FROM {table} WHERE run_id IN"
+                " (SELECT run_id FROM runs WHERE handler_id = ?)",
+                (handler_id,),
+            )
+        connection.execute("DELETE FROM runs WHERE handler_id = ?", (handler_id,))
+
+
+def _write_rows(connection: sqlite3.Connection, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    connection.executemany(sql, rows)

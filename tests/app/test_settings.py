@@ -1,0 +1,104 @@
+"""Settings come from flags, variables and defaults, and bad ones are told in a sentence."""
+
+import re
+
+import pytest
+
+from app.settings import ENV_PREFIX, Settings, SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in Settings.model_fields:
+        monkeypatch.delenv(ENV_PREFIX + field.upper(), raising=False)
+
+
+def test_the_defaults_are_those_of_the_readme() -> None:
+    assert load_settings().model_dump() == {
+        "host": "127.0.0.1",
+        "port": 8000,
+        "store": "memory:",
+        "persistence_backoff": (0.5, 3.0),
+        "idle_timeout": 60.0,
+        "sse_heartbeat_interval": 25.0,
+        "cors_origins": (),
+        "cors_origin_pattern": None,
+        "max_body_size": 10_485_760,
+        "shutdown_timeout": 10.0,
+        "root_path": "",
+        "log_level": "info",
+        "debug": False,
+    }
+
+
+def test_every_setting_is_described() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_a_flag_wins_over_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKFLOW_SERVER_PORT", "8001")
+    monkeypatch.setenv("WORKFLOW_SERVER_HOST", "0.0.0.0")
+
+    settings = load_settings(port=8002)
+
+    assert (settings.host, settings.port) == ("0.0.0.0", 8002)
+
+
+@pytest.mark.parametrize("value", ["0.1, 2", "[0.1, 2]", "0.1,2,"])
+def test_a_list_in_a_variable_is_comma_separated_or_json(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKFLOW_SERVER_PERSISTENCE_BACKOFF", value)
+    assert load_settings().persistence_backoff == (0.1, 2.0)
+
+
+def test_one_origin_in_a_variable_is_a_list_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKFLOW_SERVER_CORS_ORIGINS", "https://a.example")
+    assert load_settings().cors_origins == ("https://a.example",)
+
+
+def test_an_empty_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKFLOW_SERVER_PORT", "")
+    assert load_settings().port == 8000
+
+
+def test_a_service_link_of_kubernetes_is_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKFLOW_SERVER_PORT", "tcp://10.0.0.1:80")
+    assert load_settings().port == 8000
+
+
+def test_a_log_level_may_be_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKFLOW_SERVER_LOG_LEVEL", "WARNING")
+    assert load_settings().log_level == "warning"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("port", "eighty"),
+        ("port", "65536"),
+        ("persistence_backoff", "1,-1"),
+        ("persistence_backoff", "[1"),
+        ("idle_timeout", "inf"),
+        ("cors_origin_pattern", "("),
+        ("max_body_size", "0"),
+        ("log_level", "loud"),
+        ("debug", "perhaps"),
+    ],
+)
+def test_a_bad_variable_is_told_in_one_line_that_names_it(
+    field: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = ENV_PREFIX + field.upper()
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=rf"\A{variable} cannot be .+\. It is: .+\.\Z"):
+        load_settings()
+
+
+def test_a_bad_flag_is_told_by_the_name_of_the_flag() -> None:
+    sentence = (
+        "--max-body-size cannot be '0': Input should be greater than or equal to 1. "
+        "It is: Largest request body that is taken, in bytes."
+    )
+    with pytest.raises(SettingsError, match=rf"\A{re.escape(sentence)}\Z"):
+        load_settings(max_body_size="0")

@@ -1,0 +1,57 @@
+"""A real store that can be told to fail and to wait."""
+
+import asyncio
+from collections.abc import Sequence
+
+from schemas.records import Batch, EventRecord, HandlerQuery, RunRecord
+from stores.base import StoreUnavailable
+from stores.memory import MemoryStore
+
+SECRET = "postgres://user:secret@db.internal/runs"
+
+
+class ScriptedStore(MemoryStore):
+    """Fails its next `failures` commits, everything while `down`, and commits only while `open`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures = 0
+        self.down = False
+        self.open = asyncio.Event()
+        self.open.set()
+        self.commits: list[Batch] = []
+        self.tries = 0
+
+    async def check(self) -> None:
+        self._check_up()
+
+    async def commit(self, batch: Batch) -> None:
+        self.tries += 1
+        await self.open.wait()
+        self._check_up()
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailable(f"{SECRET} refuses this commit")
+        await super().commit(batch)
+        self.commits.append(batch)
+
+    async def get_handler(self, handler_id: str) -> RunRecord | None:
+        self._check_up()
+        return await super().get_handler(handler_id)
+
+    async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
+        self._check_up()
+        return await super().list_handlers(query)
+
+    async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
+        self._check_up()
+        return await super().read_events(run_id, after=after, limit=limit)
+
+    def _check_up(self) -> None:
+        if self.down:
+            raise StoreUnavailable(f"{SECRET} cannot be reached")
+
+
+def list_leftovers(store: MemoryStore) -> list[object]:
+    """Return the collections of a memory store that still hold something."""
+    return [held for held in vars(store).values() if isinstance(held, dict | list) and held]
