@@ -10,7 +10,7 @@ RUN python -m venv /venv \
     && /venv/bin/pip install --require-hashes -r requirements.lock \
     && python -m venv /builder \
     && /builder/bin/pip install --require-hashes -r requirements-build.lock
-COPY pyproject.toml ./
+COPY pyproject.toml README.md ./
 COPY app app
 COPY routers routers
 COPY schemas schemas

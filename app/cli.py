@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.address import AddressError, find_port, show_url
-from app.settings import ENV_PREFIX, Settings, SettingsError, load_settings
+from app.settings import ENV_PREFIX, Settings, SettingsError, load_settings, read_duration
 
 if TYPE_CHECKING:
     from app.loader import LoadedSources
@@ -45,6 +45,8 @@ def main() -> None:
     program.callback()(introduce)
     program.command()(serve)
     program.command()(openapi)
+    program.command()(migrate)
+    program.command()(prune)
     program()
 
 
@@ -96,6 +98,8 @@ def serve(
     store: Annotated[str | None, _flag("store")] = None,
     persistence_backoff: Annotated[str | None, _flag("persistence_backoff")] = None,
     idle_timeout: Annotated[float | None, _flag("idle_timeout")] = None,
+    max_resumes: Annotated[int | None, _flag("max_resumes")] = None,
+    retention: Annotated[str | None, _flag("retention")] = None,
     sse_heartbeat_interval: Annotated[float | None, _flag("sse_heartbeat_interval")] = None,
     cors_origins: Annotated[list[str] | None, _flag("cors_origins", "--cors-origin")] = None,
     cors_origin_pattern: Annotated[str | None, _flag("cors_origin_pattern")] = None,
@@ -121,6 +125,48 @@ def openapi(
     """Print the OpenAPI document of a server with the workflows in the sources, if any."""
     flags = {"debug": debug} if debug is not None else {}
     _carry_out(lambda settings: _write_openapi(sources or [], settings, output), flags)
+
+
+def migrate(
+    store: Annotated[str | None, _flag("store")] = None,
+    debug: Debug = None,
+) -> None:
+    """Bring a store's schema up to date; `serve` does it by itself when it starts."""
+    flags = {k: v for k, v in {"store": store, "debug": debug}.items() if v is not None}
+    _carry_out(lambda settings: asyncio.run(_migrate(settings)), flags)
+
+
+def prune(
+    older_than: Annotated[
+        str, typer.Option(help="Remove handlers that ended longer ago, such as 12h or 30d.")
+    ],
+    store: Annotated[str | None, _flag("store")] = None,
+    debug: Debug = None,
+) -> None:
+    """Remove old ended handlers from a store that no server uses."""
+    flags = {k: v for k, v in {"store": store, "debug": debug}.items() if v is not None}
+    _carry_out(lambda settings: asyncio.run(_prune(settings, older_than)), flags)
+
+
+async def _migrate(settings: Settings) -> None:
+    from stores.backends import open_store
+
+    store = open_store(settings.store)
+    await store.start()
+    await store.stop()
+    typer.echo(f"The schema is up to date: {PASSWORD.sub('***', settings.store)}")
+
+
+async def _prune(settings: Settings, older_than: str) -> None:
+    from app.registry import prune_store
+    from stores.backends import open_store
+
+    try:
+        age = read_duration(older_than)
+    except ValueError as error:
+        raise UsageError(f"--older-than is {older_than!r}: {error}.") from error
+    removed = await prune_store(open_store(settings.store), older_than=age)
+    typer.echo(f"Removed {removed} handler{'' if removed == 1 else 's'}.")
 
 
 def _carry_out(command: Callable[[Settings], None], flags: dict[str, Any]) -> None:
@@ -252,6 +298,8 @@ def _make_server(loaded: "LoadedSources", settings: Settings) -> "WorkflowServer
             workflow_store=settings.store,
             persistence_backoff=settings.persistence_backoff,
             idle_timeout=settings.idle_timeout,
+            max_resumes=settings.max_resumes,
+            retention=settings.retention,
             sse_heartbeat_interval=settings.sse_heartbeat_interval,
             cors_origins=settings.cors_origins,
             cors_origin_pattern=settings.cors_origin_pattern,

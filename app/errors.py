@@ -89,6 +89,12 @@ class HandlerNotFound(NotFound):
     code = "handler_not_found"
 
 
+class RunNotFound(NotFound):
+    """The handler has no run with this id."""
+
+    code = "run_not_found"
+
+
 class NothingToCancel(NotFound):
     """The handler has ended already (404, as existing clients expect)."""
 
@@ -141,6 +147,12 @@ class StreamTaken(Conflict):
     """Another reader holds the run's shared reading position."""
 
     code = "stream_taken"
+
+
+class BodyTooLarge(ServiceError):
+    """The body is larger than the server takes."""
+
+    status, code, title = 413, "body_too_large", "Content Too Large"
 
 
 class ServiceUnavailable(ServiceError):

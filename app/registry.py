@@ -4,12 +4,12 @@ The registry decides; routers translate. It holds every live run by a strong ref
 acceptance to its committed end, and asks the store for all others.
 """
 
+import asyncio
 import re
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, assert_never
 
 from app.errors import (
@@ -20,24 +20,25 @@ from app.errors import (
     NothingToCancel,
     NotStarted,
     OtherWorkflow,
+    RunNotFound,
     StateNotRestorable,
     StoreFailed,
     StreamTaken,
 )
 from app.runtime.commit_log import CommitLog
 from app.runtime.residency import Residency
+from app.runtime.retention import keep_pruning, prune
 from app.runtime.run import LiveRun
 from app.runtime.served import RunInput, ServedWorkflow
-from app.runtime.stream import EventTail, SharedPosition, Subscription
+from app.runtime.stream import EventTail, SharedPositions, Subscription
 from app.runtime.transcript import Clock
 from schemas.handlers import RunRequest
-from schemas.records import HandlerPosition, HandlerQuery, RunRecord, Status
+from schemas.records import Batch, HandlerPosition, HandlerQuery, RunRecord, Status
 from stores.base import Store, StoreError
 
 HANDLER_ID = re.compile(r"[A-Za-z0-9._~-]{1,255}")
 ID_BYTES = 8
 ID_LENGTH = 10
-MAX_SHARED_POSITIONS = 10_000
 
 
 def new_id() -> str:
@@ -73,6 +74,7 @@ class HandlerRegistry:
         persistence_backoff: Sequence[float],
         idle_timeout: float,
         max_resumes: int,
+        retention: timedelta | None = None,
         clock: Clock = utc_now,
         make_id: Callable[[], str] = new_id,
     ) -> None:
@@ -89,8 +91,10 @@ class HandlerRegistry:
             idle_timeout=idle_timeout,
             max_resumes=max_resumes,
         )
+        self._retention = retention
+        self._pruning: asyncio.Task[None] | None = None
         self._reserved: set[str] = set()
-        self._positions: OrderedDict[str, SharedPosition] = OrderedDict()
+        self._positions = SharedPositions()
         self._started = False
 
     async def start(self) -> None:
@@ -98,6 +102,16 @@ class HandlerRegistry:
         await self._store.start()
         self._log.start()
         self._runs.start()
+        if self._retention is not None:
+            self._pruning = asyncio.create_task(
+                keep_pruning(
+                    self._store,
+                    self._purge_ended,
+                    retention=self._retention,
+                    clock=self._clock,
+                ),
+                name="retention",
+            )
         self._started = True
 
     def dismiss(self) -> None:
@@ -107,6 +121,10 @@ class HandlerRegistry:
     async def stop(self) -> None:
         """Stop all runs where they are, commit what they did, and close the store."""
         self._started = False
+        pruning, self._pruning = self._pruning, None
+        if pruning is not None:
+            pruning.cancel()
+            await asyncio.gather(pruning, return_exceptions=True)
         await self._runs.stop()
         await self._log.stop()
         await self._store.stop()
@@ -138,10 +156,21 @@ class HandlerRegistry:
         finally:
             self._reserved.discard(handler_id)
 
-    async def get(self, handler_id: str) -> RunRecord:
-        """Return the handler's current run as it was last committed; or `HandlerNotFound`."""
+    async def get(self, handler_id: str, *, run_id: str | None = None) -> RunRecord:
+        """Return a run of the handler, by default its current one, as it was last committed.
+
+        Raises `HandlerNotFound`, or `RunNotFound` where the handler has no such run.
+        """
         record, _ = await self._find(handler_id)
-        return record
+        if run_id is None or run_id == record.run_id:
+            return record
+        try:
+            earlier = await self._store.get_run(run_id)
+        except StoreError as error:
+            raise _store_failed() from error
+        if earlier is None or earlier.handler_id != handler_id:
+            raise RunNotFound(f"The handler '{handler_id}' has no run '{run_id:.255}'.")
+        return earlier
 
     async def list_handlers(self, query: HandlerQuery) -> HandlerPage:
         """Return a page of handlers, newest first."""
@@ -194,29 +223,35 @@ class HandlerRegistry:
             )
         return "cancelled"
 
-    async def subscribe(self, handler_id: str, *, after: int | Literal["now"]) -> Subscription:
-        """Return a reader of the current run's events after a cursor, independent of all others."""
-        record, _ = await self._find(handler_id)
+    async def subscribe(
+        self, handler_id: str, *, after: int | Literal["now"], run_id: str | None = None
+    ) -> Subscription:
+        """Return a reader of a run's events after a cursor, independent of all other readers."""
+        record = await self.get(handler_id, run_id=run_id)
         tail, last = await self._tail_of(record), record.event_count - 1
         if after == "now":
             after = tail.last if tail else last
         return Subscription(record.run_id, store=self._store, tail=tail, after=after, last=last)
 
-    async def subscribe_shared(self, handler_id: str, *, acquire_timeout: float) -> Subscription:
-        """Return the reader that holds the current run's one shared reading position.
+    async def subscribe_shared(
+        self, handler_id: str, *, acquire_timeout: float, run_id: str | None = None
+    ) -> Subscription:
+        """Return the reader that holds a run's one shared reading position.
 
         It continues after the last event that such a reader was sent. Raises `StreamTaken` when
         another one holds the position for longer than `acquire_timeout` seconds.
         """
-        record, _ = await self._find(handler_id)
-        position = self._shared_position(record.run_id)
+        record = await self.get(handler_id, run_id=run_id)
+        position = self._positions.of(record.run_id)
         if not await position.acquire(acquire_timeout):
             raise StreamTaken(
                 f"Another reader without a cursor reads the events of '{handler_id}'; give"
                 " `after_sequence` to read them independently."
             )
         try:
-            subscription = await self.subscribe(handler_id, after=position.cursor)
+            subscription = await self.subscribe(
+                handler_id, after=position.cursor, run_id=record.run_id
+            )
         except BaseException:
             position.release()
             raise
@@ -337,28 +372,40 @@ class HandlerRegistry:
     # Ending.
 
     async def _purge(self, handler_id: str) -> None:
-        if handler_id in self._reserved or self._runs.get(handler_id) is not None:
+        if not await self._purge_ended(handler_id):
             raise _running(handler_id)
+
+    async def _purge_ended(self, handler_id: str) -> bool:
+        """Remove every trace of an ended handler; false where it has begun to run again."""
+        if handler_id in self._reserved or self._runs.get(handler_id) is not None:
+            return False
         self._reserved.add(handler_id)
         try:
-            record = await self._read_handler(handler_id)
+            record = await self._store.get_handler(handler_id)
+            if record is not None and record.status is Status.RUNNING:
+                return False
             await self._log.purge(handler_id)
         except StoreError as error:
             raise _store_failed() from error
         finally:
             self._reserved.discard(handler_id)
         if record is not None:
-            self._positions.pop(record.run_id, None)
+            self._positions.forget(record.run_id)
+        return True
 
-    # Reading.
 
-    def _shared_position(self, run_id: str) -> SharedPosition:
-        position = self._positions.setdefault(run_id, SharedPosition())
-        self._positions.move_to_end(run_id)
-        for other in list(self._positions)[: len(self._positions) - MAX_SHARED_POSITIONS]:
-            if not self._positions[other].held:
-                del self._positions[other]
-        return position
+async def prune_store(store: Store, *, older_than: timedelta) -> int:
+    """Remove handlers that ended longer ago from a store that no server uses; say how many."""
+
+    async def purge(handler_id: str) -> bool:
+        await store.commit(Batch(purged=[handler_id]))
+        return True
+
+    await store.start()
+    try:
+        return await prune(store, purge, older_than=older_than, clock=utc_now)
+    finally:
+        await store.stop()
 
 
 def _running(handler_id: str) -> HandlerRunning:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from types import FrameType
 from typing import Any
 
@@ -33,10 +34,11 @@ class WorkflowServer:
         server.add_workflow("greet", GreetingWorkflow())
         asyncio.run(server.serve(port=8000))
 
-    `workflow_store` is a store or a URL. A failed commit is tried again after each of
-    `persistence_backoff` seconds. `sse_heartbeat_interval` is in seconds, 0 or None turns
-    heartbeats off. `idle_timeout`, in seconds, is how long a run that waits for a person stays in
-    memory. A run that ends the process each time it is resumed is resumed `max_resumes` times.
+    `workflow_store` is a store or a URL, by default one in memory. A failed commit is tried again
+    after each of `persistence_backoff` seconds. `idle_timeout`, in seconds, is how long a run that
+    waits for a person stays in memory. A run that ends the process each time it is resumed is
+    resumed `max_resumes` times. Handlers that ended longer ago than `retention` are removed, by
+    default none. `sse_heartbeat_interval` is in seconds, 0 or None turns heartbeats off.
     `cors_origins` and `cors_origin_pattern` say which pages may call, by default those of
     localhost; `middleware`, where it is given, takes the place of that rule. `max_body_size` is in
     bytes, and `shutdown_timeout` the seconds that open requests have to end.
@@ -50,6 +52,7 @@ class WorkflowServer:
         persistence_backoff: Sequence[float] = (0.5, 3.0),
         idle_timeout: float = 60.0,
         max_resumes: int = 5,
+        retention: timedelta | None = None,
         sse_heartbeat_interval: float | None = 25.0,
         cors_origins: Sequence[str] = (),
         cors_origin_pattern: str | None = None,
@@ -66,6 +69,7 @@ class WorkflowServer:
             persistence_backoff=persistence_backoff,
             idle_timeout=idle_timeout,
             max_resumes=max_resumes,
+            retention=retention,
         )
         self._shutdown_timeout = shutdown_timeout
         self._starting: asyncio.Lock | None = None

@@ -2,12 +2,16 @@
 
 import json
 import re
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "WORKFLOW_SERVER_"
+
+DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>[smhdw])")
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
@@ -38,9 +42,9 @@ class Settings(BaseSettings):
         description="Port to listen on; 0 takes a free one.",
     )
     store: str = Field(
-        default="memory:",
+        default="sqlite:///workflow-server.db",
         min_length=1,
-        description="URL of the store that keeps the runs.",
+        description="URL of the store of the runs: sqlite:///FILE, postgresql://…, or memory:.",
     )
     persistence_backoff: Annotated[tuple[Annotated[float, Field(ge=0)], ...], NoDecode] = Field(
         default=(0.5, 3.0),
@@ -50,6 +54,15 @@ class Settings(BaseSettings):
         default=60.0,
         ge=0,
         description="Seconds after which a run that waits for an event is released from memory.",
+    )
+    max_resumes: int = Field(
+        default=5,
+        ge=0,
+        description="How often a run is resumed that ends the process before a step finishes.",
+    )
+    retention: Annotated[timedelta | None, Field(gt=timedelta(0))] = Field(
+        default=None,
+        description="How long ended handlers are kept, such as 12h or 30d; none: for ever.",
     )
     sse_heartbeat_interval: float = Field(
         default=25.0,
@@ -105,6 +118,11 @@ class Settings(BaseSettings):
             return json.loads(value)
         return [item.strip() for item in value.split(",") if item.strip()]
 
+    @field_validator("retention", mode="before")
+    @classmethod
+    def _read_duration(cls, value: Any) -> Any:
+        return read_duration(value) if isinstance(value, str) else value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _lower_case(cls, value: Any) -> Any:
@@ -118,6 +136,14 @@ class Settings(BaseSettings):
         except re.error as error:
             raise ValueError(f"it is no regular expression ({error})") from error
         return value
+
+
+def read_duration(text: str) -> timedelta:
+    """Return the duration of a number and its unit, s, m, h, d or w; ValueError for others."""
+    match = DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("it is no duration, such as 90s, 15m, 12h, 30d or 4w")
+    return timedelta(**{UNITS[match["unit"]]: float(match["number"])})
 
 
 def load_settings(**flags: Any) -> Settings:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Path, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.datastructures import MutableHeaders
@@ -59,6 +59,10 @@ async def get_workflow(
 
 WorkflowDep = Annotated[ServedWorkflow, Depends(get_workflow)]
 HandlerId = Annotated[str, Path(description="The handler's id.")]
+RunId = Annotated[
+    str | None,
+    Query(description="An earlier run of the handler; without it the current one."),
+]
 
 
 class JsonRequest(Request):

@@ -5,15 +5,17 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query, Response
 
 from app.errors import (
+    BodyTooLarge,
     HandlerEnded,
     HandlerNotFound,
     InvalidEvent,
     QuestionNotOpen,
     RunNotBegun,
+    RunNotFound,
     StreamTaken,
     UnknownStep,
 )
-from routers.dependencies import HandlerId, JsonRoute, RegistryDep, ServicesDep
+from routers.dependencies import HandlerId, JsonRoute, RegistryDep, RunId, ServicesDep
 from routers.problems import problems
 from routers.streaming import StreamFormat, describe_stream, stream_response
 from schemas.events import SendEventRequest, SendEventResponse
@@ -27,7 +29,7 @@ MAX_ACQUIRE_TIMEOUT = 3_600.0
     "/{handler_id}",
     response_class=Response,
     summary="Read a handler's events",
-    responses={**problems(HandlerNotFound, StreamTaken), **describe_stream()},
+    responses={**problems(HandlerNotFound, RunNotFound, StreamTaken), **describe_stream()},
 )
 async def stream_events(
     handler_id: HandlerId,
@@ -57,12 +59,13 @@ async def stream_events(
             description="How many seconds to wait for the shared reading position.",
         ),
     ] = 1.0,
+    run_id: RunId = None,
     last_event_id: Annotated[
         str | None,
         Header(description="As `after_sequence`, and it wins; browsers send it to reconnect."),
     ] = None,
 ) -> Response:
-    """Read the events of the handler's current run, from a cursor on, until the run has ended.
+    """Read the events of a run, by default the handler's current one, until the run has ended.
 
     Readers with a cursor (`after_sequence` or `Last-Event-ID`) are independent: any number may
     read at once, and each gets every event in order. Sequences count all events of the run, the
@@ -72,10 +75,10 @@ async def stream_events(
     after = cursor if cursor is not None else after_sequence
     if after is None:
         subscription = await services.registry.subscribe_shared(
-            handler_id, acquire_timeout=acquire_timeout
+            handler_id, acquire_timeout=acquire_timeout, run_id=run_id
         )
     else:
-        subscription = await services.registry.subscribe(handler_id, after=after)
+        subscription = await services.registry.subscribe(handler_id, after=after, run_id=run_id)
     if subscription.exhausted:
         subscription.close()
         return Response(status_code=204)
@@ -88,7 +91,13 @@ async def stream_events(
     response_model=SendEventResponse,
     summary="Send an event into a run",
     responses=problems(
-        HandlerNotFound, InvalidEvent, UnknownStep, HandlerEnded, QuestionNotOpen, RunNotBegun
+        HandlerNotFound,
+        InvalidEvent,
+        UnknownStep,
+        HandlerEnded,
+        QuestionNotOpen,
+        RunNotBegun,
+        BodyTooLarge,
     ),
 )
 async def send_event(

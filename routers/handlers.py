@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import BeforeValidator
 
-from app.errors import HandlerNotFound, InvalidCursor, NothingToCancel
-from routers.dependencies import HandlerId, RegistryDep
+from app.errors import HandlerNotFound, InvalidCursor, NothingToCancel, RunNotFound
+from routers.dependencies import HandlerId, RegistryDep, RunId
 from routers.problems import problems
 from routers.responses import handler_response, list_response, result_response
 from schemas.handlers import CancelResponse, Handler, HandlerList, HandlerResult
@@ -48,6 +48,9 @@ async def list_handlers(
         BeforeValidator(_drop_empty),
         Query(description="Only handlers of these workflows; repeatable."),
     ] = None,
+    waiting: Annotated[
+        bool, Query(description="Only handlers whose run has a question that nobody has answered.")
+    ] = False,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="The page's size.")] = MAX_PAGE,
     cursor: Annotated[
         str | None, Query(description="The `next_cursor` of the page before.")
@@ -57,6 +60,7 @@ async def list_handlers(
     query = HandlerQuery(
         statuses=frozenset(status or ()),
         workflow_names=frozenset(workflow_name or ()),
+        waiting=waiting,
         after=_read_cursor(cursor) if cursor else None,
         limit=limit,
     )
@@ -68,11 +72,13 @@ async def list_handlers(
     "/handlers/{handler_id}",
     response_model=Handler,
     summary="Get a handler",
-    responses={**problems(HandlerNotFound), **BY_STATUS},
+    responses={**problems(HandlerNotFound, RunNotFound), **BY_STATUS},
 )
-async def get_handler(handler_id: HandlerId, registry: RegistryDep) -> Response:
-    """The handler and its current run; the status code says how the run is."""
-    return handler_response(await registry.get(handler_id))
+async def get_handler(
+    handler_id: HandlerId, registry: RegistryDep, run_id: RunId = None
+) -> Response:
+    """The handler and its current run, or an earlier one; the status code says how the run is."""
+    return handler_response(await registry.get(handler_id, run_id=run_id))
 
 
 @router.post(

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from app.errors import BadRequest, ServiceError
+from app.errors import BadRequest, BodyTooLarge, ServiceError
 from schemas.problems import Fault, Problem
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ CODES = {
     404: "not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
-    413: "body_too_large",
+    413: BodyTooLarge.code,
     415: "unsupported_media_type",
 }
 
@@ -93,7 +93,7 @@ async def answer_validation_error(_request: Request, error: RequestValidationErr
     )
 
 
-async def answer_http_exception(_request: Request, error: HTTPException) -> Response:
+async def answer_http_exception(request: Request, error: HTTPException) -> Response:
     """Answer what the framework refused by itself: no such route or method, a body too large."""
     code = CODES.get(error.status_code, BadRequest.code)
     return problem_response(
@@ -101,7 +101,7 @@ async def answer_http_exception(_request: Request, error: HTTPException) -> Resp
         code=code,
         title=HTTPStatus(error.status_code).phrase,
         detail=_detail(error),
-        headers=error.headers,
+        headers=_list_methods(request) if error.status_code == 405 else error.headers,
     )
 
 
@@ -114,6 +114,13 @@ async def answer_unexpected_error(request: Request, error: Exception) -> Respons
         title=ServiceError.title,
         detail="The service failed to answer; its log says why.",
     )
+
+
+def _list_methods(request: Request) -> dict[str, str]:
+    """Return what the path takes: the framework's own `Allow` knows only one of its routes."""
+    path = getattr(request.scope.get("route"), "path", None)
+    methods = request.app.openapi()["paths"].get(path, ["get"])
+    return {"Allow": ", ".join(methods).upper()}
 
 
 def _detail(error: HTTPException) -> str:

@@ -53,6 +53,7 @@ def _handler(record: RunRecord, result: bytes | None) -> bytes:
             "updated_at": record.updated_at,
             "completed_at": record.completed_at,
             "error": record.error,
+            "questions": [{"sequence": question.sequence} for question in record.questions],
         }
     )
     return fields[:-1] + b',"result":' + (result or b"null") + b"}"

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Response
 
 from app.errors import (
+    BodyTooLarge,
     HandlerRunning,
     InvalidContext,
     InvalidHandlerId,
@@ -26,7 +27,7 @@ from schemas.workflows import (
 
 router = APIRouter(prefix="/workflows", tags=["workflows"], route_class=JsonRoute)
 
-RunBody = Annotated[RunRequest | None, Body()]
+RunBody = Annotated[RunRequest, Body(default_factory=RunRequest)]
 RUN_ERRORS = problems(
     WorkflowNotFound,
     InvalidStartEvent,
@@ -35,6 +36,7 @@ RUN_ERRORS = problems(
     HandlerRunning,
     OtherWorkflow,
     StateNotRestorable,
+    BodyTooLarge,
 )
 
 
@@ -88,14 +90,12 @@ async def get_workflow_representation(workflow: WorkflowDep) -> WorkflowRepresen
         500: {"model": Handler, "description": "The run failed or was cancelled."},
     },
 )
-async def run_workflow(
-    workflow: WorkflowDep, registry: RegistryDep, body: RunBody = None
-) -> Response:
+async def run_workflow(workflow: WorkflowDep, registry: RegistryDep, body: RunBody) -> Response:
     """Start a run and answer when it has ended.
 
     A client that hangs up changes nothing: the run goes on, and its handler can be asked for.
     """
-    live = await registry.start_run(workflow, body or RunRequest())
+    live = await registry.start_run(workflow, body)
     return handler_response(await live.wait_ended())
 
 
@@ -106,8 +106,8 @@ async def run_workflow(
     responses=RUN_ERRORS,
 )
 async def run_workflow_nowait(
-    workflow: WorkflowDep, registry: RegistryDep, body: RunBody = None
+    workflow: WorkflowDep, registry: RegistryDep, body: RunBody
 ) -> Response:
     """Start a run and answer at once, with the handler to ask for its events and its result."""
-    live = await registry.start_run(workflow, body or RunRequest())
+    live = await registry.start_run(workflow, body)
     return handler_response(await live.wait_accepted(), accepted=True)

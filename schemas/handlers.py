@@ -38,6 +38,12 @@ class RunRequest(BaseModel):
     )
 
 
+class OpenQuestion(BaseModel):
+    """A question of a run that nobody has answered yet."""
+
+    sequence: int = Field(description="The question's sequence, for `reply_to` of the answer.")
+
+
 class HandlerFields(BaseModel):
     """What every view of a handler holds."""
 
@@ -49,6 +55,7 @@ class HandlerFields(BaseModel):
     updated_at: datetime
     completed_at: datetime | None
     error: str | None = Field(description="Why the run failed, in a sentence; null otherwise.")
+    questions: list[OpenQuestion] = Field(description="The run's open questions, oldest first.")
 
 
 class Handler(HandlerFields):

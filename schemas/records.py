@@ -135,9 +135,13 @@ class HandlerPosition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerQuery:
-    """Which handlers a listing asks for; empty filters let everything pass."""
+    """Which handlers a listing asks for; empty filters let everything pass.
+
+    `waiting` lets only running ones with an open question pass.
+    """
 
     statuses: frozenset[Status] = frozenset()
     workflow_names: frozenset[str] = frozenset()
+    waiting: bool = False
     after: HandlerPosition | None = None
     limit: int

@@ -178,6 +178,8 @@ def _after(rows: list[Row], after: int, limit: int) -> list[Row]:
 
 
 def _matches(record: RunRecord, query: HandlerQuery) -> bool:
+    if query.waiting and not (record.questions and record.status is Status.RUNNING):
+        return False
     if query.statuses and record.status not in query.statuses:
         return False
     return not query.workflow_names or record.workflow_name in query.workflow_names

@@ -8,6 +8,7 @@ from stores.rows import RUN_COLUMNS, to_micros
 
 SELECT_RUNS = f"SELECT {', '.join(RUN_COLUMNS)} FROM runs"
 
+WAITING = "status = 'running' AND questions <> '[]'"  # as the index of it says
 UNFINISHED_PAGE = 500  # rows a query when unfinished runs are listed
 PAGE_BYTES = 1 << 20  # of events or ticks that one read brings into memory, and one row more
 
@@ -43,6 +44,8 @@ def listing(query: HandlerQuery, placeholder: Callable[[int], str]) -> tuple[str
                 where.append(f"workflow_name = {value(workflow_name)}")
             if status is not None:
                 where.append(f"status = {value(status.value)}")
+            if query.waiting:
+                where.append(WAITING)
             if query.after is not None:
                 time, handler_id = to_micros(query.after.created_at), query.after.handler_id
                 where.append(

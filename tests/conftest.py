@@ -1,11 +1,13 @@
 """Fixtures that every test may use: servers on loopback, over real HTTP."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from app.server import WorkflowServer
+from tests.support.canary import Canary, plant_canary
 from tests.support.live import serving
 from tests.support.workflows import add_all
 
@@ -29,3 +31,9 @@ async def client(server: WorkflowServer) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client of the live server."""
     async with serving(server) as base_url, httpx.AsyncClient(base_url=base_url) as client:
         yield client
+
+
+@pytest.fixture
+def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Canary:
+    """Return an importable module that nothing may import."""
+    return plant_canary(tmp_path, monkeypatch)

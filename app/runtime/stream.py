@@ -6,7 +6,7 @@ in pages too. So a reader costs the same whether it is fast, slow or gone.
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +17,7 @@ from stores.base import Store, StoreError
 TAIL_BYTES = 1 << 20
 TAIL_EVENTS = 4_096
 STORE_PAGE_EVENTS = 256
+MAX_SHARED_POSITIONS = 10_000
 
 
 @dataclass(slots=True)
@@ -143,6 +144,26 @@ class SharedPosition:
     def release(self) -> None:
         """Let another reader hold the position."""
         self._lock.release()
+
+
+class SharedPositions:
+    """The shared reading positions of runs; the least used beyond a bound are forgotten."""
+
+    def __init__(self) -> None:
+        self._positions: OrderedDict[str, SharedPosition] = OrderedDict()
+
+    def of(self, run_id: str) -> SharedPosition:
+        """Return the run's position, at its first event where no reader has moved it."""
+        position = self._positions.setdefault(run_id, SharedPosition())
+        self._positions.move_to_end(run_id)
+        for other in list(self._positions)[: len(self._positions) - MAX_SHARED_POSITIONS]:
+            if not self._positions[other].held:
+                del self._positions[other]
+        return position
+
+    def forget(self, run_id: str) -> None:
+        """Forget the position of a run that is no more."""
+        self._positions.pop(run_id, None)
 
 
 class Subscription:

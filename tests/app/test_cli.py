@@ -41,7 +41,7 @@ class TestServing:
                 f"Web page:  {server.url}/",
                 f"API pages: {server.url}/docs and {server.url}/redoc, "
                 f"made from {server.url}/openapi.json",
-                "Runs are kept in memory, and gone when the server ends; --store keeps them.",
+                "Runs are kept in sqlite:///workflow-server.db",
             )
             assert server.url.startswith("http://127.0.0.1:")
 

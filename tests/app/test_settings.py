@@ -17,9 +17,11 @@ def test_the_defaults_are_those_of_the_readme() -> None:
     assert load_settings().model_dump() == {
         "host": "127.0.0.1",
         "port": 8000,
-        "store": "memory:",
+        "store": "sqlite:///workflow-server.db",
         "persistence_backoff": (0.5, 3.0),
         "idle_timeout": 60.0,
+        "max_resumes": 5,
+        "retention": None,
         "sse_heartbeat_interval": 25.0,
         "cors_origins": (),
         "cors_origin_pattern": None,

@@ -25,6 +25,8 @@ CREATE INDEX listing ON runs (handler_created_at, handler_id) WHERE is_current;
 CREATE INDEX listing_by_status ON runs (status, handler_created_at, handler_id) WHERE is_current;
 CREATE INDEX listing_by_workflow
     ON runs (workflow_name, status, handler_created_at, handler_id) WHERE is_current;
+CREATE INDEX waiting ON runs (handler_created_at, handler_id)
+    WHERE is_current AND status = 'running' AND questions <> '[]';
 CREATE INDEX unfinished ON runs (run_id) WHERE status = 'running';
 CREATE INDEX ended ON runs (completed_at) WHERE is_current AND completed_at IS NOT NULL;
 

@@ -1,0 +1,44 @@
+"""Retention: ended handlers that are older than is wanted, removed in small batches."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from app.errors import StoreFailed
+from app.runtime.transcript import Clock
+from stores.base import Store, StoreError
+
+logger = logging.getLogger(__name__)
+
+Purge = Callable[[str], Awaitable[bool]]
+
+BATCH = 100  # handlers that one look at the store removes
+PAUSE = 60.0  # seconds between two looks that found nothing
+
+
+async def prune(store: Store, purge: Purge, *, older_than: timedelta, clock: Clock) -> int:
+    """Remove every handler that ended longer ago than this; return how many were removed.
+
+    `purge` may decline to remove a handler, which has begun to run again, by returning false.
+    """
+    removed = 0
+    while expired := await store.list_ended(before=clock() - older_than, limit=BATCH):
+        purged = sum(await asyncio.gather(*(purge(handler_id) for handler_id in expired)))
+        removed += purged
+        if not purged:
+            break
+    return removed
+
+
+async def keep_pruning(store: Store, purge: Purge, *, retention: timedelta, clock: Clock) -> None:
+    """Remove what is older than `retention`, now and then, for ever."""
+    while True:
+        try:
+            removed = await prune(store, purge, older_than=retention, clock=clock)
+        except (StoreError, StoreFailed) as error:
+            logger.warning("pruning was cut off", extra={"error": str(error)})
+        else:
+            if removed:
+                logger.info("handlers pruned", extra={"handlers": removed})
+        await asyncio.sleep(PAUSE)

@@ -1,0 +1,1 @@
+"""What the service costs, beside a peer and the bare engine: `python -m benchmarks --quick`."""

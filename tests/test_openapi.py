@@ -1,0 +1,231 @@
+"""The generated OpenAPI document: valid, whole, and true of the server that it describes."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from app.main import ROUTERS
+from tests.support.examples import make_example_server
+from tests.support.live import serving
+
+# Every operation, and its name in generated clients.
+OPERATIONS = {
+    ("get", "/health"): "get_health",
+    ("get", "/workflows"): "list_workflows",
+    ("get", "/workflows/{name}/schema"): "get_workflow_schema",
+    ("get", "/workflows/{name}/events"): "get_workflow_events",
+    ("get", "/workflows/{name}/representation"): "get_workflow_representation",
+    ("post", "/workflows/{name}/run"): "run_workflow",
+    ("post", "/workflows/{name}/run-nowait"): "run_workflow_nowait",
+    ("get", "/handlers"): "list_handlers",
+    ("get", "/handlers/{handler_id}"): "get_handler",
+    ("post", "/handlers/{handler_id}/cancel"): "cancel_handler",
+    ("get", "/results/{handler_id}"): "get_result",
+    ("get", "/events/{handler_id}"): "stream_events",
+    ("post", "/events/{handler_id}"): "send_event",
+}
+MALFORMED = {"400", "503"}
+ERRORS = {
+    ("get", "/health"): set[str](),
+    ("get", "/workflows"): MALFORMED,
+    ("get", "/workflows/{name}/schema"): MALFORMED | {"404"},
+    ("get", "/workflows/{name}/events"): MALFORMED | {"404"},
+    ("get", "/workflows/{name}/representation"): MALFORMED | {"404"},
+    ("post", "/workflows/{name}/run"): MALFORMED | {"404", "409", "413"},
+    ("post", "/workflows/{name}/run-nowait"): MALFORMED | {"404", "409", "413"},
+    ("get", "/handlers"): MALFORMED,
+    ("get", "/handlers/{handler_id}"): MALFORMED | {"404"},
+    ("post", "/handlers/{handler_id}/cancel"): MALFORMED | {"404"},
+    ("get", "/results/{handler_id}"): MALFORMED | {"404"},
+    ("get", "/events/{handler_id}"): MALFORMED | {"404", "409"},
+    ("post", "/events/{handler_id}"): MALFORMED | {"404", "409", "413"},
+}
+PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+PAGES = ("/docs", "/redoc")
+
+Operation = tuple[str, str]
+Document = dict[str, Any]
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        serving(make_example_server()) as base_url,
+        httpx.AsyncClient(base_url=base_url) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def document() -> Document:
+    return make_example_server().openapi_schema()
+
+
+@pytest.fixture(params=OPERATIONS, ids=" ".join)
+def operation(request: pytest.FixtureRequest, document: Document) -> dict[str, Any]:
+    method, path = request.param
+    operation: dict[str, Any] = document["paths"][path][method]
+    return operation
+
+
+def list_operations(document: Document) -> dict[Operation, dict[str, Any]]:
+    return {
+        (method, path): operation
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+
+
+def test_the_document_is_valid_openapi_3_1(document: Document) -> None:
+    assert document["openapi"].startswith("3.1")
+    assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
+
+
+async def test_the_document_is_served(client: httpx.AsyncClient, document: Document) -> None:
+    response = await client.get("/openapi.json")
+    assert (response.headers["content-type"], response.json()) == ("application/json", document)
+
+
+def test_the_operations_are_those_of_the_contract_under_readable_names(
+    document: Document,
+) -> None:
+    operations = list_operations(document)
+    assert {key: found["operationId"] for key, found in operations.items()} == OPERATIONS
+
+
+def test_every_route_is_documented(document: Document) -> None:
+    routes = [route for router in ROUTERS for route in router.routes]
+    served = {
+        (method.lower(), route.path)
+        for route in routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+    }
+    assert served == list_operations(document).keys()
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+async def test_every_documented_operation_is_served(
+    client: httpx.AsyncClient, method: str, path: str
+) -> None:
+    url = path.format(name="unknown", handler_id="unknown")
+    response = await client.request(method, url, json={"event": {}} if method == "post" else None)
+    unserved = {"not_found", "method_not_allowed"}
+    assert response.json().get("code") not in unserved
+
+
+class TestAnOperation:
+    def test_says_what_it_does(self, operation: dict[str, Any]) -> None:
+        assert operation["summary"][0].isupper()
+        assert operation["description"].strip()[-1] == "."
+
+    def test_has_one_tag(self, operation: dict[str, Any]) -> None:
+        assert operation["tags"] in [["health"], ["workflows"], ["handlers"], ["events"]]
+
+    def test_describes_its_parameters(self, operation: dict[str, Any]) -> None:
+        parameters = operation.get("parameters", [])
+        assert [p["name"] for p in parameters if not p.get("description")] == []
+
+    def test_describes_its_answers(self, operation: dict[str, Any]) -> None:
+        answers = operation["responses"].items()
+        assert [status for status, answer in answers if not answer["description"]] == []
+
+    def test_knows_no_422(self, operation: dict[str, Any]) -> None:
+        assert "422" not in operation["responses"]
+
+
+def test_errors_are_problems(document: Document) -> None:
+    assert {
+        key: {
+            status
+            for status, answer in operation["responses"].items()
+            if answer.get("content") == PROBLEM
+        }
+        for key, operation in list_operations(document).items()
+    } == ERRORS
+
+
+def test_what_is_neither_a_success_nor_a_problem_carries_the_handler_or_the_health(
+    document: Document,
+) -> None:
+    found = {
+        key: {
+            status: answer["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+            for status, answer in operation["responses"].items()
+            if int(status) >= 400
+            if status not in ERRORS[key]
+        }
+        for key, operation in list_operations(document).items()
+    }
+    assert {key: answers for key, answers in found.items() if answers} == {
+        ("get", "/health"): {"503": "Health"},
+        ("get", "/handlers/{handler_id}"): {"500": "Handler"},
+        ("get", "/results/{handler_id}"): {"500": "HandlerResult"},
+        ("post", "/workflows/{name}/run"): {"500": "Handler"},
+    }
+
+
+def test_the_stream_is_documented_in_both_formats(document: Document) -> None:
+    answers = document["paths"]["/events/{handler_id}"]["get"]["responses"]
+    assert answers["200"]["content"].keys() == {"text/event-stream", "application/x-ndjson"}
+    assert "content" not in answers["204"]
+
+
+def test_only_results_are_deprecated(document: Document) -> None:
+    operations = list_operations(document)
+    deprecated = [key for key, operation in operations.items() if operation.get("deprecated")]
+    assert deprecated == [("get", "/results/{handler_id}")]
+
+
+def test_every_schema_is_used(document: Document) -> None:
+    used = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
+    assert used == document["components"]["schemas"].keys()
+
+
+def test_every_field_of_an_answer_is_required(document: Document) -> None:
+    taken = {"RunRequest", "SendEventRequest", "Status"}
+    schemas = document["components"]["schemas"].items()
+    answers = {name: schema for name, schema in schemas if name not in taken}
+    assert {name: set(schema["properties"]) for name, schema in answers.items()} == {
+        name: set(schema["required"]) for name, schema in answers.items()
+    }
+
+
+class Links(HTMLParser):
+    """Gathers what a page loads, and the text of its scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.scripts = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value for name, value in attrs if name in ("src", "href") if value]
+
+    def handle_data(self, data: str) -> None:
+        self.scripts += data
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_an_api_page_loads_nothing_from_elsewhere(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    page = Links((await client.get(path)).text)
+    loaded = [await client.get(link) for link in page.links]
+    hosts = {response.url.host for response in loaded}
+    assert len(loaded) >= 2
+    assert (hosts, {response.status_code for response in loaded}) == ({"127.0.0.1"}, {200})
+    assert "//" not in page.scripts.replace(str(client.base_url), "")
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_an_api_page_shows_this_document(client: httpx.AsyncClient, path: str) -> None:
+    assert "/openapi.json" in (await client.get(path)).text
