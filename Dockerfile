@@ -29,7 +29,10 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     WORKFLOW_SERVER_HOST=0.0.0.0 \
-    WORKFLOW_SERVER_PORT=8000
+    WORKFLOW_SERVER_PORT=8000 \
+    WORKFLOW_SERVER_STORE=sqlite:////data/workflow-server.db
+RUN mkdir /data && chown server /data
+VOLUME /data
 USER 10001
 WORKDIR /workflows
 EXPOSE 8000

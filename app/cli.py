@@ -59,7 +59,9 @@ def _print_version(wanted: bool) -> None:
 def _flag(field: str, name: str | None = None) -> Any:
     """Return the option of a setting, described as the setting is."""
     setting = Settings.model_fields[field]
-    default = "" if setting.default in ((), None, "") else f"; default: {setting.default}"
+    value = setting.default
+    shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    default = "" if shown in (None, "") else f"; default: {shown}"
     return typer.Option(
         name or f"--{field.replace('_', '-')}",
         help=f"{setting.description} [{ENV_PREFIX}{field.upper()}{default}]",

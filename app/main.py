@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
 
 from routers import events, handlers, health, workflows
+from routers.bodies import BodyLimit
 from routers.dependencies import Services
 from routers.origins import LOCALHOST, OriginGuard
 from routers.problems import add_problem_handlers
@@ -45,8 +46,7 @@ def create_app(
         version=version(DISTRIBUTION),
         description=DESCRIPTION,
         lifespan=lifespan,
-        middleware=list(middleware),
-        max_body_size=max_body_size,
+        middleware=[*middleware, Middleware(BodyLimit, limit=max_body_size)],
         root_path=root_path,
         generate_unique_id_function=_operation_id,
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
@@ -90,10 +90,22 @@ def _shape_openapi(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
+def _drop_null(schema: dict[str, Any]) -> None:
+    """Take null out of a parameter's types: it is left out, for a URL cannot say null."""
+    types = [member for member in schema.get("anyOf", ()) if member != {"type": "null"}]
+    if len(types) > 1:
+        schema["anyOf"] = types
+    elif types:
+        del schema["anyOf"]
+        schema.update(types[0])
+
+
 def _shaped(document: dict[str, Any]) -> dict[str, Any]:
     for path in document["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
+            for parameter in operation.get("parameters", ()):
+                _drop_null(parameter["schema"])
     schemas = document["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)

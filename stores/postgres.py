@@ -20,7 +20,14 @@ from schemas.records import (
 )
 from stores.base import Store, StoreError, StoreUnavailable
 from stores.migrations import pending_migrations
-from stores.queries import PAGE_BYTES, SELECT_RUNS, UNFINISHED_PAGE, listing, within
+from stores.queries import (
+    EVENT_COLUMNS,
+    SELECT_RUNS,
+    TICK_COLUMNS,
+    UNFINISHED_PAGE,
+    listing,
+    page_of,
+)
 from stores.rows import RUN_COLUMNS, row_to_run, run_to_row, to_micros
 
 if TYPE_CHECKING:
@@ -157,7 +164,7 @@ class PostgresStore(Store):
         return row_to_run(rows[0]) if rows else None
 
     async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
-        sql, values = listing(query, lambda index: f"${index}")
+        sql, values = listing(query, _placeholder)
         return [row_to_run(row) for row in await self._read(sql, *values)]
 
     async def list_unfinished(self) -> AsyncIterator[RunRecord]:
@@ -188,24 +195,12 @@ class PostgresStore(Store):
         return 0 if rows[0][0] is None else int(rows[0][0]) + 1
 
     async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
-        rows = await self._read_page(
-            "SELECT run_id, sequence, envelope, internal FROM events"
-            " WHERE run_id = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
-            run_id,
-            after,
-            limit,
-        )
-        return [EventRecord(*row) for row in rows]
+        sql = page_of("events", "envelope", EVENT_COLUMNS, _placeholder)
+        return [EventRecord(*row) for row in await self._read(sql, run_id, after, limit)]
 
     async def read_ticks(self, run_id: str, *, after: int, limit: int) -> Sequence[TickRecord]:
-        rows = await self._read_page(
-            "SELECT run_id, sequence, tick FROM ticks"
-            " WHERE run_id = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
-            run_id,
-            after,
-            limit,
-        )
-        return [TickRecord(*row) for row in rows]
+        sql = page_of("ticks", "tick", TICK_COLUMNS, _placeholder)
+        return [TickRecord(*row) for row in await self._read(sql, run_id, after, limit)]
 
     async def get_state(self, run_id: str) -> bytes | None:
         rows = await self._read("SELECT state FROM states WHERE run_id = $1", run_id)
@@ -225,9 +220,6 @@ class PostgresStore(Store):
         except ERRORS as error:
             raise StoreUnavailable(f"Postgres: {_one_line(error)}") from error
         return [tuple(row) for row in rows]
-
-    async def _read_page(self, sql: str, *values: Any) -> Sequence[tuple[Any, ...]]:
-        return within(PAGE_BYTES, await self._read(sql, *values))
 
     @property
     def _settings(self) -> dict[str, str]:
@@ -261,6 +253,10 @@ class PostgresStore(Store):
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.terminate()
+
+
+def _placeholder(index: int) -> str:
+    return f"${index}"
 
 
 async def _close(connection: Connection) -> None:

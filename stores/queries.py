@@ -1,6 +1,6 @@
 """What the SQL stores share of reading: the listing query, and the bounds of a page."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from schemas.records import HandlerQuery
@@ -11,17 +11,26 @@ SELECT_RUNS = f"SELECT {', '.join(RUN_COLUMNS)} FROM runs"
 WAITING = "status = 'running' AND questions <> '[]'"  # as the index of it says
 UNFINISHED_PAGE = 500  # rows a query when unfinished runs are listed
 PAGE_BYTES = 1 << 20  # of events or ticks that one read brings into memory, and one row more
+EVENT_COLUMNS = "run_id, sequence, envelope, internal"
+TICK_COLUMNS = "run_id, sequence, tick"
 
 
-def within(size: int, rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Return the first rows, until their third columns, the payloads, add up to `size` bytes."""
-    page = []
-    for row in rows:
-        page.append(row)
-        size -= len(row[2])
-        if size <= 0:
-            break
-    return page
+def page_of(table: str, payload: str, columns: str, placeholder: Callable[[int], str]) -> str:
+    """Return the SQL of a page of a run's events or ticks after a cursor.
+
+    Its values are the run, the cursor and the number of rows. The page ends early where its
+    payloads reach `PAGE_BYTES`, but has a row where there is one.
+    """
+    run_id, after, limit = placeholder(1), placeholder(2), placeholder(3)
+    rows = (
+        f"SELECT {columns} FROM {table} WHERE run_id = {run_id} AND sequence > {after}"
+        f" ORDER BY sequence LIMIT {limit}"
+    )
+    before = f"SUM(length({payload})) OVER (ORDER BY sequence) - length({payload})"
+    return (
+        f"SELECT {columns} FROM (SELECT {columns}, {before} AS bytes_before FROM ({rows}) AS page)"
+        f" AS pages WHERE bytes_before < {PAGE_BYTES} ORDER BY sequence"
+    )
 
 
 def listing(query: HandlerQuery, placeholder: Callable[[int], str]) -> tuple[str, list[Any]]:

@@ -2,13 +2,16 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
+from pydantic_core import from_json
 
 from schemas.records import (
     Batch,
@@ -20,7 +23,14 @@ from schemas.records import (
 )
 from stores.base import Store, StoreError, StoreUnavailable
 from stores.migrations import pending_migrations
-from stores.queries import PAGE_BYTES, SELECT_RUNS, UNFINISHED_PAGE, listing, within
+from stores.queries import (
+    EVENT_COLUMNS,
+    SELECT_RUNS,
+    TICK_COLUMNS,
+    UNFINISHED_PAGE,
+    listing,
+    page_of,
+)
 from stores.rows import RUN_COLUMNS, row_to_run, run_to_row, to_micros
 
 T = TypeVar("T")
@@ -31,17 +41,17 @@ QUICK_CHECK_BYTES = (
     256 << 20
 )  # a larger file is not read whole at the start: it would take too long
 
-UPSERT_RUN = f"""
-    INSERT INTO runs ({", ".join(RUN_COLUMNS)}) VALUES ({", ".join("?" * len(RUN_COLUMNS))})
-    ON CONFLICT (run_id) DO UPDATE SET
-    {", ".join(f"{column} = excluded.{column}" for column in RUN_COLUMNS[1:])}
-"""
-INSERT_EVENT = (
-    "INSERT OR IGNORE INTO events (run_id, sequence, envelope, internal) VALUES (?, ?, ?, ?)"
+PUT_RUNS = (
+    f"INSERT INTO runs ({', '.join(RUN_COLUMNS)}) VALUES",
+    "ON CONFLICT (run_id) DO UPDATE SET "
+    + ", ".join(f"{column} = excluded.{column}" for column in RUN_COLUMNS[1:]),
 )
-INSERT_TICK = "INSERT OR IGNORE INTO ticks (run_id, sequence, tick) VALUES (?, ?, ?)"
-PUT_STATE = "INSERT OR REPLACE INTO states (run_id, state) VALUES (?, ?)"
-PUT_SNAPSHOT = "INSERT OR REPLACE INTO snapshots (run_id, tick_sequence, snapshot) VALUES (?, ?, ?)"
+ADD_EVENTS = "INSERT OR IGNORE INTO events (run_id, sequence, envelope, internal) VALUES", ""
+ADD_TICKS = "INSERT OR IGNORE INTO ticks (run_id, sequence, tick) VALUES", ""
+PUT_STATES = "INSERT OR REPLACE INTO states (run_id, state) VALUES", ""
+PUT_SNAPSHOTS = "INSERT OR REPLACE INTO snapshots (run_id, tick_sequence, snapshot) VALUES", ""
+CHUNKS = (256, 32, 4, 1)  # rows a statement; few sizes, so that prepared statements are reused
+BLOBS = frozenset({"start_event", "result", "envelope", "tick", "state", "snapshot"})
 TRIM_TICKS = "DELETE FROM ticks WHERE run_id = ? AND sequence < ?"
 TABLES_OF_RUN = ("events", "ticks", "states", "snapshots")
 
@@ -112,13 +122,14 @@ class SqliteStore(Store):
         return row_to_run(rows[0]) if rows else None
 
     async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
-        sql, values = listing(query, lambda index: f"?{index}")
-        return [row_to_run(row) for row in await self._read(sql, *values)]
+        sql, values = listing(query, _placeholder)
+        return [row_to_run(row) for row in await self._read_many(RUN_COLUMNS, sql, *values)]
 
     async def list_unfinished(self) -> AsyncIterator[RunRecord]:
         after = ""
         while True:
-            rows = await self._read(
+            rows = await self._read_many(
+                RUN_COLUMNS,
                 f"{SELECT_RUNS} WHERE status = 'running' AND run_id > ? ORDER BY run_id LIMIT ?",
                 after,
                 UNFINISHED_PAGE,
@@ -143,9 +154,9 @@ class SqliteStore(Store):
         return 0 if rows[0][0] is None else int(rows[0][0]) + 1
 
     async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
-        rows = await self._read_page(
-            "SELECT run_id, sequence, envelope, internal FROM events"
-            " WHERE run_id = ? AND sequence > ? ORDER BY sequence LIMIT ?",
+        rows = await self._read_many(
+            EVENT_COLUMNS.split(", "),
+            page_of("events", "envelope", EVENT_COLUMNS, _placeholder),
             run_id,
             after,
             limit,
@@ -153,9 +164,9 @@ class SqliteStore(Store):
         return [EventRecord(row[0], row[1], row[2], bool(row[3])) for row in rows]
 
     async def read_ticks(self, run_id: str, *, after: int, limit: int) -> Sequence[TickRecord]:
-        rows = await self._read_page(
-            "SELECT run_id, sequence, tick FROM ticks"
-            " WHERE run_id = ? AND sequence > ? ORDER BY sequence LIMIT ?",
+        rows = await self._read_many(
+            TICK_COLUMNS.split(", "),
+            page_of("ticks", "tick", TICK_COLUMNS, _placeholder),
             run_id,
             after,
             limit,
@@ -179,12 +190,18 @@ class SqliteStore(Store):
             lambda connection: connection.execute(sql, values).fetchall()
         )
 
-    async def _read_page(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    async def _read_many(
+        self, columns: Sequence[str], source: str, *values: Any
+    ) -> list[list[Any]]:
         if self._reader is None:
             raise StoreUnavailable("The store is not open.")
         return await self._reader.call(
-            lambda connection: within(PAGE_BYTES, connection.execute(sql, values))
+            lambda connection: _fetch_rows(connection, columns, source, values)
         )
+
+
+def _placeholder(index: int) -> str:
+    return f"?{index}"
 
 
 class _Connection:
@@ -277,19 +294,16 @@ def _write(connection: sqlite3.Connection, batch: Batch) -> None:
 
 
 def _write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
-    _write_rows(connection, UPSERT_RUN, (run_to_row(run) for run in batch.runs.values()))
-    _write_rows(
-        connection,
-        INSERT_EVENT,
-        ((e.run_id, e.sequence, e.envelope, e.internal) for e in batch.events),
-    )
-    _write_rows(connection, INSERT_TICK, ((t.run_id, t.sequence, t.tick) for t in batch.ticks))
-    _write_rows(connection, PUT_STATE, ((s.run_id, s.state) for s in batch.states.values()))
+    _write_rows(connection, PUT_RUNS, [run_to_row(run) for run in batch.runs.values()])
+    events = [(e.run_id, e.sequence, e.envelope, e.internal) for e in batch.events]
+    _write_rows(connection, ADD_EVENTS, events)
+    _write_rows(connection, ADD_TICKS, [(t.run_id, t.sequence, t.tick) for t in batch.ticks])
+    _write_rows(connection, PUT_STATES, [(s.run_id, s.state) for s in batch.states.values()])
     snapshots = batch.snapshots.values()
     _write_rows(
-        connection, PUT_SNAPSHOT, ((s.run_id, s.tick_sequence, s.snapshot) for s in snapshots)
+        connection, PUT_SNAPSHOTS, [(s.run_id, s.tick_sequence, s.snapshot) for s in snapshots]
     )
-    _write_rows(connection, TRIM_TICKS, ((s.run_id, s.tick_sequence) for s in snapshots))
+    connection.executemany(TRIM_TICKS, [(s.run_id, s.tick_sequence) for s in snapshots])
     for handler_id in batch.purged:
         for table in TABLES_OF_RUN:
             connection.execute(
@@ -300,5 +314,38 @@ def _write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
         connection.execute("DELETE FROM runs WHERE handler_id = ?", (handler_id,))
 
 
-def _write_rows(connection: sqlite3.Connection, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    connection.executemany(sql, rows)
+def _write_rows(
+    connection: sqlite3.Connection, sql: tuple[str, str], rows: list[tuple[Any, ...]]
+) -> None:
+    """Write rows, many in a statement.
+
+    Each step of a statement lets go of the interpreter's lock, and while the event loop is busy
+    it takes up to `sys.getswitchinterval()`, 5 ms, to get it back.
+    """
+    done = 0
+    for size in CHUNKS:
+        while len(rows) - done >= size:
+            chunk = rows[done : done + size]
+            statement = _insert_statement(*sql, size, len(chunk[0]))
+            connection.execute(statement, list(chain.from_iterable(chunk)))
+            done += size
+
+
+@cache
+def _insert_statement(head: str, tail: str, rows: int, columns: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return f"{head} {', '.join([row] * rows)} {tail}"
+
+
+def _fetch_rows(
+    connection: sqlite3.Connection, columns: Sequence[str], source: str, values: Sequence[Any]
+) -> list[list[Any]]:
+    """Return the rows of a query, in one step of a statement, for the reason above."""
+    packed = [f"iif({c} IS NULL, NULL, hex({c}))" if c in BLOBS else c for c in columns]
+    sql = f"SELECT json_group_array(json_array({', '.join(packed)})) FROM ({source})"
+    rows: list[list[Any]] = from_json(connection.execute(sql, values).fetchone()[0])
+    for index in [index for index, column in enumerate(columns) if column in BLOBS]:
+        for row in rows:
+            if row[index] is not None:
+                row[index] = bytes.fromhex(row[index])
+    return rows

@@ -26,10 +26,8 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 OUTPUTS = ("json", "text")
 LEFT_OUT = "…"
 # What differs from run to run: times, and the ids that the server makes.
-VOLATILE = re.compile(
-    r'"(run_id|next_cursor|\w+_at)":"[^"]*"|"(handler_id)":"[\w-]{10}"', re.ASCII
-)
-# Bash's, in place of the command: quiet, and each call's status and exit code to the standard error.
+VOLATILE = re.compile(r'"(run_id|next_cursor|\w+_at)":"[^"]*"|"(handler_id)":"[\w-]{10}"', re.ASCII)
+# In place of the command: quiet, and each call's status and exit code to the standard error.
 CURL = """
 curl() {
     command curl --silent --max-time 10 --write-out '%{stderr}%{http_code}' "$@"
@@ -123,11 +121,11 @@ def flatten(output: str) -> str:
     return "".join(VOLATILE.sub(r'"\1\2":"made"', output).split())
 
 
-def table_rows(variable_column: str) -> dict[str, list[str]]:
-    """Return the rows of a table by what stands in code in their first cell."""
-    rows = [line.strip("|").split(" | ") for line in README.splitlines() if line.startswith("| `")]
-    cells = [[cell.strip(" |").strip("`") for cell in row] for row in rows]
-    return {row[0]: row for row in cells if row[0].startswith(variable_column)}
+def table_rows(beginning: str) -> dict[str, list[str]]:
+    """Return the cells of table rows by the first one, which is code that begins so."""
+    rows = [line.strip("|").split("|") for line in README.splitlines() if line.startswith("| `")]
+    cells = [[cell.strip().strip("`") for cell in row] for row in rows]
+    return {row[0]: row for row in cells if row[0].startswith(beginning)}
 
 
 def show_default(default: Any) -> str:
@@ -203,9 +201,7 @@ def test_every_file_is_python() -> None:
 
 
 def test_every_setting_is_listed_with_its_flag_and_default() -> None:
-    listed = {
-        variable: (cells[1], cells[2]) for variable, cells in table_rows(ENV_PREFIX).items()
-    }
+    listed = {variable: (cells[1], cells[2]) for variable, cells in table_rows(ENV_PREFIX).items()}
     assert listed == {
         ENV_PREFIX + name.upper(): (
             "--cors-origin" if name == "cors_origins" else f"--{name.replace('_', '-')}",

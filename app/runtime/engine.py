@@ -8,7 +8,7 @@ the workflow had before.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -21,11 +21,13 @@ from workflows.events import Event, StartEvent, StopEvent
 from workflows.runtime.control_loop.runner import _ControlLoopRunner
 from workflows.runtime.runtime_decorators import BaseRuntimeDecorator
 from workflows.runtime.types.internal_state import BrokerState
+from workflows.runtime.types.named_task import NamedTask, PendingStart
 from workflows.runtime.types.plugin import (
     ExternalRunAdapter,
     InternalRunAdapter,
     RegisteredWorkflow,
     Runtime,
+    WaitForNextTaskResult,
     WaitResult,
     WaitResultTick,
     WaitResultTimeout,
@@ -37,6 +39,9 @@ from workflows.runtime.types.step_function import (
 )
 from workflows.runtime.types.ticks import WorkflowTick
 from workflows.runtime.verbose import VerboseDecorator
+
+
+STEP_GRACE = 0.5  # seconds, as in the engine's own clean-up
 
 
 class RunHost(Protocol):
@@ -99,6 +104,21 @@ class RunAdapter(InternalRunAdapter):
                 return WaitResultTick(tick=await mailbox.get())
         except TimeoutError:
             return WaitResultTimeout()
+
+    async def wait_for_next_task(
+        self,
+        running: list[NamedTask],
+        pending: list[PendingStart],
+        timeout: float | None = None,
+    ) -> WaitForNextTaskResult:
+        started = [start.start(asyncio.create_task(start.coro)) for start in pending]
+        try:
+            waited = await super().wait_for_next_task([*running, *started], [], timeout)
+        except asyncio.CancelledError:
+            # The engine does not know of these yet, and its clean-up would leave them running.
+            await _cancel([named.task for named in started])
+            raise
+        return WaitForNextTaskResult(waited.completed, started)
 
     def get_state_store(self, namespace: tuple[str, ...] = ()) -> StateStore[Any] | None:
         return None if namespace else self._host.state
@@ -180,6 +200,14 @@ class JournalRuntime(BaseRuntimeDecorator):
     def get_internal_adapter(self, workflow: Workflow) -> InternalRunAdapter:
         host = _host.get()
         return RunAdapter(host) if host else self._decorated.get_internal_adapter(workflow)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and give them the time that the engine gives steps to end."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=STEP_GRACE)
 
 
 async def _in_context(run: Coroutine[None, None, StopEvent], host: RunHost) -> StopEvent:
