@@ -6,7 +6,6 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
@@ -63,14 +62,7 @@ def cors_middleware(origins: Sequence[str], pattern: str | None) -> list[Middlew
     """Return what lets only pages of these origins call; with none given, pages of localhost."""
     if not origins and pattern is None:
         pattern = LOCALHOST
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=list(origins),
-        allow_origin_regex=pattern,
-        allow_methods=["GET", "POST"],
-        allow_headers=["*"],
-    )
-    return [Middleware(OriginGuard, origins=origins, pattern=pattern), cors]
+    return [Middleware(OriginGuard, origins=origins, pattern=pattern)]
 
 
 def _operation_id(route: APIRoute) -> str:

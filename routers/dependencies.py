@@ -35,14 +35,15 @@ async def get_services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(get_services)]
 
 
-async def get_registry(services: ServicesDep) -> HandlerRegistry:
+# Each takes the request itself: FastAPI's cost of a dependency grows with those below it.
+async def get_registry(request: Request) -> HandlerRegistry:
     """Return the one registry."""
-    return services.registry
+    return (await get_services(request)).registry
 
 
-async def get_catalog(services: ServicesDep) -> Catalog:
+async def get_catalog(request: Request) -> Catalog:
     """Return the registered workflows."""
-    return services.catalog
+    return (await get_services(request)).catalog
 
 
 RegistryDep = Annotated[HandlerRegistry, Depends(get_registry)]
@@ -51,10 +52,10 @@ CatalogDep = Annotated[Catalog, Depends(get_catalog)]
 
 async def get_workflow(
     name: Annotated[str, Path(description="The workflow's registered name.")],
-    catalog: CatalogDep,
+    request: Request,
 ) -> ServedWorkflow:
     """Return the workflow that the path names; `WorkflowNotFound` where there is none."""
-    return catalog.find(name)
+    return (await get_services(request)).catalog.find(name)
 
 
 WorkflowDep = Annotated[ServedWorkflow, Depends(get_workflow)]

@@ -41,12 +41,12 @@ async def list_handlers(
     status: Annotated[
         list[Status] | None,
         BeforeValidator(_drop_empty),
-        Query(description="Only handlers of these statuses; repeatable."),
+        Query(description="Only handlers of these statuses; repeatable. Empty: no filter."),
     ] = None,
     workflow_name: Annotated[
         list[str] | None,
         BeforeValidator(_drop_empty),
-        Query(description="Only handlers of these workflows; repeatable."),
+        Query(description="Only handlers of these workflows; repeatable. Empty: no filter."),
     ] = None,
     waiting: Annotated[
         bool, Query(description="Only handlers whose run has a question that nobody has answered.")

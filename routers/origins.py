@@ -7,6 +7,7 @@ carried out.
 import re
 from collections.abc import Sequence
 
+from fastapi.middleware.cors import CORSMiddleware
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,29 +18,39 @@ LOCALHOST = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 
 
 class OriginGuard:
-    """Lets through requests of no page, of this server's own pages, and of allowed origins."""
+    """Lets through requests of no page, of this server's own pages, and of allowed origins.
+
+    What is allowed is told to pages as CORS has it.
+    """
 
     def __init__(self, app: ASGIApp, *, origins: Sequence[str], pattern: str | None) -> None:
         self._app = app
+        self._cors = CORSMiddleware(
+            app,
+            allow_origins=origins,
+            allow_origin_regex=pattern,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+        )
         self._origins = frozenset(origins)
         self._pattern = re.compile(pattern) if pattern else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 403 for a foreign page, else pass the request on."""
-        if scope["type"] == "http":
-            headers = Headers(scope=scope)
-            origin = headers.get("origin")
-            if origin is not None and not self._allows(origin, headers.get("host", "")):
-                refusal = problem_response(
-                    OriginNotAllowed.status,
-                    code=OriginNotAllowed.code,
-                    title=OriginNotAllowed.title,
-                    detail="Pages of this origin may not call the service; the operator can"
-                    " allow them.",
-                )
-                await refusal(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        if scope["type"] != "http" or all(name != b"origin" for name, _ in scope["headers"]):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if self._allows(headers["origin"], headers.get("host", "")):
+            await self._cors(scope, receive, send)
+            return
+        refusal = problem_response(
+            OriginNotAllowed.status,
+            code=OriginNotAllowed.code,
+            title=OriginNotAllowed.title,
+            detail="Pages of this origin may not call the service; the operator can allow them.",
+        )
+        await refusal(scope, receive, send)
 
     def _allows(self, origin: str, host: str) -> bool:
         if "*" in self._origins or origin in self._origins:

@@ -132,3 +132,5 @@ class CommitLog:
             self._dirty[journal] = None
         for purged in purges.values():
             purged.set_exception(StoreUnavailable("The store cannot be reached."))
+        # Tried again whether or not anybody writes meanwhile: health says when the store is back.
+        self._wake.set()

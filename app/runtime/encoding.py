@@ -9,9 +9,10 @@ lone surrogates, which UTF-8 cannot carry, become U+FFFD. NaN and infinities bec
 from functools import lru_cache
 from typing import Any
 
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 from workflows.events import Event
-from workflows.runtime.types.ticks import WorkflowTick
+from workflows.runtime.types.results import AddWaiter, StepFunctionResult
+from workflows.runtime.types.ticks import TickStepResult, WorkflowTick
 
 _QUALIFIED_NAME_KEY = b',"qualified_name":'
 _UNSAFE = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
@@ -42,9 +43,26 @@ def encode_value(event: Event) -> bytes:
 def encode_tick(tick: WorkflowTick) -> bytes:
     """Return a tick as JSON, from which `WorkflowTickAdapter` makes it again."""
     try:
-        return type(tick).__pydantic_serializer__.to_json(tick)
+        encoded = type(tick).__pydantic_serializer__.to_json(tick)
+        if isinstance(tick, TickStepResult) and any(map(_required, tick.result)):
+            return _with_requirements(tick, encoded)
     except _SERIALIZATION_ERRORS as error:
         raise NotSerializable(str(error)) from error
+    return encoded
+
+
+def _required(result: StepFunctionResult) -> dict[str, Any]:
+    """Return what a `wait_for_event` requires of its event."""
+    return result.requirements if isinstance(result, AddWaiter) else {}
+
+
+def _with_requirements(tick: TickStepResult, encoded: bytes) -> bytes:
+    """Put in what the engine leaves out: replayed without it, a waiter would take any event."""
+    fields = from_json(encoded)
+    for result, written in zip(tick.result, fields["result"], strict=True):
+        if required := _required(result):
+            written["requirements"] = to_jsonable_python(required)
+    return to_json(fields)
 
 
 def without_qualified_name(envelope: bytes) -> bytes:

@@ -40,6 +40,7 @@ from workflows.runtime.types.step_function import (
 from workflows.runtime.types.ticks import WorkflowTick
 from workflows.runtime.verbose import VerboseDecorator
 
+from app.runtime.shortcuts import EventWriter, take_shortcuts
 
 STEP_GRACE = 0.5  # seconds, as in the engine's own clean-up
 
@@ -65,8 +66,11 @@ class RunHost(Protocol):
     def now(self) -> float:
         """Return the time in seconds since the epoch."""
 
+    def write_at_once(self, event: Event) -> bool:
+        """Put an event into the run's stream, unless there is no room; say whether it is there."""
+
     async def write_event(self, event: Event) -> None:
-        """Put an event into the run's stream."""
+        """Put an event into the run's stream, and await room in it."""
 
     def on_tick(self, tick: WorkflowTick) -> None:
         """Journal a tick that the engine has reduced and is about to carry out."""
@@ -78,7 +82,7 @@ class RunHost(Protocol):
 _host: ContextVar[RunHost | None] = ContextVar("workflow_server_run", default=None)
 
 
-class RunAdapter(InternalRunAdapter):
+class RunAdapter(EventWriter):
     """The engine's internal side of a run."""
 
     def __init__(self, host: RunHost) -> None:
@@ -90,6 +94,9 @@ class RunAdapter(InternalRunAdapter):
 
     async def write_to_event_stream(self, event: Event) -> None:
         await self._host.write_event(event)
+
+    def write_at_once(self, event: Event) -> bool:
+        return self._host.write_at_once(event)
 
     async def get_now(self) -> float:
         return self._host.now()
@@ -148,6 +155,7 @@ class JournalRuntime(BaseRuntimeDecorator):
         if isinstance(current, cls):
             return current
         runtime = cls(workflow, current)
+        take_shortcuts(workflow)
         # Not `_switch_runtime`: it refuses a workflow that has run before it is registered.
         workflow._runtime = VerboseDecorator(runtime) if workflow._verbose else runtime
         return runtime

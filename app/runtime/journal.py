@@ -95,6 +95,11 @@ class RunJournal:
         """Whether a unit is open: the engine is carrying out what a tick caused."""
         return self._open
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the uncommitted tail is within its bound."""
+        return self._ready.size + self._in_flight.size <= MAX_UNCOMMITTED_BYTES
+
     def open_unit(self) -> None:
         """Hold back what follows until `close_unit`."""
         self._open = True
@@ -165,11 +170,7 @@ class RunJournal:
 
     async def wait_for_room(self) -> None:
         """Return when the uncommitted tail is within its bound again."""
-        while (
-            self._ready.size + self._in_flight.size > MAX_UNCOMMITTED_BYTES
-            and not self._open
-            and not self.is_failed
-        ):
+        while not (self.has_room or self._open or self.is_failed):
             await self.wait_committed()
 
     def drain(self, batch: Batch) -> None:

@@ -124,6 +124,18 @@ class Transcript:
         While a unit is open it is the engine itself that writes: then a stop event is the run's
         terminal event. A step's own stop event, of a nested workflow say, is one like any other.
         """
+        self._write(event)
+        if not self._journal.is_open:
+            await self._journal.wait_for_room()
+
+    def write_at_once(self, event: Event) -> bool:
+        """Put an event into the stream, unless too much is uncommitted; say whether it is there."""
+        if not self._journal.has_room:
+            return False
+        self._write(event)
+        return True
+
+    def _write(self, event: Event) -> None:
         if self.terminal is not None or self._closed:
             return
         if self._journal.is_open and isinstance(event, StopEvent):
@@ -133,9 +145,6 @@ class Transcript:
             self.add_event(event)
         except NotSerializable as error:
             self._reader.cannot_go_on(f"An event could not be written to the stream: {error}.")
-            return
-        if not self._journal.is_open:
-            await self._journal.wait_for_room()
 
     def on_tick(self, tick: WorkflowTick) -> None:
         """Write down a tick, and with a step's result the state that the step left."""

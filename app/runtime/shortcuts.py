@@ -1,0 +1,105 @@
+"""What the engine does again for each run, step or event, done once for a served workflow.
+
+Each shortcut leaves what a workflow sees as it is, and was worth its lines in the benchmark: with
+all three, a 100-event stream takes about half of the processor's time.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from llama_index_instrumentation.dispatcher import Dispatcher
+from llama_index_instrumentation.span_handlers import NullSpanHandler
+from workflows import Workflow
+from workflows.context.internal_context import InternalContext
+from workflows.decorators import StepFunction
+from workflows.events import Event
+from workflows.runtime.types.plugin import InternalRunAdapter
+
+Steps = dict[str, StepFunction[..., Any]]
+
+
+class EventWriter(InternalRunAdapter):
+    """An adapter that can take an event for the stream at once."""
+
+    def write_at_once(self, event: Event) -> bool:
+        """Write an event to the stream, unless that has to wait; say whether it is written."""
+        raise TypeError(f"{type(self).__name__} does not write at once.")
+
+
+def take_shortcuts(workflow: Workflow) -> None:
+    """Let a workflow that is served take all of them."""
+    remember_steps(workflow)
+    workflow._dispatcher = SpanSaver(workflow._dispatcher)  # type: ignore[assignment]  # as good as one, for the engine
+    InternalContext.write_event_to_stream = write_event_to_stream  # type: ignore[method-assign]  # the engine has no way to say it
+
+
+def remember_steps(workflow: Workflow) -> None:
+    """Let the workflow look for its steps once, and again when one was added to its class.
+
+    The engine looks through all members of the workflow for each step that it executes.
+    """
+    find_steps = workflow._get_steps
+    found: tuple[int, Steps] | None = None
+
+    def get_steps() -> Steps:
+        nonlocal found
+        version = type(workflow)._step_functions_version
+        if found is None or found[0] != version:
+            found = version, find_steps()
+        return dict(found[1])
+
+    workflow._get_steps = get_steps  # type: ignore[method-assign]  # the engine has no way to say it
+
+
+class SpanSaver:
+    """A workflow's dispatcher that makes no spans while nobody has asked for any.
+
+    For each step the engine binds arguments, makes an id and copies a context for a span.
+    """
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    def span(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function in a span, or as it is where nobody would learn of the span."""
+        return self._dispatcher.span(func) if _is_observed(self._dispatcher) else func
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dispatcher, name)
+
+
+def _is_observed(dispatcher: Dispatcher) -> bool:
+    current: Dispatcher | None = dispatcher
+    while current is not None:
+        if current.event_handlers or any(
+            not isinstance(handler, NullSpanHandler) for handler in current.span_handlers
+        ):
+            return True
+        current = current.parent if current.propagate else None
+    return False
+
+
+_write_later = InternalContext.write_event_to_stream
+
+
+def write_event_to_stream(self: "InternalContext[Any]", ev: Event | None) -> None:
+    """Write an event to the stream at once; the engine makes a task for each.
+
+    In a thread, where a step that is no coroutine runs, the engine's own way says what is wrong.
+    """
+    adapter = self._internal_adapter
+    if ev is not None and isinstance(adapter, EventWriter) and _in_event_loop():
+        written = adapter.write_at_once(ev)
+    else:
+        written = False
+    if not written:
+        _write_later(self, ev)
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

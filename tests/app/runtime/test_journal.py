@@ -1,0 +1,166 @@
+"""The journal and the commit log: units, order, room, and the waiting for a commit."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from app.runtime.commit_log import CommitLog
+from app.runtime.journal import MAX_UNCOMMITTED_BYTES, RunJournal
+from app.runtime.stream import EventTail
+from schemas.records import RunRecord
+from tests.support.stores import ScriptedStore
+from tests.support.waiting import until
+
+NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
+RUN = RunRecord(
+    run_id="r",
+    handler_id="h",
+    handler_created_at=NOON,
+    workflow_name="w",
+    started_at=NOON,
+    updated_at=NOON,
+)
+
+
+@pytest.fixture
+def store() -> ScriptedStore:
+    """Return the store that the log writes to."""
+    return ScriptedStore()
+
+
+@pytest.fixture
+async def log(store: ScriptedStore) -> AsyncIterator[CommitLog]:
+    """Yield a commit log, started."""
+    log = CommitLog(store, backoff=())
+    log.start()
+    yield log
+    store.open.set()
+    await log.stop()
+
+
+@pytest.fixture
+async def journal(log: CommitLog) -> RunJournal:
+    """Return a journal whose run is committed."""
+    journal = RunJournal(
+        RUN,
+        log,
+        tail=EventTail(),
+        on_committed=lambda _record: None,
+        on_failed=lambda: None,
+    )
+    journal.set_record(RUN)
+    await journal.wait_committed()
+    return journal
+
+
+async def test_what_is_written_down_is_committed(journal: RunJournal, store: ScriptedStore) -> None:
+    journal.add_event(b"{}", internal=False)
+    journal.add_tick(b"[]")
+    await journal.wait_committed()
+    assert [event.envelope for event in await store.read_events("r", after=-1, limit=9)] == [b"{}"]
+    assert [tick.tick for tick in await store.read_ticks("r", after=-1, limit=9)] == [b"[]"]
+
+
+async def test_events_are_numbered_in_the_order_in_which_they_came(journal: RunJournal) -> None:
+    assert [journal.add_event(b"{}", internal=False) for _ in range(3)] == [0, 1, 2]
+
+
+async def test_an_open_unit_is_held_back_until_it_is_closed(
+    journal: RunJournal, log: CommitLog, store: ScriptedStore
+) -> None:
+    journal.open_unit()
+    journal.add_event(b"{}", internal=False)
+    log.touch(journal)
+    commits = len(store.commits)
+    await until(lambda: len(store.commits) > commits)
+    held_back = await store.count_events("r")
+    journal.add_tick(b"[]")
+    journal.close_unit()
+    await journal.wait_committed()
+    assert (held_back, await store.count_events("r")) == (0, 1)
+
+
+async def test_a_unit_is_committed_whole(journal: RunJournal, store: ScriptedStore) -> None:
+    journal.open_unit()
+    journal.add_tick(b"[]")
+    journal.add_event(b"{}", internal=False)
+    journal.set_state(b"state")
+    journal.close_unit()
+    await journal.wait_committed()
+    batch = store.commits[-1]
+    assert (len(batch.ticks), len(batch.events), len(batch.states)) == (1, 1, 1)
+
+
+async def test_the_tail_shows_what_is_committed_and_nothing_else(
+    journal: RunJournal, store: ScriptedStore
+) -> None:
+    store.open.clear()
+    journal.add_event(b"{}", internal=False)
+    tries = store.tries
+    await until(lambda: store.tries > tries)
+    before = journal.tail.last
+    store.open.set()
+    await journal.wait_committed()
+    assert (before, journal.tail.last) == (-1, 0)
+
+
+async def test_emitting_waits_for_room_when_too_much_is_uncommitted(
+    journal: RunJournal, store: ScriptedStore
+) -> None:
+    store.open.clear()
+    tries = store.tries
+    journal.add_event(b"x" * (MAX_UNCOMMITTED_BYTES + 1), internal=False)
+    emitting = asyncio.create_task(journal.wait_for_room())
+    await until(lambda: store.tries > tries)
+    waiting = emitting.done()
+    store.open.set()
+    await emitting
+    assert waiting is False
+    assert await store.count_events("r") == 1
+
+
+async def test_there_is_room_while_little_is_uncommitted(
+    journal: RunJournal, store: ScriptedStore
+) -> None:
+    store.open.clear()
+    journal.add_event(b"x" * MAX_UNCOMMITTED_BYTES, internal=False)
+    async with asyncio.timeout(1):
+        await journal.wait_for_room()
+
+
+async def test_what_comes_while_a_batch_commits_goes_in_the_next(
+    journal: RunJournal, store: ScriptedStore
+) -> None:
+    store.open.clear()
+    tries = store.tries
+    journal.add_event(b"{}", internal=False)
+    await until(lambda: store.tries > tries)
+    for _ in range(100):
+        journal.add_event(b"{}", internal=False)
+    store.open.set()
+    await journal.wait_committed()
+    assert [len(batch.events) for batch in store.commits[-2:]] == [1, 100]
+
+
+async def test_a_failed_batch_is_committed_once_and_in_order_when_the_store_is_back(
+    journal: RunJournal, log: CommitLog, store: ScriptedStore
+) -> None:
+    store.failures = 1
+    journal.add_event(b"1", internal=False)
+    await journal.wait_committed()
+    failed = (journal.is_failed, log.healthy)
+    journal.add_event(b"2", internal=False)
+    await until(lambda: log.healthy)
+    events = await store.read_events("r", after=-1, limit=9)
+    assert failed == (True, False)
+    assert [event.envelope for event in events] == [b"1", b"2"]
+
+
+async def test_stopping_commits_what_is_written_down(
+    store: ScriptedStore, log: CommitLog, journal: RunJournal
+) -> None:
+    journal.add_event(b"{}", internal=False)
+    await log.stop()
+    assert await store.count_events("r") == 1
