@@ -164,7 +164,7 @@ async def _migrate(settings: Settings) -> None:
 
 
 async def _prune(settings: Settings, older_than: str) -> None:
-    from app.registry import prune_store
+    from app.runtime.retention import prune_store
     from stores.backends import open_store
 
     try:

@@ -168,6 +168,13 @@ class NotStarted(ServiceUnavailable):
     code = "not_started"
 
 
+class Draining(ServiceUnavailable):
+    """The server is about to stop and takes no new runs."""
+
+    code = "draining"
+    retry_after = 5
+
+
 class StoreFailed(ServiceUnavailable):
     """The store cannot be reached, so nothing can be promised."""
 

@@ -11,14 +11,14 @@ from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
 
-from routers import events, handlers, health, workflows
+from routers import events, handlers, health, ui, workflows
 from routers.bodies import BodyLimit
 from routers.dependencies import Services
 from routers.origins import LOCALHOST, OriginGuard
 from routers.problems import add_problem_handlers
 from schemas.problems import Problem
 
-ROUTERS = (workflows.router, handlers.router, events.router, health.router)
+ROUTERS = (workflows.router, handlers.router, events.router, health.router, ui.router)
 DISTRIBUTION = "workflow-server"
 DESCRIPTION = """\
 Serves [LlamaIndex Workflows](https://pypi.org/project/llama-index-workflows/): start runs, follow

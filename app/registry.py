@@ -9,10 +9,11 @@ import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Literal, assert_never
 
 from app.errors import (
+    Draining,
     HandlerEnded,
     HandlerNotFound,
     HandlerRunning,
@@ -27,13 +28,13 @@ from app.errors import (
 )
 from app.runtime.commit_log import CommitLog
 from app.runtime.residency import Residency
-from app.runtime.retention import keep_pruning, prune
+from app.runtime.retention import keep_pruning
 from app.runtime.run import LiveRun
 from app.runtime.served import RunInput, ServedWorkflow
 from app.runtime.stream import EventTail, SharedPositions, Subscription
-from app.runtime.transcript import Clock
+from app.runtime.transcript import Clock, utc_now
 from schemas.handlers import RunRequest
-from schemas.records import Batch, HandlerPosition, HandlerQuery, RunRecord, Status
+from schemas.records import HandlerPosition, HandlerQuery, RunRecord, Status
 from stores.base import Store, StoreError
 
 HANDLER_ID = re.compile(r"[A-Za-z0-9._~-]{1,255}")
@@ -44,11 +45,6 @@ ID_LENGTH = 10
 def new_id() -> str:
     """Return a random id of 10 characters of the URL-safe alphabet (60 bits)."""
     return secrets.token_urlsafe(ID_BYTES)[:ID_LENGTH]
-
-
-def utc_now() -> datetime:
-    """Return the time, aware, in UTC."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +92,7 @@ class HandlerRegistry:
         self._reserved: set[str] = set()
         self._positions = SharedPositions()
         self._started = False
+        self._draining = False
 
     async def start(self) -> None:
         """Open the store and begin to take requests."""
@@ -112,7 +109,16 @@ class HandlerRegistry:
                 ),
                 name="retention",
             )
-        self._started = True
+        self._started, self._draining = True, False
+
+    async def drain(self, grace: float) -> None:
+        """Take no new runs, give those at work up to `grace` seconds, and send everybody away.
+
+        What is then still at work is cut off by `stop`, and goes on at the next start.
+        """
+        self._draining = True
+        await self._runs.wait_quiet(grace)
+        self.dismiss()
 
     def dismiss(self) -> None:
         """Send away everybody who reads a live run or waits for one: the server stops."""
@@ -128,6 +134,10 @@ class HandlerRegistry:
         await self._runs.stop()
         await self._log.stop()
         await self._store.stop()
+
+    async def check_ready(self) -> bool:
+        """Return whether new runs are taken: as `check`, and the server is not about to stop."""
+        return not self._draining and await self.check()
 
     async def check(self) -> bool:
         """Return whether requests can be served: started, and the store answers."""
@@ -146,6 +156,8 @@ class HandlerRegistry:
         raise `HandlerRunning`. A request that is refused leaves nothing behind.
         """
         self._check_started()
+        if self._draining:
+            raise Draining("The server is about to stop; start the run again in a moment.")
         handler_id = self._reserve(request.handler_id)
         try:
             previous = await self._read_handler(handler_id) if request.handler_id else None
@@ -201,6 +213,10 @@ class HandlerRegistry:
         record, live = await self._find_running(handler_id)
         if live is None:
             raise HandlerEnded(f"The handler '{handler_id}' has ended: {_how_it_ended(record)}.")
+        if reply_to is not None:
+            # Before the event is read: what only a question that is answered by now has declared
+            # may be unknown again, and a second answer is a conflict all the same.
+            live.check_open(reply_to)
         event = live.workflow.read_event(data, awaited=live.awaited)
         if step is not None:
             live.workflow.check_step(step, event)
@@ -392,20 +408,6 @@ class HandlerRegistry:
         if record is not None:
             self._positions.forget(record.run_id)
         return True
-
-
-async def prune_store(store: Store, *, older_than: timedelta) -> int:
-    """Remove handlers that ended longer ago from a store that no server uses; say how many."""
-
-    async def purge(handler_id: str) -> bool:
-        await store.commit(Batch(purged=[handler_id]))
-        return True
-
-    await store.start()
-    try:
-        return await prune(store, purge, older_than=older_than, clock=utc_now)
-    finally:
-        await store.stop()
 
 
 def _running(handler_id: str) -> HandlerRunning:

@@ -41,7 +41,7 @@ class WorkflowServer:
     default none. `sse_heartbeat_interval` is in seconds, 0 or None turns heartbeats off.
     `cors_origins` and `cors_origin_pattern` say which pages may call, by default those of
     localhost; `middleware`, where it is given, takes the place of that rule. `max_body_size` is in
-    bytes, and `shutdown_timeout` the seconds that open requests have to end.
+    bytes, and `shutdown_timeout` the seconds that runs at work get before the server stops.
     """
 
     def __init__(
@@ -162,7 +162,8 @@ class WorkflowServer:
             **(uvicorn_config or {}),
         }
         async with self.contextmanager():
-            await _HttpServer(uvicorn.Config(self.app, **options), self._registry).serve()
+            config = uvicorn.Config(self.app, **options)
+            await _HttpServer(config, self._registry, grace=self._shutdown_timeout).serve()
 
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
@@ -183,13 +184,29 @@ class WorkflowServer:
 
 
 class _HttpServer(uvicorn.Server):
-    """Sends readers away when a signal asks it to stop, for it waits until all have gone."""
+    """Drains when a signal asks it to stop; a second signal hurries.
 
-    def __init__(self, config: uvicorn.Config, registry: HandlerRegistry) -> None:
+    uvicorn waits until every connection is closed, so whoever reads or waits is sent away first.
+    """
+
+    def __init__(self, config: uvicorn.Config, registry: HandlerRegistry, *, grace: float) -> None:
         super().__init__(config)
         self._registry = registry
+        self._grace = grace
         self._loop = asyncio.get_running_loop()
+        self._draining: asyncio.Task[None] | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._loop.call_soon_threadsafe(self._registry.dismiss)
+        self._loop.call_soon_threadsafe(self._stop, sig, frame)
+
+    def _stop(self, sig: int, frame: FrameType | None) -> None:
+        if self._draining is None:
+            self._draining = self._loop.create_task(self._drain(sig, frame), name="drain")
+        else:
+            self._registry.dismiss()
+            super().handle_exit(sig, frame)
+
+    async def _drain(self, sig: int, frame: FrameType | None) -> None:
+        logger.info("draining", extra={"grace": self._grace})
+        await self._registry.drain(self._grace)
         super().handle_exit(sig, frame)

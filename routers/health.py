@@ -1,8 +1,12 @@
 """Health."""
 
+from collections.abc import Callable, Coroutine
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 
 from app.errors import ServiceError
+from app.registry import HandlerRegistry
 from routers.dependencies import get_services
 from schemas.health import Health
 
@@ -17,10 +21,36 @@ router = APIRouter(tags=["health"])
 )
 async def get_health(request: Request, response: Response) -> Health:
     """Healthy means that the server is started and its store can be reached."""
+    return _answer(response, await _ask(request, HandlerRegistry.check))
+
+
+@router.get("/livez", response_model=Health, summary="Ask whether the process answers")
+async def get_liveness() -> Health:
+    """Always healthy, as long as there is an answer; it asks nothing else."""
+    return Health(status="healthy")
+
+
+@router.get(
+    "/readyz",
+    response_model=Health,
+    summary="Ask whether new runs are taken",
+    responses={503: {"model": Health, "description": "As /health, or the server is stopping."}},
+)
+async def get_readiness(request: Request, response: Response) -> Health:
+    """Ready means healthy, and not about to stop; runs may still be being resumed."""
+    return _answer(response, await _ask(request, HandlerRegistry.check_ready))
+
+
+async def _ask(
+    request: Request, question: Callable[[HandlerRegistry], Coroutine[Any, Any, bool]]
+) -> bool:
     try:
         services = await get_services(request)
-        healthy = await services.registry.check()
+        return await question(services.registry)
     except ServiceError:
-        healthy = False
+        return False
+
+
+def _answer(response: Response, healthy: bool) -> Health:
     response.status_code = 200 if healthy else 503
     return Health(status="healthy" if healthy else "unhealthy")

@@ -18,6 +18,7 @@ from schemas.records import EventRecord
 
 WRITE_BYTES = 64 * 1024
 HEARTBEAT = b": heartbeat\n\n"
+RECONNECT = b"retry: 1000\n\n"  # milliseconds; sent to readers whose server stops
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 SSE = "text/event-stream"
 NDJSON = "application/x-ndjson"
@@ -73,6 +74,8 @@ async def _frames(
                 yield HEARTBEAT
             for frames in _writes(pages, subscription, stream_format):
                 yield frames
+        if subscription.dismissed and stream_format.sse:
+            yield RECONNECT
     finally:
         subscription.close()
 

@@ -82,6 +82,7 @@ class RunJournal:
         self._on_committed = on_committed
         self._on_failed = on_failed
         self._open = False
+        self._held = False
         self._ready = _Unit()
         self._in_flight = _Unit()
         self._position = 0
@@ -107,6 +108,15 @@ class RunJournal:
     def close_unit(self) -> None:
         """Make everything since `open_unit` ready to be committed, together."""
         self._open = False
+        self._touch()
+
+    def hold(self) -> None:
+        """Hold back what is ready and what follows until `release`."""
+        self._held = True
+
+    def release(self) -> None:
+        """Let everything that was held back be committed, together."""
+        self._held = False
         self._touch()
 
     def add_event(self, envelope: bytes, *, internal: bool) -> int:
@@ -142,6 +152,7 @@ class RunJournal:
 
     def end(self, status: Status, envelope: bytes, error: str | None, *, now: datetime) -> None:
         """Write down the run's terminal event and final record; nothing may follow."""
+        self._held = False
         self.add_event(envelope, internal=False)
         self.set_record(
             replace(
@@ -174,8 +185,8 @@ class RunJournal:
             await self.wait_committed()
 
     def drain(self, batch: Batch) -> None:
-        """Move everything that is ready into the batch; nothing while a unit is open."""
-        if not self._open:
+        """Move everything that is ready into the batch; nothing while a unit is open or held."""
+        if not self._open and not self._held:
             if self.is_failed:
                 self._in_flight.merge(self._ready)
             else:

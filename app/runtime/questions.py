@@ -47,17 +47,26 @@ class OpenQuestions:
         """Open a question."""
         self.questions = (*self.questions, Question(sequence=sequence, waiter_id=waiter_id))
 
-    def take(self, sequence: int, event: Event, waiters: Iterable[StepWorkerWaiter[Event]]) -> None:
-        """Accept an answer to a question, the only one; `QuestionNotOpen` for a second one."""
+    def check_open(
+        self, sequence: int, waiters: Iterable[StepWorkerWaiter[Event]]
+    ) -> StepWorkerWaiter[Event] | None:
+        """Raise `QuestionNotOpen` for a question that takes no answer; return its waiter, if any."""
         question = next((q for q in self.questions if q.sequence == sequence), None)
         if question is None or sequence in self._taken:
             raise QuestionNotOpen(
                 f"The question {sequence} is not open: it was answered, or was never asked."
             )
-        if question.waiter_id is not None:
-            waiter = next((w for w in waiters if w.waiter_id == question.waiter_id), None)
-            if waiter is None:
-                raise QuestionNotOpen(f"The question {sequence} is no longer open.")
+        if question.waiter_id is None:
+            return None
+        waiter = next((w for w in waiters if w.waiter_id == question.waiter_id), None)
+        if waiter is None:
+            raise QuestionNotOpen(f"The question {sequence} is no longer open.")
+        return waiter
+
+    def take(self, sequence: int, event: Event, waiters: Iterable[StepWorkerWaiter[Event]]) -> None:
+        """Accept an answer to a question, the only one; `QuestionNotOpen` for a second one."""
+        waiter = self.check_open(sequence, waiters)
+        if waiter is not None:
             _check_answer(event, waiter)
         self._taken.add(sequence)
 

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-from pydantic_core import from_json
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import from_json, to_jsonable_python
 from workflows.context.context_types import SerializedContext
 from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.runtime.control_loop.reduce import _reduce_tick
+from workflows.runtime.control_loop.runner import _ControlLoopRunner
 from workflows.runtime.types.commands import (
     CommandCompleteRun,
     CommandFailWorkflow,
@@ -18,7 +19,13 @@ from workflows.runtime.types.commands import (
     WorkflowCommand,
 )
 from workflows.runtime.types.internal_state import BrokerState
-from workflows.runtime.types.ticks import TickWaiterTimeout, WorkflowTick, WorkflowTickAdapter
+from workflows.runtime.types.results import AddWaiter
+from workflows.runtime.types.step_id import StepId
+from workflows.runtime.types.ticks import (
+    TickStepResult,
+    TickWaiterTimeout,
+    WorkflowTickAdapter,
+)
 
 from app.runtime import outcome
 from app.runtime.encoding import NotSerializable
@@ -45,11 +52,35 @@ class Timer(BaseModel):
     tick: TickWaiterTimeout
 
 
+class Requirements(BaseModel):
+    """What a `wait_for_event` requires of its event, as JSON."""
+
+    step: str
+    waiter_id: str
+    fields: dict[str, Any]
+
+
 class Snapshot(BaseModel):
-    """The engine's state of a run, and the timers that the engine does not keep in it."""
+    """The engine's state of a run, and what the engine does not keep in it of its waiters."""
 
     context: SerializedContext
     timers: list[Timer]
+    requirements: list[Requirements] = Field(default_factory=list)
+
+
+class Required:
+    """A value that was required and went through JSON: it equals what has the same JSON."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            return bool(to_jsonable_python(other) == self.value)
+        except (TypeError, ValueError):
+            return False
+
+    __hash__ = None  # type: ignore[assignment]  # as of any object that equals others
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +174,12 @@ def _load_snapshot(
                 f"The run could not be resumed: the workflow no longer has the step '{step}',"
                 " which has work to do."
             )
-    recovered.run_input.broker = BrokerState.from_serialized(
-        snapshot.context, workflow.workflow, serializer
-    )
+    broker = BrokerState.from_serialized(snapshot.context, workflow.workflow, serializer)
+    for required in snapshot.requirements:
+        for waiter in broker.workers[StepId.from_str(required.step)].collected_waiters:
+            if waiter.waiter_id == required.waiter_id:
+                waiter.requirements = _wrap(required.fields)
+    recovered.run_input.broker = broker
     recovered.timers = list(snapshot.timers)
     recovered.next_tick = record.tick_sequence
 
@@ -160,12 +194,31 @@ def _replay(recovered: Recovered, journal: StoredJournal, serializer: BaseSerial
             )
         with serializer.validation_context():
             tick = WorkflowTickAdapter.validate_json(record.tick)
+        if isinstance(tick, TickStepResult):
+            _restore_requirements(tick)
         now = getattr(tick, "stamped_at", None) or time.time()
         broker, commands = _reduce_tick(tick, broker, now, run_id=journal.record.run_id)
         recovered.next_tick += 1
         recovered.timers += _timers(commands, now)
         recovered.ended = _ending(commands) or recovered.ended
     recovered.run_input.broker = broker
+
+
+def _restore_requirements(tick: TickStepResult) -> None:
+    for result in tick.result:
+        if isinstance(result, AddWaiter):
+            result.requirements.update(_wrap(result.requirements))
+
+
+def _wrap(requirements: dict[str, Any]) -> dict[str, Any]:
+    return {name: Required(value) for name, value in requirements.items()}
+
+
+def _unwrap(requirements: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.value if isinstance(value, Required) else to_jsonable_python(value)
+        for name, value in requirements.items()
+    }
 
 
 def _timers(commands: Iterable[WorkflowCommand], now: float) -> list[Timer]:
@@ -208,19 +261,35 @@ def take_snapshot(
         if any(waiter.timed_out for waiter in worker.collected_waiters):
             return None
     try:
-        snapshot = Snapshot(context=broker.to_serialized(serializer), timers=list(timers))
+        snapshot = Snapshot(
+            context=broker.to_serialized(serializer),
+            timers=list(timers),
+            requirements=[
+                Requirements(
+                    step=str(step),
+                    waiter_id=waiter.waiter_id,
+                    fields=_unwrap(waiter.requirements),
+                )
+                for step, worker in broker.workers.items()
+                for waiter in worker.collected_waiters
+                if waiter.requirements
+            ],
+        )
         return snapshot.model_dump_json().encode()
     except (TypeError, ValueError, RecursionError, NotSerializable):
         return None
 
 
-def timers_of(wakeups: Iterable[tuple[float, int, WorkflowTick]]) -> list[Timer]:
-    """Return the timers among what an engine's runner has scheduled.
+def timers_of(runner: _ControlLoopRunner) -> list[Timer]:
+    """Return the timers that an engine's runner has scheduled, or is about to carry out.
 
     The workflow's own timeout and retry delays are not among them: the engine schedules those anew.
     """
+    due = [(0.0, 0, tick) for tick in runner.tick_buffer]
     return [
-        Timer(at=at, tick=tick) for at, _, tick in wakeups if isinstance(tick, TickWaiterTimeout)
+        Timer(at=at, tick=tick)
+        for at, _, tick in [*due, *runner.scheduled_wakeups]
+        if isinstance(tick, TickWaiterTimeout)
     ]
 
 

@@ -58,6 +58,7 @@ class Residency:
         self._due: list[tuple[datetime, str]] = []
         self._idle_changed = asyncio.Event()
         self._due_changed = asyncio.Event()
+        self._settled = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._started_at = clock()
 
@@ -80,6 +81,13 @@ class Residency:
         self._live.clear()
         self._idle.clear()
         self._due.clear()
+
+    async def wait_quiet(self, seconds: float) -> None:
+        """Return when no run is at work, or after some seconds."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while any(not run.is_idle for run in self._live.values()) and loop.time() < deadline:
+            await _wait(self._settled, deadline - loop.time())
 
     def dismiss(self) -> None:
         """Send away everybody who reads a run or waits for one: the server stops."""
@@ -136,12 +144,14 @@ class Residency:
 
     def run_ended(self, run: LiveRun) -> None:
         """Let go of a run whose end is committed."""
+        self._settled.set()
         self._idle.pop(run, None)
         if self._live.get(run.handler_id) is run:
             del self._live[run.handler_id]
 
     def run_idle(self, run: LiveRun) -> None:
         """Note since when a run is idle, to release it in a while."""
+        self._settled.set()
         self._idle[run] = asyncio.get_running_loop().time()
         self._idle.move_to_end(run)
         if len(self._idle) == 1:

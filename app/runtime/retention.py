@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from app.errors import StoreFailed
-from app.runtime.transcript import Clock
+from app.runtime.transcript import Clock, utc_now
+from schemas.records import Batch
 from stores.base import Store, StoreError
 
 logger = logging.getLogger(__name__)
@@ -42,3 +43,17 @@ async def keep_pruning(store: Store, purge: Purge, *, retention: timedelta, cloc
             if removed:
                 logger.info("handlers pruned", extra={"handlers": removed})
         await asyncio.sleep(PAUSE)
+
+
+async def prune_store(store: Store, *, older_than: timedelta) -> int:
+    """Remove handlers that ended longer ago from a store that no server uses; say how many."""
+
+    async def purge(handler_id: str) -> bool:
+        await store.commit(Batch(purged=[handler_id]))
+        return True
+
+    await store.start()
+    try:
+        return await prune(store, purge, older_than=older_than, clock=utc_now)
+    finally:
+        await store.stop()

@@ -170,6 +170,10 @@ class LiveRun:
         finally:
             self._waiting -= 1
 
+    def check_open(self, question: int) -> None:
+        """Raise `QuestionNotOpen` unless the question still takes an answer."""
+        self._transcript.questions.check_open(question, self._transcript.waiters)
+
     async def send(self, event: Event, *, step: str | None, reply_to: int | None) -> None:
         """Return when the event is written down, and so reaches the run exactly once.
 
@@ -216,6 +220,7 @@ class LiveRun:
     def park(self) -> None:
         """Leave memory; `prepare_release` has just returned true."""
         self._parked = True
+        self._transcript.close()
         if self._task is not None:
             self._task.cancel()
 
@@ -229,6 +234,7 @@ class LiveRun:
     async def abandon(self) -> None:
         """Stop executing: a durable run goes on at the next start."""
         self.dismiss()
+        self._transcript.close()
         record = self._journal.record
         if record.resumes and record.status is Status.RUNNING:
             # It is not because of this run that the process ends.
@@ -309,6 +315,7 @@ class LiveRun:
 
     def _end(self, ended: Outcome) -> None:
         journal = self._journal
+        self._transcript.close()
         journal.open_unit()
         journal.end(ended.status, ended.envelope, ended.error, now=self._clock())
         journal.close_unit()

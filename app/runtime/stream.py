@@ -195,6 +195,11 @@ class Subscription:
             return self.cursor >= self._last
         return self._tail.closed or (self._tail.ended and self.cursor >= self._tail.last)
 
+    @property
+    def dismissed(self) -> bool:
+        """Whether the reader is sent away although more events may come."""
+        return self._tail is not None and self._tail.closed and not self._tail.ended
+
     async def next_pages(self, *, timeout: float | None) -> list[Page]:
         """Return the pages that are there; none after `timeout` seconds without one.
 

@@ -37,6 +37,15 @@ logger = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 
+
+def utc_now() -> datetime:
+    """Return the time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+# Seconds that the end of a step waits for another step that wrote to the state and is about to end.
+# One that takes longer, and is then cut off, writes again on top of what it wrote.
+HOLD = 1.0
 SNAPSHOT_TICKS = 100  # after so many ticks a run's state is written whole, and they are dropped
 
 
@@ -85,6 +94,8 @@ class Transcript:
         self._timers: Sequence[Timer] = ()
         self._awaited: dict[type[Event], None] = {}
         self._closed = False
+        self._holding: asyncio.TimerHandle | None = None
+        self._waited_for: set[str] = set()
 
     @property
     def awaited(self) -> Sequence[type[Event]]:
@@ -105,6 +116,8 @@ class Transcript:
     def close(self) -> None:
         """Write down nothing more: the run is ended from outside."""
         self._closed = True
+        if self._holding is not None:
+            self._holding.cancel()
 
     # What the engine calls.
 
@@ -174,6 +187,9 @@ class Transcript:
         if self.ticks_since_snapshot >= SNAPSHOT_TICKS and self.runner is not None:
             self.write_snapshot(self.runner.state)
         self._tick = None
+        self._waited_for &= self.state.unfinished
+        if self.state.unfinished == self._waited_for:
+            self._release()
         self._journal.close_unit()
 
     # What is written down.
@@ -205,25 +221,42 @@ class Transcript:
 
     def write_snapshot(self, broker: BrokerState) -> None:
         """Write down the engine's state whole, where that can be done."""
-        timers = timers_of(self.runner.scheduled_wakeups) if self.runner else self._timers
+        timers = timers_of(self.runner) if self.runner else self._timers
         snapshot = take_snapshot(broker, self._serializer, timers)
         if snapshot is not None:
             self._journal.set_snapshot(snapshot)
             self.ticks_since_snapshot = 0
 
     def _end_step(self, tick: TickStepResult) -> None:
-        if self.state.changed:
+        if self.state.end_step(tick.invocation_id):
             self.write_state()
+            self._hold_for_others()
         for result in tick.result:
             if isinstance(result, AddWaiter):
                 self._awaited[result.event_type] = None
         if self._journal.record.resumes:
             self._journal.set_record(replace(self._journal.record, resumes=0))
 
+    def _hold_for_others(self) -> None:
+        """Hold the state back while it has writes of a step that is about to end, too."""
+        if self._holding is None and self.state.unfinished - self._waited_for:
+            self._holding = asyncio.get_running_loop().call_later(HOLD, self._wait_no_longer)
+            self._journal.hold()
+
+    def _wait_no_longer(self) -> None:
+        self._waited_for |= self.state.unfinished
+        self._release()
+
+    def _release(self) -> None:
+        if self._holding is not None:
+            self._holding.cancel()
+            self._holding = None
+            self._journal.release()
+
     def _write_idle(self) -> None:
         if self.runner is None or self._journal.record.idle is not None:
             return
-        wake_at = min((t.at for t in timers_of(self.runner.scheduled_wakeups)), default=None)
+        wake_at = min((t.at for t in timers_of(self.runner)), default=None)
         spent = self.runner.state.elapsed_alive
         idle = Idle(
             since=self._clock(),

@@ -41,7 +41,7 @@ async def iterate_frames(response: httpx.Response) -> AsyncIterator[Frame]:
                 assert sequence is not None, "data without an id"
                 yield Frame(sequence, json.loads(value))
                 sequence = None
-            case "":
+            case "" | "retry":
                 continue
             case other:
                 raise AssertionError(f"an SSE field that the contract does not know: {other!r}")
@@ -81,10 +81,8 @@ async def take(
     client: httpx.AsyncClient, handler_id: str, count: int, **query: str | int | bool
 ) -> list[Frame]:
     """Return the first `count` events of a stream, and disconnect."""
-    seen: list[Frame] = []
-    return await read_until(
-        client, handler_id, lambda frame: seen.append(frame) or len(seen) == count, **query
-    )
+    left = iter(range(count - 1, -1, -1))
+    return await read_until(client, handler_id, lambda _frame: next(left) == 0, **query)
 
 
 @asynccontextmanager

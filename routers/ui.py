@@ -1,0 +1,72 @@
+"""The web UI: files that `make` builds into the package, and a plain page where it has not."""
+
+import re
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse
+from starlette.exceptions import HTTPException
+
+router = APIRouter(include_in_schema=False)
+
+BUILT = Path(__file__).with_name("ui_dist")
+ASSET = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
+MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+SECURITY = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
+        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+REVALIDATED = "no-cache"
+FOR_EVER = "public, max-age=31536000, immutable"
+NOT_BUILT = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Workflow server</title>
+<h1>The web UI is not built</h1>
+<p>The server works: see the <a href="docs">API pages</a>. To get the web UI, install Node.js 20
+or newer, run <code>make ui</code> in the source's folder, and load this page again. The container
+and the wheel that is built after it have the UI inside.</p>
+</html>
+"""
+
+
+@router.get("/")
+def get_page(request: Request) -> Response:
+    """Return the page of the web UI."""
+    page = BUILT / "index.html"
+    if not page.is_file():
+        return HTMLResponse(NOT_BUILT, headers={**SECURITY, "Cache-Control": REVALIDATED})
+    return _send(request, page, media_type="text/html", caching=REVALIDATED)
+
+
+@router.get("/assets/{name}")
+def get_asset(name: str, request: Request) -> Response:
+    """Return a file that the page asks for; its name changes with its content."""
+    asset = BUILT / "assets" / name
+    media_type = MEDIA_TYPES.get(asset.suffix)
+    if media_type is None or not ASSET.fullmatch(name) or not asset.is_file():
+        raise HTTPException(404)
+    return _send(request, asset, media_type=media_type, caching=FOR_EVER)
+
+
+def _send(request: Request, file: Path, *, media_type: str, caching: str) -> Response:
+    """Return a file, as it was compressed when it was built where the client takes that."""
+    headers = {**SECURITY, "Cache-Control": caching, "Vary": "Accept-Encoding"}
+    compressed = file.with_name(f"{file.name}.gz")
+    if _takes_gzip(request.headers.get("accept-encoding", "")) and compressed.is_file():
+        file, headers["Content-Encoding"] = compressed, "gzip"
+    return FileResponse(file, media_type=media_type, headers=headers)
+
+
+def _takes_gzip(accepted: str) -> bool:
+    codings = [coding.strip().partition(";") for coding in accepted.lower().split(",")]
+    return any(
+        name.strip() in ("gzip", "*") and not re.fullmatch(r"\s*q=0(\.0*)?\s*", weight)
+        for name, _, weight in codings
+    )
