@@ -11,14 +11,41 @@ CHECKED := $(wildcard app routers schemas stores tests examples benchmarks)
 EXPORT := $(BIN)/uv export --quiet --format requirements-txt --no-emit-project --no-header \
 	--no-annotate --no-default-groups
 
-.DELETE_ON_ERROR:
-.PHONY: run test lint format lock clean
+# The web UI is built where there is a Node.js 20 or newer; `make UI= run` does without it.
+UI := $(shell node -p 'parseInt(process.versions.node) >= 20 ? "routers/ui_dist/index.html" : ""' 2>/dev/null)
+UI_SOURCE := $(wildcard ui/*.json ui/*.ts ui/*.html) $(shell find ui/src -type f)
 
-run: $(VENV)/.runtime
+.DELETE_ON_ERROR:
+.PHONY: run test crash-test image-test ui screenshots bench lint format lock clean
+
+run: $(VENV)/.runtime $(UI)
 	$(BIN)/workflow-server serve examples --host 127.0.0.1 --port 8000
 
-test: lint
+test: lint $(UI)
+	$(if $(UI),cd ui && npm test)
 	$(BIN)/python -m pytest
+
+# Builds the image and runs it, with podman or docker; tests/image says what can be set.
+image-test: $(VENV)/.development
+	$(BIN)/python -m pytest tests/image
+
+# Kills a server on SQLite, and then one on Postgres, again and again, for ten minutes each, and
+# holds them to what their clients saw. `make crash-test CRASH_STORES=sqlite` needs no Postgres.
+CRASH_STORES ?= sqlite postgres
+crash-test: $(VENV)/.development
+	$(foreach store,$(CRASH_STORES),$(BIN)/python -m tests.durability.crash --store $(store) $(CRASH_OPTIONS) &&) true
+
+ui: routers/ui_dist/index.html
+
+# The pictures in docs/images, made by the tests of the web UI.
+screenshots: $(VENV)/.development routers/ui_dist/index.html
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/ui/test_screenshots.py tests/ui/test_api_pages.py
+	! command -v pngquant >/dev/null || pngquant --force --ext .png --skip-if-larger docs/images/*.png
+
+# Our server, the published peer and the bare engine beside one another, on loopback; takes
+# about forty minutes. `make bench BENCH_OPTIONS=--quick` takes eight and tells less.
+bench: $(VENV)/.runtime
+	$(BIN)/python -m benchmarks $(BENCH_OPTIONS)
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .
@@ -38,7 +65,7 @@ lock: $(VENV)/.development
 	rm uv.lock
 
 clean:
-	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist routers/ui_dist ui/node_modules .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -52,3 +79,10 @@ $(VENV)/.runtime: requirements.lock requirements-build.lock pyproject.toml | $(B
 $(VENV)/.development: requirements-dev.lock $(VENV)/.runtime
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	touch $@
+
+ui/node_modules/.installed: ui/package.json ui/package-lock.json ui/.npmrc
+	cd ui && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
+routers/ui_dist/index.html: $(UI_SOURCE) ui/node_modules/.installed
+	cd ui && npm run build

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from ipaddress import ip_address
 
 ANY_ADDRESS = ("0.0.0.0", "::")
 
@@ -29,6 +30,15 @@ def find_port(host: str, port: int) -> int:
     except (OSError, UnicodeError) as error:
         raise AddressError(_explain(error, host, port)) from error
     return port
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches an address or host name."""
+    try:
+        found = socket.getaddrinfo(host, None, flags=socket.AI_PASSIVE)
+        return all(ip_address(str(address[0])).is_loopback for *_, address in found)
+    except (OSError, ValueError):
+        return False
 
 
 def show_url(host: str, port: int) -> str:

@@ -6,11 +6,14 @@ What takes long to import is imported where it is needed, so that `--help` answe
 import asyncio
 import gc
 import json
+import os
 import re
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -18,7 +21,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.address import AddressError, find_port, show_url
+from app.access import AccessError, Scope, make_access
+from app.access.issuing import add_key, issue_key, write_document
+from app.address import AddressError, find_port, is_loopback, show_url
 from app.settings import ENV_PREFIX, Settings, SettingsError, load_settings, read_duration
 
 if TYPE_CHECKING:
@@ -26,12 +31,20 @@ if TYPE_CHECKING:
     from app.server import WorkflowServer
 
 # What a server that a user's file makes takes from the command line all the same.
-PROCESS_SETTINGS = frozenset({"host", "port", "log_level", "debug"})
+PROCESS_SETTINGS = frozenset({"host", "port", "log_level", "log_format", "debug"})
 
 # Runs make many objects that live as long as a run does: fewer looks at them find as much.
 GC_THRESHOLDS = (20_000, 20, 50)
 
 PASSWORD = re.compile(r"(?<=:)[^/@][^@]*(?=@)")
+
+
+OPEN_WARNING = """
+*** WARNING: ANYBODY WHO REACHES {host} MAY START, READ AND CANCEL RUNS. ***
+No credentials are configured, and {host} is not an address of this machine alone. Make a key with
+`workflow-server key create --name NAME --scope run --file keys.json`, and serve with
+`--api-keys keys.json`; or listen on 127.0.0.1 only.
+"""
 
 
 class UsageError(Exception):
@@ -51,6 +64,12 @@ def main() -> None:
     program.command()(openapi)
     program.command()(migrate)
     program.command()(prune)
+    keys = typer.Typer(
+        no_args_is_help=True, rich_markup_mode=None, help="API keys: who may call the server."
+    )
+    keys.command("create")(create_key)
+    keys.callback()(_introduce_keys)
+    program.add_typer(keys, name="key")
     program()
 
 
@@ -107,12 +126,21 @@ def serve(
     max_resumes: Annotated[int | None, _flag("max_resumes")] = None,
     retention: Annotated[str | None, _flag("retention")] = None,
     sse_heartbeat_interval: Annotated[float | None, _flag("sse_heartbeat_interval")] = None,
+    api_keys_file: Annotated[str | None, _flag("api_keys_file", "--api-keys")] = None,
+    jwt_issuer: Annotated[str | None, _flag("jwt_issuer")] = None,
+    jwt_audience: Annotated[str | None, _flag("jwt_audience")] = None,
+    jwt_jwks: Annotated[str | None, _flag("jwt_jwks")] = None,
+    jwt_algorithms: Annotated[str | None, _flag("jwt_algorithms")] = None,
+    jwt_scopes_claim: Annotated[str | None, _flag("jwt_scopes_claim")] = None,
+    jwt_scope_prefix: Annotated[str | None, _flag("jwt_scope_prefix")] = None,
+    jwt_tenant_claim: Annotated[str | None, _flag("jwt_tenant_claim")] = None,
     cors_origins: Annotated[list[str] | None, _flag("cors_origins", "--cors-origin")] = None,
     cors_origin_pattern: Annotated[str | None, _flag("cors_origin_pattern")] = None,
     max_body_size: Annotated[int | None, _flag("max_body_size")] = None,
     shutdown_timeout: Annotated[float | None, _flag("shutdown_timeout")] = None,
     root_path: Annotated[str | None, _flag("root_path")] = None,
     log_level: Annotated[str | None, _flag("log_level")] = None,
+    log_format: Annotated[str | None, _flag("log_format")] = None,
     debug: Debug = None,
 ) -> None:
     """Serve the workflows in the sources until the process is told to end."""
@@ -154,6 +182,56 @@ def prune(
     _carry_out(lambda settings: asyncio.run(_prune(settings, older_than)), flags)
 
 
+def _introduce_keys() -> None:
+    """API keys: who may call the server."""
+
+
+def create_key(
+    name: Annotated[str, typer.Option(help="Name of the key, by which it is known and revoked.")],
+    scope: Annotated[
+        list[Scope],
+        typer.Option(help="What it is good for; repeatable. run implies read, admin implies both."),
+    ],
+    tenant: Annotated[
+        str | None, typer.Option(help="Owner of all that is done with it.", show_default=False)
+    ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(help="How long it is good, such as 12h or 90d.", show_default=False),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help=f"File to add its hash to. [{ENV_PREFIX}API_KEYS_FILE]"),
+    ] = None,
+    debug: Debug = None,
+) -> None:
+    """Print a new API key, once, and add its hash to a file of keys."""
+    flags = {"debug": debug} if debug is not None else {}
+    _carry_out(lambda settings: _create_key(settings, name, scope, tenant, expires, file), flags)
+
+
+def _create_key(
+    settings: Settings,
+    name: str,
+    scopes: list[Scope],
+    tenant: str | None,
+    expires: str | None,
+    file: Path | None,
+) -> None:
+    lifetime = _read_duration("--expires", expires) if expires is not None else None
+    secret, key = issue_key(name, scopes=scopes, tenant=tenant, lifetime=lifetime)
+    if file is None and settings.api_keys_file is not None:
+        file = Path(settings.api_keys_file)
+    if file is not None:
+        add_key(file, key)
+    typer.echo(secret)
+    if file is None:
+        document = write_document([key], indent=None).strip()
+        typer.echo(f"To let the key in, set {ENV_PREFIX}API_KEYS={document!r}", err=True)
+    if sys.stdout.isatty():
+        typer.echo("The key is shown this once, and kept nowhere.", err=True)
+
+
 async def _migrate(settings: Settings) -> None:
     from stores.backends import open_store
 
@@ -167,12 +245,16 @@ async def _prune(settings: Settings, older_than: str) -> None:
     from app.runtime.retention import prune_store
     from stores.backends import open_store
 
-    try:
-        age = read_duration(older_than)
-    except ValueError as error:
-        raise UsageError(f"--older-than is {older_than!r}: {error}.") from error
+    age = _read_duration("--older-than", older_than)
     removed = await prune_store(open_store(settings.store), older_than=age)
     typer.echo(f"Removed {removed} handler{'' if removed == 1 else 's'}.")
+
+
+def _read_duration(flag: str, text: str) -> timedelta:
+    try:
+        return read_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{flag} is {text!r}: {error}.") from error
 
 
 def _carry_out(command: Callable[[Settings], None], flags: dict[str, Any]) -> None:
@@ -185,7 +267,7 @@ def _carry_out(command: Callable[[Settings], None], flags: dict[str, Any]) -> No
         settings = load_settings(**flags)
         debug = settings.debug
         command(settings)
-    except (AddressError, LoadError, SettingsError, StoreError, UsageError) as error:
+    except (AccessError, AddressError, LoadError, SettingsError, StoreError, UsageError) as error:
         if debug:
             traceback.print_exception(error)
         typer.echo(f"Error: {error}", err=True)
@@ -201,11 +283,15 @@ def _serve(sources: list[str], settings: Settings, flags: dict[str, Any]) -> Non
             "There is nothing to serve: give a .py file, a folder of them, or "
             "package.module[:name], as in `workflow-server serve flows.py`."
         )
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, as_json=settings.log_format == "json")
+    # Before the sources are imported: the first process of a container ignores SIGTERM otherwise.
+    signal.signal(signal.SIGTERM, _leave_at_once)
     loaded = load_sources(sources)
     if loaded.server is not None:
         _refuse_unheeded(flags, str(loaded.server_origin))
     server = _make_server(loaded, settings)
+    if server.access is None:
+        _refuse_unprotected(loaded, settings)
     settings = settings.model_copy(update={"port": find_port(settings.host, settings.port)})
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
@@ -223,9 +309,24 @@ def _refuse_unheeded(flags: dict[str, Any], origin: str) -> None:
         )
 
 
+def _refuse_unprotected(loaded: "LoadedSources", settings: Settings) -> None:
+    """Raise `UsageError` where a server of the user's own would leave open what is to be closed."""
+    if make_access(settings) is not None:
+        raise UsageError(
+            f"{loaded.server_origin} makes its own WorkflowServer, which the API keys or tokens of"
+            " the settings do not protect: give it access=make_access(load_settings()), or take"
+            " those settings away."
+        )
+
+
 def _leave(number: int, frame: FrameType | None) -> None:
     # uvicorn raises the signals that ended it again, once it has ended.
     raise SystemExit(0)
+
+
+def _leave_at_once(number: int, frame: FrameType | None) -> None:
+    # Nothing is open yet, and SystemExit would count as a failure of the file being imported.
+    os._exit(0)
 
 
 def _choose_loop() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -245,10 +346,16 @@ async def _run_server(
     gc.set_threshold(*GC_THRESHOLDS)
     try:
         typer.echo("\n".join(_announce(server, loaded, settings)))
+        if server.access is None and not is_loopback(settings.host):
+            typer.secho(OPEN_WARNING.format(host=settings.host), err=True, fg="red", bold=True)
         await server.serve(
             settings.host,
             settings.port,
-            {"log_config": None, "log_level": settings.log_level},
+            {
+                "log_config": None,
+                "log_level": settings.log_level,
+                "access_log": settings.log_level == "debug",
+            },
         )
     finally:
         await server.stop()
@@ -308,6 +415,7 @@ def _make_server(loaded: "LoadedSources", settings: Settings) -> "WorkflowServer
             max_resumes=settings.max_resumes,
             retention=settings.retention,
             sse_heartbeat_interval=settings.sse_heartbeat_interval,
+            access=make_access(settings),
             cors_origins=settings.cors_origins,
             cors_origin_pattern=settings.cors_origin_pattern,
             max_body_size=settings.max_body_size,

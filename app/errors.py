@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from schemas.problems import Fault
 
+REALM = "workflow-server"
+
 
 class ServiceError(Exception):
     """An answer other than the one asked for; `detail` is a sentence for the client."""
@@ -21,6 +23,11 @@ class ServiceError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.faults = list(faults) if faults is not None else None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header fields that belong to the answer."""
+        return {"Retry-After": str(self.retry_after)} if self.retry_after is not None else {}
 
 
 class BadRequest(ServiceError):
@@ -63,6 +70,38 @@ class UnknownStep(BadRequest):
     """The step is not one of the workflow's, or does not take the event."""
 
     code = "unknown_step"
+
+
+class Unauthenticated(ServiceError):
+    """The request carries no credential, or none that is valid."""
+
+    status, code, title = 401, "unauthenticated", "Unauthorized"
+
+    def __init__(self, detail: str, *, offered: bool = True) -> None:
+        """`offered` says whether there was a credential at all (RFC 6750, section 3)."""
+        super().__init__(detail)
+        self._error = ', error="invalid_token"' if offered else ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The challenge."""
+        return {"WWW-Authenticate": f'Bearer realm="{REALM}"{self._error}'}
+
+
+class Forbidden(ServiceError):
+    """The credential is valid, but not good for this."""
+
+    status, code, title = 403, "forbidden", "Forbidden"
+
+    def __init__(self, detail: str, *, scope: str | None = None) -> None:
+        """`scope` is the one that is missing, where it is one that is."""
+        super().__init__(detail)
+        self._missing = f', error="insufficient_scope", scope="{scope}"' if scope else ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The challenge."""
+        return {"WWW-Authenticate": f'Bearer realm="{REALM}"{self._missing}'}
 
 
 class OriginNotAllowed(ServiceError):
@@ -179,3 +218,9 @@ class StoreFailed(ServiceUnavailable):
     """The store cannot be reached, so nothing can be promised."""
 
     code = "store_unavailable"
+
+
+class IdentityUnavailable(ServiceUnavailable):
+    """The identity provider cannot be asked, so nobody can say whether a token is valid."""
+
+    code = "identity_unavailable"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,15 +10,24 @@ from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
 
-from routers import events, handlers, health, ui, workflows
+from app.access import Access
+from app.catalog import Catalog
+from routers import events, handlers, health, metrics, ui, workflows
+from routers.access import REFUSALS, SCHEMES, AccessGuard
 from routers.bodies import BodyLimit
 from routers.dependencies import Services
+from routers.headers import SecureHeaders
 from routers.origins import LOCALHOST, OriginGuard
 from routers.problems import add_problem_handlers
+from routers.request_ids import RequestIds
+from routers.root_paths import RootPath
+from routers.typed_operations import add_typed_operations
 from schemas.problems import Problem
 
-ROUTERS = (workflows.router, handlers.router, events.router, health.router, ui.router)
-DISTRIBUTION = "workflow-server"
+GUARDED_ROUTERS = (workflows.router, handlers.router, events.router, metrics.router)
+OPEN_ROUTERS = (health.router, ui.router)  # to everybody, also where access is restricted
+ROUTERS = (*GUARDED_ROUTERS, *OPEN_ROUTERS)
+API_VERSION = "1"  # not the server's, which an open page need not tell
 DESCRIPTION = """\
 Serves [LlamaIndex Workflows](https://pypi.org/project/llama-index-workflows/): start runs, follow
 their events, answer their questions, list, inspect and cancel them.
@@ -42,20 +50,39 @@ def create_app(
     """Return the application of a server; nothing is started."""
     app = FastAPIOffline(
         title="Workflow server",
-        version=version(DISTRIBUTION),
+        version=API_VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
-        middleware=[*middleware, Middleware(BodyLimit, limit=max_body_size)],
-        root_path=root_path,
+        middleware=[
+            *([Middleware(RootPath, root_path=root_path)] if root_path else []),
+            Middleware(RequestIds),
+            Middleware(SecureHeaders),
+            *middleware,
+            Middleware(BodyLimit, limit=max_body_size),
+        ],
         generate_unique_id_function=_operation_id,
+        swagger_ui_parameters={"defaultModelsExpandDepth": 0},  # there are many, so folded
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.services = services
-    for router in ROUTERS:
-        app.include_router(router)
+    _include_routers(app, services.access)
     add_problem_handlers(app)
-    _shape_openapi(app)
+    _shape_openapi(app, services.catalog)
     return app
+
+
+def _include_routers(app: FastAPI, access: Access | None) -> None:
+    if access is None:
+        for router in ROUTERS:
+            app.include_router(router)
+        return
+    # The API pages, which the framework has put there, are open too.
+    open_routes = [*app.routes, *(route for router in OPEN_ROUTERS for route in router.routes)]
+    app.user_middleware.append(Middleware(AccessGuard, access=access, open_routes=open_routes))
+    for router in GUARDED_ROUTERS:
+        app.include_router(router, dependencies=SCHEMES, responses=REFUSALS)
+    for router in OPEN_ROUTERS:
+        app.include_router(router)
 
 
 def cors_middleware(origins: Sequence[str], pattern: str | None) -> list[Middleware]:
@@ -70,13 +97,15 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def _shape_openapi(app: FastAPI) -> None:
-    """Let the document say what the service does: 400 for malformed requests, and problems."""
+def _shape_openapi(app: FastAPI, catalog: Catalog) -> None:
+    """Let the document say what the service does, and what each workflow takes and gives."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _shaped(generate())
+            document = _shaped(generate())
+            add_typed_operations(document, catalog)
+            app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way

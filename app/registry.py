@@ -27,17 +27,27 @@ from app.errors import (
     StreamTaken,
 )
 from app.runtime.commit_log import CommitLog
+from app.runtime.metrics import CONTENT_TYPE, Metrics
 from app.runtime.residency import Residency
 from app.runtime.retention import keep_pruning
 from app.runtime.run import LiveRun
 from app.runtime.served import RunInput, ServedWorkflow
 from app.runtime.stream import EventTail, SharedPositions, Subscription
 from app.runtime.transcript import Clock, utc_now
+from app.runtime.watchdog import Watchdog
 from schemas.handlers import RunRequest
-from schemas.records import HandlerPosition, HandlerQuery, RunRecord, Status
+from schemas.records import (
+    HandlerPosition,
+    HandlerQuery,
+    RunRecord,
+    Status,
+    handler_key,
+    split_key,
+)
 from stores.base import Store, StoreError
 
 HANDLER_ID = re.compile(r"[A-Za-z0-9._~-]{1,255}")
+CHECK_TIMEOUT = 3.0  # seconds in which a store that can be reached says so
 ID_BYTES = 8
 ID_LENGTH = 10
 
@@ -56,7 +66,7 @@ class HandlerPage:
 
 
 class HandlerRegistry:
-    """All that can be done with handlers.
+    """All that can be done with handlers, which are named by their keys (`handler_key`).
 
     Every method raises `NotStarted` before `start` and after `stop`, and `StoreFailed` when the
     store cannot be reached.
@@ -71,12 +81,15 @@ class HandlerRegistry:
         idle_timeout: float,
         max_resumes: int,
         retention: timedelta | None = None,
+        metrics: Metrics | None = None,
         clock: Clock = utc_now,
         make_id: Callable[[], str] = new_id,
     ) -> None:
         self._store = store
         self._workflows = workflows
-        self._log = CommitLog(store, backoff=persistence_backoff)
+        self._metrics = metrics or Metrics()
+        self._log = CommitLog(store, backoff=persistence_backoff, metrics=self._metrics)
+        self._watchdog = Watchdog(self._metrics)
         self._clock = clock
         self._make_id = make_id
         self._runs = Residency(
@@ -86,6 +99,16 @@ class HandlerRegistry:
             clock=clock,
             idle_timeout=idle_timeout,
             max_resumes=max_resumes,
+            metrics=self._metrics,
+        )
+        self._metrics.observe(
+            "uncommitted_bytes", "Journalled, not committed.", lambda: self._runs.uncommitted_bytes
+        )
+        self._metrics.observe(
+            "runs_idle", "Runs in memory that wait.", lambda: self._runs.count(idle=True)
+        )
+        self._metrics.observe(
+            "runs_at_work", "Runs that are executed.", lambda: self._runs.count(idle=False)
         )
         self._retention = retention
         self._pruning: asyncio.Task[None] | None = None
@@ -99,6 +122,7 @@ class HandlerRegistry:
         await self._store.start()
         self._log.start()
         self._runs.start()
+        self._watchdog.start()
         if self._retention is not None:
             self._pruning = asyncio.create_task(
                 keep_pruning(
@@ -131,6 +155,7 @@ class HandlerRegistry:
         if pruning is not None:
             pruning.cancel()
             await asyncio.gather(pruning, return_exceptions=True)
+        await self._watchdog.stop()
         await self._runs.stop()
         await self._log.stop()
         await self._store.stop()
@@ -144,13 +169,20 @@ class HandlerRegistry:
         if not self._started or not self._log.healthy:
             return False
         try:
-            await self._store.check()
-        except StoreError:
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                await self._store.check()
+        except (StoreError, TimeoutError):
             return False
         return True
 
-    async def start_run(self, workflow: ServedWorkflow, request: RunRequest) -> LiveRun:
-        """Start a run, of a new handler or of an ended one, and return it at once.
+    def render_metrics(self) -> tuple[bytes, str]:
+        """Return all metrics as text, and its media type."""
+        return self._metrics.render(), CONTENT_TYPE
+
+    async def start_run(
+        self, workflow: ServedWorkflow, request: RunRequest, *, tenant: str = ""
+    ) -> LiveRun:
+        """Start a run, of a new handler of a tenant or of an ended one, and return it at once.
 
         Of many simultaneous requests with one handler id exactly one is accepted; the others
         raise `HandlerRunning`. A request that is refused leaves nothing behind.
@@ -158,34 +190,34 @@ class HandlerRegistry:
         self._check_started()
         if self._draining:
             raise Draining("The server is about to stop; start the run again in a moment.")
-        handler_id = self._reserve(request.handler_id)
+        key = self._reserve(tenant, request.handler_id)
         try:
-            previous = await self._read_handler(handler_id) if request.handler_id else None
+            previous = await self._read_handler(key) if request.handler_id else None
             if previous is not None and previous.status is Status.RUNNING:
-                raise _running(handler_id)
+                raise _running(key)
             run_input = await self._prepare(workflow, request, previous)
-            return self._begin(handler_id, workflow, run_input, previous)
+            return self._begin(key, workflow, run_input, previous)
         finally:
-            self._reserved.discard(handler_id)
+            self._reserved.discard(key)
 
-    async def get(self, handler_id: str, *, run_id: str | None = None) -> RunRecord:
+    async def get(self, key: str, *, run_id: str | None = None) -> RunRecord:
         """Return a run of the handler, by default its current one, as it was last committed.
 
         Raises `HandlerNotFound`, or `RunNotFound` where the handler has no such run.
         """
-        record, _ = await self._find(handler_id)
+        record, _ = await self._find(key)
         if run_id is None or run_id == record.run_id:
             return record
         try:
             earlier = await self._store.get_run(run_id)
         except StoreError as error:
             raise _store_failed() from error
-        if earlier is None or earlier.handler_id != handler_id:
-            raise RunNotFound(f"The handler '{handler_id}' has no run '{run_id:.255}'.")
+        if earlier is None or earlier.handler_key != key:
+            raise RunNotFound(f"The handler '{record.handler_id}' has no run '{run_id:.255}'.")
         return earlier
 
     async def list_handlers(self, query: HandlerQuery) -> HandlerPage:
-        """Return a page of handlers, newest first."""
+        """Return a page of a tenant's handlers, newest first."""
         self._check_started()
         try:
             found = await self._store.list_handlers(replace(query, limit=query.limit + 1))
@@ -199,7 +231,7 @@ class HandlerRegistry:
 
     async def send_event(
         self,
-        handler_id: str,
+        key: str,
         data: dict[str, Any] | str,
         *,
         step: str | None,
@@ -210,9 +242,11 @@ class HandlerRegistry:
         Raises `InvalidEvent`, `UnknownStep`, `HandlerNotFound`, `HandlerEnded`, `RunNotBegun` or
         `QuestionNotOpen`.
         """
-        record, live = await self._find_running(handler_id)
+        record, live = await self._find_running(key)
         if live is None:
-            raise HandlerEnded(f"The handler '{handler_id}' has ended: {_how_it_ended(record)}.")
+            raise HandlerEnded(
+                f"The handler '{record.handler_id}' has ended: {_how_it_ended(record)}."
+            )
         if reply_to is not None:
             # Before the event is read: what only a question that is answered by now has declared
             # may be unknown again, and a second answer is a conflict all the same.
@@ -222,52 +256,50 @@ class HandlerRegistry:
             live.workflow.check_step(step, event)
         await live.send(event, step=step, reply_to=reply_to)
 
-    async def cancel(self, handler_id: str, *, purge: bool) -> Literal["cancelled", "deleted"]:
+    async def cancel(self, key: str, *, purge: bool) -> Literal["cancelled", "deleted"]:
         """Stop a running handler and, with `purge`, remove every trace of it.
 
         Raises `NothingToCancel` for a handler that has ended, unless it is to be purged.
         """
-        record, live = await self._find_running(handler_id)
+        record, live = await self._find_running(key)
         if live is not None:
             record = await live.cancel()
         if purge:
-            await self._purge(handler_id)
+            await self._purge(key)
             return "deleted"
         if live is None or record.status is not Status.CANCELLED:
             raise NothingToCancel(
-                f"The handler '{handler_id}' has ended already: {_how_it_ended(record)}."
+                f"The handler '{record.handler_id}' has ended already: {_how_it_ended(record)}."
             )
         return "cancelled"
 
     async def subscribe(
-        self, handler_id: str, *, after: int | Literal["now"], run_id: str | None = None
+        self, key: str, *, after: int | Literal["now"], run_id: str | None = None
     ) -> Subscription:
         """Return a reader of a run's events after a cursor, independent of all other readers."""
-        record = await self.get(handler_id, run_id=run_id)
+        record = await self.get(key, run_id=run_id)
         tail, last = await self._tail_of(record), record.event_count - 1
         if after == "now":
             after = tail.last if tail else last
         return Subscription(record.run_id, store=self._store, tail=tail, after=after, last=last)
 
     async def subscribe_shared(
-        self, handler_id: str, *, acquire_timeout: float, run_id: str | None = None
+        self, key: str, *, acquire_timeout: float, run_id: str | None = None
     ) -> Subscription:
         """Return the reader that holds a run's one shared reading position.
 
         It continues after the last event that such a reader was sent. Raises `StreamTaken` when
         another one holds the position for longer than `acquire_timeout` seconds.
         """
-        record = await self.get(handler_id, run_id=run_id)
+        record = await self.get(key, run_id=run_id)
         position = self._positions.of(record.run_id)
         if not await position.acquire(acquire_timeout):
             raise StreamTaken(
-                f"Another reader without a cursor reads the events of '{handler_id}'; give"
+                f"Another reader without a cursor reads the events of '{record.handler_id}'; give"
                 " `after_sequence` to read them independently."
             )
         try:
-            subscription = await self.subscribe(
-                handler_id, after=position.cursor, run_id=record.run_id
-            )
+            subscription = await self.subscribe(key, after=position.cursor, run_id=record.run_id)
         except BaseException:
             position.release()
             raise
@@ -280,34 +312,32 @@ class HandlerRegistry:
         if not self._started:
             raise NotStarted("The server is not started.")
 
-    async def _find(self, handler_id: str) -> tuple[RunRecord, LiveRun | None]:
+    async def _find(self, key: str) -> tuple[RunRecord, LiveRun | None]:
         """Return the handler's current run as last committed, and the run where it is live."""
         self._check_started()
         while True:
-            live = self._runs.get(handler_id)
+            live = self._runs.get(key)
             if live is not None and live.visible is not None:
                 return live.visible, live
-            record = await self._read_handler(handler_id)
+            record = await self._read_handler(key)
             if record is None:
-                raise HandlerNotFound(f"No handler has the id '{handler_id:.255}'.")
-            accepted = self._runs.get(handler_id)
+                raise HandlerNotFound(f"No handler has the id '{split_key(key)[1]:.255}'.")
+            accepted = self._runs.get(key)
             if accepted is None or accepted.visible is None:
                 return record, None
             # Accepted while the store was read: what it said is out of date.
 
-    async def _find_running(self, handler_id: str) -> tuple[RunRecord, LiveRun | None]:
+    async def _find_running(self, key: str) -> tuple[RunRecord, LiveRun | None]:
         """Return the handler's current run, brought into memory where it is running."""
-        record, live = await self._find(handler_id)
-        if record.status is not Status.RUNNING:
-            return record, None
-        if live is None:
+        record, live = await self._find(key)
+        while live is None and record.status is Status.RUNNING:
             try:
-                live = await self._runs.load(record)
+                await self._runs.load(record)
             except StoreError as error:
                 raise _store_failed() from error
-        if live is None:
-            return await self.get(handler_id), None
-        return record, live
+            # Looked for again: since it was brought back it may have ended, or been released.
+            record, live = await self._find(key)
+        return record, live if record.status is Status.RUNNING else None
 
     async def _tail_of(self, record: RunRecord) -> EventTail | None:
         if record.status is not Status.RUNNING:
@@ -317,15 +347,15 @@ class HandlerRegistry:
         except StoreError as error:
             raise _store_failed() from error
 
-    async def _read_handler(self, handler_id: str) -> RunRecord | None:
+    async def _read_handler(self, key: str) -> RunRecord | None:
         try:
-            return await self._store.get_handler(handler_id)
+            return await self._store.get_handler(key)
         except StoreError as error:
             raise _store_failed() from error
 
     # Starting.
 
-    def _reserve(self, handler_id: str | None) -> str:
+    def _reserve(self, tenant: str, handler_id: str | None) -> str:
         if handler_id is None:
             handler_id = self._make_id()
         elif not HANDLER_ID.fullmatch(handler_id):
@@ -333,10 +363,11 @@ class HandlerRegistry:
                 "A handler id is 1 to 255 characters of A-Z a-z 0-9 . _ ~ -, and others are not"
                 " allowed."
             )
-        if handler_id in self._reserved or self._runs.get(handler_id) is not None:
-            raise _running(handler_id)
-        self._reserved.add(handler_id)
-        return handler_id
+        key = handler_key(tenant, handler_id)
+        if key in self._reserved or self._runs.get(key) is not None:
+            raise _running(key)
+        self._reserved.add(key)
+        return key
 
     async def _prepare(
         self, workflow: ServedWorkflow, request: RunRequest, previous: RunRecord | None
@@ -367,15 +398,17 @@ class HandlerRegistry:
 
     def _begin(
         self,
-        handler_id: str,
+        key: str,
         workflow: ServedWorkflow,
         run_input: RunInput,
         previous: RunRecord | None,
     ) -> LiveRun:
+        tenant, handler_id = split_key(key)
         now = self._clock()
         record = RunRecord(
             run_id=self._make_id(),
             handler_id=handler_id,
+            tenant=tenant,
             handler_created_at=previous.handler_created_at if previous else now,
             workflow_name=workflow.name,
             started_at=now,
@@ -387,30 +420,31 @@ class HandlerRegistry:
 
     # Ending.
 
-    async def _purge(self, handler_id: str) -> None:
-        if not await self._purge_ended(handler_id):
-            raise _running(handler_id)
+    async def _purge(self, key: str) -> None:
+        if not await self._purge_ended(key):
+            raise _running(key)
 
-    async def _purge_ended(self, handler_id: str) -> bool:
+    async def _purge_ended(self, key: str) -> bool:
         """Remove every trace of an ended handler; false where it has begun to run again."""
-        if handler_id in self._reserved or self._runs.get(handler_id) is not None:
+        if key in self._reserved or self._runs.get(key) is not None:
             return False
-        self._reserved.add(handler_id)
+        self._reserved.add(key)
         try:
-            record = await self._store.get_handler(handler_id)
+            record = await self._store.get_handler(key)
             if record is not None and record.status is Status.RUNNING:
                 return False
-            await self._log.purge(handler_id)
+            await self._log.purge(key)
         except StoreError as error:
             raise _store_failed() from error
         finally:
-            self._reserved.discard(handler_id)
+            self._reserved.discard(key)
         if record is not None:
             self._positions.forget(record.run_id)
         return True
 
 
-def _running(handler_id: str) -> HandlerRunning:
+def _running(key: str) -> HandlerRunning:
+    _, handler_id = split_key(key)
     return HandlerRunning(
         f"The handler '{handler_id}' is running; wait for its end, cancel it, or choose another id."
     )

@@ -10,13 +10,16 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from sse_starlette.sse import AppStatus
 from starlette.middleware import Middleware
 from workflows import Workflow
 from workflows.events import Event
 
+from app.access import ANYONE, Access
 from app.catalog import Catalog
 from app.errors import NotStarted, StoreFailed
 from app.main import cors_middleware, create_app
+from app.ownership import Handlers
 from app.registry import HandlerRegistry
 from routers.dependencies import Services
 from stores.backends import open_store
@@ -39,6 +42,7 @@ class WorkflowServer:
     waits for a person stays in memory. A run that ends the process each time it is resumed is
     resumed `max_resumes` times. Handlers that ended longer ago than `retention` are removed, by
     default none. `sse_heartbeat_interval` is in seconds, 0 or None turns heartbeats off.
+    `access` says who may call, by default everybody.
     `cors_origins` and `cors_origin_pattern` say which pages may call, by default those of
     localhost; `middleware`, where it is given, takes the place of that rule. `max_body_size` is in
     bytes, and `shutdown_timeout` the seconds that runs at work get before the server stops.
@@ -54,6 +58,7 @@ class WorkflowServer:
         max_resumes: int = 5,
         retention: timedelta | None = None,
         sse_heartbeat_interval: float | None = 25.0,
+        access: Access | None = None,
         cors_origins: Sequence[str] = (),
         cors_origin_pattern: str | None = None,
         max_body_size: int = DEFAULT_MAX_BODY_SIZE,
@@ -75,8 +80,11 @@ class WorkflowServer:
         self._starting: asyncio.Lock | None = None
         self._started = False
         self._stopped = False
+        self.access = access
         services = Services(
             registry=self._registry,
+            handlers=Handlers(self._registry, ANYONE),
+            access=access,
             catalog=self._catalog,
             heartbeat=sse_heartbeat_interval or None,
             ensure_started=self._ensure_started,
@@ -163,7 +171,13 @@ class WorkflowServer:
         }
         async with self.contextmanager():
             config = uvicorn.Config(self.app, **options)
-            await _HttpServer(config, self._registry, grace=self._shutdown_timeout).serve()
+            server = _HttpServer(config, self._registry, grace=self._shutdown_timeout)
+            # It would cut streams off as soon as a signal arrives, before they are ended here.
+            AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # theirs
+            try:
+                await server.serve()
+            finally:
+                AppStatus.enable_automatic_graceful_drain_mode()  # type: ignore[no-untyped-call]  # theirs
 
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:

@@ -13,6 +13,10 @@ ENV_PREFIX = "WORKFLOW_SERVER_"
 DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>[smhdw])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
+LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 
@@ -69,6 +73,48 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds of silence after which an event stream sends a comment; 0: never.",
     )
+    api_keys_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File of API keys, which `workflow-server key create` makes.",
+    )
+    api_keys: str | None = Field(
+        default=None,
+        description="The document of API keys itself, as that file would hold it.",
+    )
+    jwt_issuer: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Issuer of the tokens that are taken; takes an audience and a JWKS too.",
+    )
+    jwt_audience: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Audience that a token must name.",
+    )
+    jwt_jwks: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File or address of the issuer's public keys (JWKS).",
+    )
+    jwt_algorithms: Annotated[tuple[Algorithm, ...], NoDecode, Field(min_length=1)] = Field(
+        default=("RS256", "PS256", "ES256", "EdDSA"),
+        description="Algorithms by which tokens may be signed; only asymmetric ones.",
+    )
+    jwt_scopes_claim: str = Field(
+        default="scope",
+        min_length=1,
+        description="Claim that holds the scopes, or the path to it, such as realm_access.roles.",
+    )
+    jwt_scope_prefix: str = Field(
+        default="",
+        description="What stands before read, run and admin in that claim, such as flows:.",
+    )
+    jwt_tenant_claim: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Claim that names the tenant; a token without it is then refused.",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Origins whose pages may call, * for all; empty: only pages from localhost.",
@@ -95,6 +141,10 @@ class Settings(BaseSettings):
         default="info",
         description="Least important level that is logged.",
     )
+    log_format: LogFormat = Field(
+        default="text",
+        description="How the log is written: text for people, json for programs.",
+    )
     debug: bool = Field(
         default=False,
         description="Whether errors of the command line come with their traceback.",
@@ -109,7 +159,7 @@ class Settings(BaseSettings):
             return cls.model_fields["port"].default
         return value
 
-    @field_validator("persistence_backoff", "cors_origins", mode="before")
+    @field_validator("persistence_backoff", "cors_origins", "jwt_algorithms", mode="before")
     @classmethod
     def _split_list(cls, value: Any) -> Any:
         if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""The command: `python -m benchmarks [--quick] [--store URL …] [--row NAME …] [--output FILE]`.
+"""The command: `python -m benchmarks [--quick] [--store KIND …] [--row NAME …] [--picture FILE]`.
 
 Installs our server and the peer into environments of their own, serves the same workflows with
 both, and drives them and the bare engine in turn. Needs nothing but the standard library here.
@@ -6,26 +6,57 @@ both, and drives them and the bare engine in turn. Needs nothing but the standar
 
 import argparse
 import asyncio
+import os
+import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.environments import BENCH, list_packages, prepare_ours, prepare_peer
-from benchmarks.machine import describe_machine, probe
-from benchmarks.report import Report, Row
-from benchmarks.samples import Sample
-from benchmarks.subjects import BareEngine, Subject, our_server, peer_server
+from benchmarks.course import run_scenario, run_workloads
+from benchmarks.environments import (
+    BENCH,
+    CHECKOUT,
+    list_packages,
+    prepare_ours,
+    prepare_peer,
+    prepare_picture,
+)
+from benchmarks.following import BURSTS, Following
+from benchmarks.growth import EVENTS, STEPS, Growth
+from benchmarks.listing import History, Listing
+from benchmarks.machine import describe_machine
+from benchmarks.places import KINDS, NoDatabase, act
+from benchmarks.quiet import Quiet
+from benchmarks.report import Report, markdown, text
+from benchmarks.resuming import Resuming
+from benchmarks.rows import ScenarioRow, WorkloadRow
+from benchmarks.scenario import FULL, QUICK, Scenario
+from benchmarks.servers import Contender
+from benchmarks.starting import Starting
+from benchmarks.subjects import BareEngine
 from benchmarks.summary import Figure
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.waiting import Waiting
+from benchmarks.workloads import WORKLOADS
 
-ROUNDS, SECONDS = 7, 5.0
-QUICK_ROUNDS, QUICK_SECONDS = 3, 1.5
+ROUNDS, SECONDS = 5, 2.0
+QUICK_ROUNDS, QUICK_SECONDS = 3, 0.8
+POSTGRES = "postgresql://postgres@127.0.0.1:5432/test"
 PACKAGES = (
     *("workflow-server", "llama-agents-server", "llama-index-workflows", "fastapi", "starlette"),
-    *("uvicorn", "uvloop", "httptools", "pydantic"),
+    *("uvicorn", "uvloop", "httptools", "pydantic", "asyncpg"),
+)
+SCENARIOS: Sequence[Scenario] = (
+    *map(Following, BURSTS),
+    Quiet(),
+    Waiting(released=False),
+    Waiting(released=True),
+    Listing(),
+    History(),
+    Resuming(),
+    Starting(),
+    Growth(EVENTS),
+    Growth(STEPS),
 )
 
 
@@ -34,86 +65,106 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument(
-        "--store", action="append", help="URL of a store of ours to measure; repeatable (memory:)"
+        "--store", action="append", choices=KINDS, help="only servers on this store; repeatable"
+    )
+    parser.add_argument(
+        "--postgres",
+        default=os.environ.get("WORKFLOW_BENCHMARK_POSTGRES", POSTGRES),
+        help=f"database in which ours makes a schema, and beside which the peer makes another one"
+        f" ({POSTGRES})",
     )
     parser.add_argument(
         "--row",
         action="append",
-        choices=[workload.name for workload in WORKLOADS],
+        choices=[*(w.name for w in WORKLOADS), *(s.name for s in SCENARIOS)],
         help="measure this row only; repeatable",
     )
     parser.add_argument(
         "--output", type=Path, default=BENCH / "results.json", help="JSON file to write"
     )
-    options = parser.parse_args()
-    kinds = [store.partition(":")[0] for store in options.store or ()]
-    if len(set(kinds)) < len(kinds):
-        parser.error("two stores of one kind have one name in the table; measure them apart")
-    return options
-
-
-async def measure(
-    workload: Workload,
-    subjects: Sequence[Subject],
-    *,
-    rounds: int,
-    seconds: float,
-    probes: list[float],
-) -> Row:
-    """Let the subjects take turns at a workload, in every round each once."""
-    samples: dict[str, list[Sample]] = {subject.name: [] for subject in subjects}
-    for turn in range(rounds):
-        for subject in subjects:
-            sys.stderr.write(f"{workload.name}, round {turn + 1} of {rounds}: {subject.name}\n")
-            probes.append(probe())
-            samples[subject.name].append(await subject.measure(workload, seconds))
-    return Row(workload, samples)
+    parser.add_argument("--picture", type=Path, help="draw the results into this PNG file too")
+    parser.add_argument(
+        "--markdown", action="store_true", help="measure nothing, print the last results for README"
+    )
+    return parser.parse_args()
 
 
 async def run(options: argparse.Namespace) -> Report:
     """Measure what the options say."""
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if options.quick else (ROUNDS, SECONDS)
     ours, peer = prepare_ours(), prepare_peer()
+    kinds = await _usable(options.store or KINDS, ours / "python", options.postgres)
+    contenders = [
+        Contender(family, kind, bin_folder, ours / "python", options.postgres)
+        for family, bin_folder in (("ours", ours), ("peer", peer))
+        for kind in kinds
+    ]
     about = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **describe_machine(),
         "rounds": rounds,
         "seconds_a_round": seconds,
+        "quick": options.quick,
         "packages_of_ours": _pick(list_packages(ours)),
         "packages_of_the_peer": _pick(list_packages(peer)),
     }
     probes: list[float] = []
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=BENCH)))
-        servers = [
-            *(our_server(ours, store) for store in options.store or ["memory:"]),
-            peer_server(peer),
-            peer_server(peer, folder / "peer.db"),
-        ]
-        subjects: list[Subject] = [
-            BareEngine(ours / "python"),
-            *[await stack.enter_async_context(server) for server in servers],
-        ]
-        rows = [
-            await measure(workload, subjects, rounds=rounds, seconds=seconds, probes=probes)
-            for workload in WORKLOADS
-            if not options.row or workload.name in options.row
-        ]
+    rows: list[WorkloadRow | ScenarioRow] = []
+    rows += await run_workloads(
+        [workload for workload in WORKLOADS if not options.row or workload.name in options.row],
+        contenders,
+        BareEngine(ours / "python"),
+        rounds=rounds,
+        seconds=seconds,
+        probes=probes,
+    )
+    scale = QUICK if options.quick else FULL
+    taking_part = [each for each in contenders if not (options.quick and each.is_slow)]
+    for scenario in SCENARIOS:
+        if not options.row or scenario.name in options.row:
+            rows.append(await run_scenario(scenario, taking_part, scale, probes=probes))
     return Report(about, Figure.of(probes), rows)
+
+
+async def _usable(kinds: Sequence[str], python: Path, postgres: str) -> list[str]:
+    """Return the stores that can be used here; a Postgres may not be there."""
+    try:
+        if "postgres" in kinds:
+            await act(python, "size", postgres)
+    except NoDatabase as error:
+        sys.stderr.write(f"no Postgres is measured: {error}\n")
+        return [kind for kind in kinds if kind != "postgres"]
+    return list(kinds)
 
 
 def _pick(packages: dict[str, str]) -> dict[str, str]:
     return {name: packages[name] for name in PACKAGES if name in packages}
 
 
+def draw(results: Path, picture: Path) -> None:
+    """Draw results, in an environment that can."""
+    python = prepare_picture() / "python"
+    command: list[str | Path] = [
+        python,
+        "-m",
+        "benchmarks.picture",
+        results.resolve(),
+        picture.resolve(),
+    ]
+    subprocess.run(command, check=True, cwd=CHECKOUT)
+
+
 def main() -> None:
-    """Measure, print the table and write the JSON."""
+    """Measure, print the tables and write the JSON; or print what was measured last."""
     options = parse_arguments()
     BENCH.mkdir(exist_ok=True)
     (BENCH / ".gitignore").write_text("*\n")
-    report = asyncio.run(run(options))
-    report.write(options.output)
-    sys.stdout.write("\n".join(report.lines()) + "\n")
+    if not options.markdown:
+        asyncio.run(run(options)).write(options.output)
+    lines = markdown if options.markdown else text
+    sys.stdout.write("\n".join(lines(options.output)) + "\n")
+    if options.picture:
+        draw(options.output, options.picture)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parent.parent
 BENCH = CHECKOUT / ".bench"
 PEER_REQUIREMENTS = Path(__file__).with_name("peer-requirements.txt")
+PICTURE_REQUIREMENTS = Path(__file__).with_name("picture-requirements.txt")
 WHEEL_SOURCES = ("app", "routers", "schemas", "stores")
 _PIP = ("-m", "pip", "--disable-pip-version-check")
 
@@ -29,6 +30,11 @@ def prepare_ours() -> Path:
 def prepare_peer() -> Path:
     """Return the `bin` folder of an environment with the published peer."""
     return _prepare("peer", [PEER_REQUIREMENTS], ["--requirement", str(PEER_REQUIREMENTS)])
+
+
+def prepare_picture() -> Path:
+    """Return the `bin` folder of an environment that can draw."""
+    return _prepare("picture", [PICTURE_REQUIREMENTS], ["-r", str(PICTURE_REQUIREMENTS)])
 
 
 def list_packages(bin_folder: Path) -> dict[str, str]:
@@ -51,7 +57,7 @@ def _prepare(name: str, sources: Iterable[Path], requirements: list[str]) -> Pat
         return bin_folder
     sys.stderr.write(f"installing {name} …\n")
     venv.create(environment, clear=True, with_pip=True)
-    subprocess.run([bin_folder / "python", *_PIP, "install", "--quiet", *requirements], check=True)
+    subprocess.run([bin_folder / "python", *_PIP, "install", "-qq", *requirements], check=True)
     stamp.write_text(digest)
     return bin_folder
 
@@ -61,3 +67,27 @@ def _digest(sources: Iterable[Path]) -> str:
     for file in sorted(sources):
         digest.update(file.relative_to(CHECKOUT).as_posix().encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
+
+
+def size_of_wheel(bin_folder: Path, distribution: str) -> int:
+    """Return the bytes of the files that a distribution has installed, itself alone."""
+    code = (
+        "import sys; from importlib.metadata import files;"
+        "print(sum(f.size or 0 for f in files(sys.argv[1])))"
+    )
+    output = subprocess.run(
+        [bin_folder / "python", "-c", code, distribution], check=True, capture_output=True
+    )
+    return int(output.stdout)
+
+
+def size_of_environment(bin_folder: Path) -> int:
+    """Return the bytes of an environment's packages, but for pip and compiled Python."""
+    return sum(
+        file.stat().st_size
+        for file in (bin_folder.parent / "lib").rglob("*")
+        if file.is_file()
+        and not file.is_symlink()
+        and "__pycache__" not in file.parts
+        and not any(part == "pip" or part.startswith("pip-") for part in file.parts)
+    )

@@ -1,28 +1,21 @@
-"""Results as a table for people and as JSON for programs."""
+"""Results as text for people, as Markdown for the README, and as JSON for programs."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.samples import Sample
-from benchmarks.summary import Figure, Ratio, client_load, cpu_per_run, percentile
-from benchmarks.workloads import Workload
+from benchmarks.rows import ScenarioRow, WorkloadRow
+from benchmarks.summary import Figure
+from benchmarks.tables import Table, percent
 
-COLUMNS = (
-    *("", "runs/s", "spread", "events/s", "p50 ms", "p99 ms", "CPU ms/run"),
-    *("× peer, memory", "× bare engine"),
-)
-BASES = ("peer, memory", "bare engine")
 NOISY_MACHINE = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The rounds of one workload, by subject."""
-
-    workload: Workload
-    samples: Mapping[str, Sequence[Sample]]
+HOPELESS_MACHINE = 0.3  # where no ratio is told at all
+LEGEND = (
+    "spread: the middle half of the rounds over their median, - where there was one round only.",
+    "×: how many times as fast, the median of the rounds' ratios; ? where these are too far apart,",
+    "or too few, to tell. -: the server cannot do it, or nothing tells.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,101 +24,63 @@ class Report:
 
     about: Mapping[str, object]
     steadiness: Figure
-    rows: Sequence[Row]
-
-    def lines(self) -> Iterator[str]:
-        """Yield the report as text."""
-        for key, value in self.about.items():
-            yield f"{key.replace('_', ' ')}: {_words(value)}"
-        yield self._verdict()
-        for row in self.rows:
-            yield ""
-            yield f"{row.workload.title}, clients: {row.workload.clients}"
-            yield from _align([COLUMNS, *(_cells(row, name) for name in row.samples)])
-            yield f"  (the measuring process used {_percent(_busiest(row))} of a core at most)"
-        yield ""
-        yield "spread: the middle half of the rounds over their median; a ratio is the median of"
-        yield "the rounds' ratios, and ? where these are too far apart to tell"
+    rows: Sequence[WorkloadRow | ScenarioRow]
 
     def write(self, file: Path) -> None:
-        """Write everything as JSON, the samples without their single latencies."""
+        """Write everything as JSON, the tables as they are shown too."""
         document = {
             "about": self.about,
             "probe": asdict(self.steadiness),
-            "rows": [
-                {
-                    "workload": asdict(row.workload),
-                    "subjects": {name: _summary(row, name) for name in row.samples},
-                }
-                for row in self.rows
-            ],
+            "verdict": self._verdict(),
+            "quiet": self._is_quiet,
+            "workloads": [r.document() for r in self.rows if isinstance(r, WorkloadRow)],
+            "scenarios": [r.document() for r in self.rows if isinstance(r, ScenarioRow)],
+            "tables": [asdict(row.table(quiet=self._is_quiet)) for row in self.rows],
         }
-        file.write_text(json.dumps(document, indent=2) + "\n")
+        file.write_text(json.dumps(document, indent=1) + "\n")
+
+    @property
+    def _is_quiet(self) -> bool:
+        return (self.steadiness.spread or 0) <= HOPELESS_MACHINE
 
     def _verdict(self) -> str:
-        spread = self.steadiness.spread
+        spread = self.steadiness.spread or 0
         verdict = "too noisy to trust" if spread > NOISY_MACHINE else "steady enough"
-        return f"noise: a fixed computation varied by {_percent(spread)}: {verdict}"
+        if not self._is_quiet:
+            verdict = "far too noisy, so that no ratio is told"
+        return f"a fixed computation varied by {percent(spread)}: {verdict}"
 
 
-def _cells(row: Row, name: str) -> Sequence[str]:
-    samples = row.samples[name]
-    rate = Figure.of([sample.rate for sample in samples])
-    cpu = cpu_per_run(samples)
-    events = rate.median * row.workload.events
-    return (
-        name,
-        f"{rate.median:.1f}",
-        _percent(rate.spread),
-        f"{events:.0f}" if events else "",
-        f"{percentile(samples, 50) * 1e3:.1f}",
-        f"{percentile(samples, 99) * 1e3:.1f}",
-        f"{cpu * 1e3:.2f}" if cpu is not None else "",
-        *(_ratio_cell(row, name, base) for base in BASES),
+def text(file: Path) -> Iterator[str]:
+    """Yield the lines of a report, read from its JSON."""
+    document = json.loads(file.read_text())
+    for key, value in document["about"].items():
+        yield f"{key.replace('_', ' ')}: {_words(value)}"
+    yield f"noise: {document['verdict']}"
+    for table in document["tables"]:
+        yield ""
+        yield from Table(**table).text()
+    yield ""
+    yield from LEGEND
+
+
+def markdown(file: Path) -> Iterator[str]:
+    """Yield the lines of the README's section, read from the JSON of a report."""
+    document = json.loads(file.read_text())
+    about = document["about"]
+    yield (
+        f"Measured on {about['date'][:10]} on {about['cores']} cores ({about['processor']}),"
+        f" {about['system']}, {about['python']}, all on loopback;"
+        f" noise: {document['verdict']}."
     )
-
-
-def _ratio_cell(row: Row, name: str, base: str) -> str:
-    if name == base or base not in row.samples:
-        return ""
-    ratio = Ratio.of(row.samples[name], row.samples[base])
-    return f"{ratio.figure.median:.2f}" if ratio.tells else "?"
-
-
-def _summary(row: Row, name: str) -> dict[str, object]:
-    samples = row.samples[name]
-    return {
-        "runs_per_second": asdict(Figure.of([sample.rate for sample in samples])),
-        "p50_seconds": percentile(samples, 50),
-        "p99_seconds": percentile(samples, 99),
-        "cpu_seconds_per_run": cpu_per_run(samples),
-        "client_load": client_load(samples),
-        "ratios": {
-            base: asdict(ratio.figure) | {"tells": ratio.tells}
-            for base in BASES
-            if base != name and base in row.samples
-            for ratio in [Ratio.of(samples, row.samples[base])]
-        },
-        "rounds": [
-            {"seconds": sample.seconds, "runs": len(sample.latencies), "cpu_seconds": sample.cpu}
-            for sample in samples
-        ],
-    }
-
-
-def _busiest(row: Row) -> float:
-    return max(client_load(samples) for samples in row.samples.values())
-
-
-def _align(table: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for first, *rest in table:
-        cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
-        yield "  ".join([first.ljust(widths[0]), *cells]).rstrip()
-
-
-def _percent(part: float) -> str:
-    return f"{part:.0%}"
+    yield ""
+    for whose in ("ours", "the_peer"):
+        yield f"* {whose.replace('_', ' ')}: {_words(about[f'packages_of_{whose}'])}"
+    for table in document["tables"]:
+        yield ""
+        yield from Table(**table).markdown()
+    yield ""
+    yield from LEGEND
 
 
 def _words(value: object) -> str:

@@ -13,17 +13,20 @@ MAX_RATIO_SPREAD = 0.2
 class Figure:
     """The median of some rounds, and how far the rounds are apart.
 
-    `spread` is the range of the middle half of the rounds over their median.
+    `spread` is the range of the middle half of the rounds over their median, and None where there
+    was one round only.
     """
 
     median: float
-    spread: float
+    spread: float | None
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Figure":
-        """Return the figure of at least two values."""
+        """Return the figure of at least one value."""
+        if len(values) == 1:
+            return cls(values[0], None)
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-        return cls(median, (high - low) / median)
+        return cls(median, (high - low) / median if median else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +39,18 @@ class Ratio:
     figure: Figure
 
     @classmethod
-    def of(cls, ours: Sequence[Sample], theirs: Sequence[Sample]) -> "Ratio":
-        """Return the ratio of the runs a second of two subjects that took turns."""
-        pairs = zip(ours, theirs, strict=True)
-        return cls(Figure.of([our.rate / their.rate for our, their in pairs]))
+    def of(cls, ours: Sequence[float], theirs: Sequence[float]) -> "Ratio":
+        """Return the ratio of the rates of two subjects that took turns.
+
+        A subject that is too slow takes fewer turns; only rounds that both took count.
+        """
+        pairs = zip(ours, theirs, strict=False)
+        return cls(Figure.of([our / their for our, their in pairs]))
 
     @property
     def tells(self) -> bool:
         """Whether the rounds agree well enough to state the ratio."""
-        return self.figure.spread <= MAX_RATIO_SPREAD
+        return self.figure.spread is not None and self.figure.spread <= MAX_RATIO_SPREAD
 
 
 def percentile(samples: Sequence[Sample], rank: int) -> float:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.client import Connection, Response, get, post
 
@@ -14,8 +15,9 @@ class WrongAnswer(Exception):
 class Workload:
     """Runs of one workflow of `benchmarks.workflows`, by so many clients at the same time.
 
-    `events` is how many events a run writes to its stream. Where there are some, the run is
-    started and its stream read to the end; where there are none, `POST …/run` waits for the end.
+    `events` is how many events a run writes to its stream, and `size` the bytes of the text in
+    each, where that matters. Where there are some, the run is started and its stream read to the
+    end; where there are none, `POST …/run` waits for the end.
     """
 
     name: str
@@ -24,6 +26,7 @@ class Workload:
     clients: int
     result: object
     events: int = 0
+    size: int = 0
 
     async def run(self, connection: Connection) -> Response:
         """Carry out one run and return what the server said last."""
@@ -52,6 +55,8 @@ class Workload:
         self._expect("ids", sequences, sorted(set(sequences)))
         *tokens, stop = [envelope["value"] for _, envelope in frames]
         self._expect("events", [token["index"] for token in tokens], list(range(self.events)))
+        sizes = {len(str(token["text"])) for token in tokens} if self.size else {self.size}
+        self._expect("sizes", sizes, {self.size})
         self._expect("result", stop["result"], self.result)
 
     def _expect(self, what: str, found: object, expected: object) -> None:
@@ -65,10 +70,22 @@ WORKLOADS = (
     Workload("21-steps", "21-step run", "many_steps", 16, 21),
     Workload("fan-out", "100-way fan-out and join", "fan_out", 16, sum(range(100))),
     Workload("stream", "run with 100 stream events, read over SSE", "stream", 16, 100, events=100),
+    Workload(
+        *("stream-1-kib", "run with 100 stream events of 1 KiB, read over SSE", "stream_1_kib"),
+        *(16, 100),
+        events=100,
+        size=1 << 10,
+    ),
+    Workload(
+        *("stream-64-kib", "run with 16 stream events of 64 KiB, read over SSE", "stream_64_kib"),
+        *(16, 16),
+        events=16,
+        size=64 << 10,
+    ),
 )
 
 
-def read_frames(body: bytes) -> list[tuple[int, dict[str, dict[str, object]]]]:
+def read_frames(body: bytes) -> list[tuple[int, dict[str, Any]]]:
     """Return the ids and envelopes of a stream of Server-Sent Events, without its comments."""
     frames = []
     for frame in body.decode().split("\n\n"):

@@ -1,7 +1,8 @@
 """What routes are given: the registry, the catalog, and JSON bodies however they are labelled."""
 
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request, Response
@@ -10,19 +11,29 @@ from pydantic_core import from_json
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 
+from app.access import Access, Principal
 from app.catalog import Catalog
+from app.ownership import Handlers
 from app.registry import HandlerRegistry
 from app.runtime.served import ServedWorkflow
+
+Confirm = Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True)
 class Services:
-    """What all requests of one server share."""
+    """What all requests of one server share, and `handlers` as one principal sees them.
+
+    `confirm` says whether the principal's credential is good still; None where it needs none.
+    """
 
     registry: HandlerRegistry
+    handlers: Handlers
     catalog: Catalog
     heartbeat: float | None
     ensure_started: Callable[[], Coroutine[Any, Any, None]]
+    access: Access | None = None
+    confirm: Confirm | None = None
 
 
 async def get_services(request: Request) -> Services:
@@ -32,13 +43,27 @@ async def get_services(request: Request) -> Services:
     return services
 
 
-ServicesDep = Annotated[Services, Depends(get_services)]
+async def get_callers_services(request: Request) -> Services:
+    """Return the services as the principal of the request sees them."""
+    services = await get_services(request)
+    if services.access is None:
+        return services
+    # A missing principal is a KeyError: no route that asks for handlers may be an open one.
+    principal: Principal = request.scope["principal"]
+    return replace(
+        services,
+        handlers=Handlers(services.registry, principal),
+        confirm=partial(services.access.confirm, principal),
+    )
+
+
+ServicesDep = Annotated[Services, Depends(get_callers_services)]
 
 
 # Each takes the request itself: FastAPI's cost of a dependency grows with those below it.
-async def get_registry(request: Request) -> HandlerRegistry:
-    """Return the one registry."""
-    return (await get_services(request)).registry
+async def get_handlers(request: Request) -> Handlers:
+    """Return the handlers that are there for the principal of the request."""
+    return (await get_callers_services(request)).handlers
 
 
 async def get_catalog(request: Request) -> Catalog:
@@ -46,7 +71,7 @@ async def get_catalog(request: Request) -> Catalog:
     return (await get_services(request)).catalog
 
 
-RegistryDep = Annotated[HandlerRegistry, Depends(get_registry)]
+RegistryDep = Annotated[Handlers, Depends(get_handlers)]
 CatalogDep = Annotated[Catalog, Depends(get_catalog)]
 
 

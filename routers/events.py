@@ -74,16 +74,18 @@ async def stream_events(
     cursor = _integer(last_event_id)
     after = cursor if cursor is not None else after_sequence
     if after is None:
-        subscription = await services.registry.subscribe_shared(
+        subscription = await services.handlers.subscribe_shared(
             handler_id, acquire_timeout=acquire_timeout, run_id=run_id
         )
     else:
-        subscription = await services.registry.subscribe(handler_id, after=after, run_id=run_id)
+        subscription = await services.handlers.subscribe(handler_id, after=after, run_id=run_id)
     if subscription.exhausted:
         subscription.close()
         return Response(status_code=204)
     stream_format = StreamFormat(sse, include_internal, include_qualified_name)
-    return stream_response(subscription, stream_format, heartbeat=services.heartbeat)
+    return stream_response(
+        subscription, stream_format, heartbeat=services.heartbeat, confirm=services.confirm
+    )
 
 
 @router.post(

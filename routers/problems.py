@@ -66,14 +66,13 @@ def problem_response(
 
 async def answer_service_error(_request: Request, error: ServiceError) -> Response:
     """Answer with what the service says of the request."""
-    headers = {"Retry-After": str(error.retry_after)} if error.retry_after is not None else None
     return problem_response(
         error.status,
         code=error.code,
         title=error.title,
         detail=error.detail,
         faults=error.faults,
-        headers=headers,
+        headers=error.headers,
     )
 
 

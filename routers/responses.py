@@ -49,9 +49,9 @@ def _handler(record: RunRecord, result: bytes | None) -> bytes:
             "workflow_name": record.workflow_name,
             "run_id": record.run_id,
             "status": record.status,
-            "started_at": record.started_at,
-            "updated_at": record.updated_at,
-            "completed_at": record.completed_at,
+            "started_at": record.started_at.isoformat(),
+            "updated_at": record.updated_at.isoformat(),
+            "completed_at": record.completed_at.isoformat() if record.completed_at else None,
             "error": record.error,
             "questions": [{"sequence": question.sequence} for question in record.questions],
         }

@@ -14,14 +14,45 @@ from sse_starlette import EventSourceResponse
 
 from app.runtime.encoding import without_qualified_name
 from app.runtime.stream import Page, Subscription
+from routers.dependencies import Confirm
 from schemas.records import EventRecord
 
 WRITE_BYTES = 64 * 1024
 HEARTBEAT = b": heartbeat\n\n"
 RECONNECT = b"retry: 1000\n\n"  # milliseconds; sent to readers whose server stops
+CONFIRM_INTERVAL = 25.0  # seconds after which a silent reader's credential is looked at again
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 SSE = "text/event-stream"
 NDJSON = "application/x-ndjson"
+STREAM_DESCRIPTION = """\
+The events, in order, up to the run's last one; with it the stream ends. The schema is that of one
+event.
+
+`text/event-stream`: each event is a frame of two lines, `id: SEQUENCE` and `data: ENVELOPE`, and
+an empty line; there is no `event:` line. Numbers that are missing are those of internal events,
+which are not shown. When nothing was sent for the heartbeat interval (25
+seconds, if the operator has not changed it) a comment is sent, `: heartbeat`. When the server
+stops, `retry: 1000` tells readers to come back with the last `id` that they saw.
+
+`application/x-ndjson` (`sse=false`): each line is an envelope, without its sequence, and there are
+no heartbeats.
+
+If the stream breaks off before the run has ended, read on after the last `id`.
+"""
+# What the example `tokens` really gave, by sequence; a test runs it again and compares. The others
+# are internal events of the engine.
+_ENVELOPES = {
+    1: '{"value":{"text":"Durable"},"type":"Token","types":null,'
+    '"qualified_name":"examples.tokens.Token"}',
+    2: '{"value":{"text":"first"},"type":"Token","types":null,'
+    '"qualified_name":"examples.tokens.Token"}',
+    4: '{"value":{"tokens":2},"type":"Recited","types":["StopEvent"],'
+    '"qualified_name":"examples.tokens.Recited"}',
+}
+STREAM_EXAMPLES = {
+    SSE: "".join(f"id: {number}\ndata: {line}\n\n" for number, line in _ENVELOPES.items()),
+    NDJSON: "".join(f"{line}\n" for line in _ENVELOPES.values()),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +84,36 @@ class StreamFormat:
 
 
 def stream_response(
-    subscription: Subscription, stream_format: StreamFormat, *, heartbeat: float | None
+    subscription: Subscription,
+    stream_format: StreamFormat,
+    *,
+    heartbeat: float | None,
+    confirm: Confirm | None,
 ) -> Response:
-    """Return the stream of a subscription, which it closes at its end."""
+    """Return the stream of a subscription, which it closes at its end.
+
+    Where there is a `confirm`, the stream also ends when that says that the reader may not go on.
+    """
+    heartbeat = heartbeat if stream_format.sse else None
+    body = _frames(subscription, stream_format, heartbeat=heartbeat, confirm=confirm)
     if not stream_format.sse:
-        body = _frames(subscription, stream_format, heartbeat=None)
         return StreamingResponse(body, media_type=NDJSON, headers=HEADERS)
-    return EventSourceResponse(
-        _frames(subscription, stream_format, heartbeat=heartbeat), ping=0, sep="\n"
-    )
+    return EventSourceResponse(body, ping=0, sep="\n")
 
 
 async def _frames(
-    subscription: Subscription, stream_format: StreamFormat, *, heartbeat: float | None
+    subscription: Subscription,
+    stream_format: StreamFormat,
+    *,
+    heartbeat: float | None,
+    confirm: Confirm | None,
 ) -> AsyncIterator[bytes]:
+    timeout = heartbeat or (CONFIRM_INTERVAL if confirm is not None else None)
     try:
         while not subscription.exhausted:
-            pages = await subscription.next_pages(timeout=heartbeat)
+            pages = await subscription.next_pages(timeout=timeout)
+            if confirm is not None and not await confirm():
+                return
             if not pages and heartbeat and not subscription.exhausted:
                 yield HEARTBEAT
             for frames in _writes(pages, subscription, stream_format):
@@ -103,9 +147,14 @@ def describe_stream() -> dict[int | str, dict[str, Any]]:
     envelope = {"$ref": "#/components/schemas/EventEnvelope"}
     return {
         200: {
-            "description": "The events. As SSE each has its sequence as `id` and its envelope as"
-            " `data`, without an `event` field; as NDJSON each is a line.",
-            "content": {SSE: {"schema": envelope}, NDJSON: {"schema": envelope}},
+            "description": STREAM_DESCRIPTION,
+            "content": {
+                media_type: {
+                    "schema": envelope,
+                    "examples": {"tokens": {"summary": "A run of `tokens`", "value": example}},
+                }
+                for media_type, example in STREAM_EXAMPLES.items()
+            },
         },
         204: {"description": "The run has ended, and nothing is left after the cursor."},
     }

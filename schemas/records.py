@@ -9,6 +9,20 @@ from datetime import datetime
 from enum import StrEnum
 
 
+def handler_key(tenant: str, handler_id: str) -> str:
+    """Return by what a handler is known inside: its id, behind its tenant's name where it has one.
+
+    A tenant's name has no `/`, so no two handlers have the same key.
+    """
+    return f"{tenant}/{handler_id}" if tenant or "/" in handler_id else handler_id
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """Return the tenant and the id of a handler's key."""
+    tenant, slash, handler_id = key.partition("/")
+    return (tenant, handler_id) if slash else ("", key)
+
+
 class Status(StrEnum):
     """Where a run is in its life; all but `RUNNING` are final."""
 
@@ -47,6 +61,8 @@ class Idle:
 class RunRecord:
     """One run of a handler, and of a handler's runs the current one.
 
+    `tenant` owns the handler, and is empty where nobody in particular does; a handler's id is its
+    tenant's own.
     `handler_created_at` is the same in every run of a handler: with `handler_id` it is the
     position of the handler in listings. `start_event` and `result` are event envelopes.
     `event_count` is the number of events of an ended run, and 0 before. `unresumable` says why the
@@ -71,6 +87,12 @@ class RunRecord:
     unresumable: str | None = None
     idle: Idle | None = None
     resumes: int = 0
+    tenant: str = ""
+
+    @property
+    def handler_key(self) -> str:
+        """By what the handler is known inside."""
+        return handler_key(self.tenant, self.handler_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +136,8 @@ class Batch:
     """What one commit writes, all of it or nothing: the journals of many runs, in order.
 
     `runs` is keyed by run id, so that a run is written once a batch, as it was last.
-    `purged` names handlers of which nothing may be left; they are removed after all the rest.
+    `purged` names handlers, by their keys, of which nothing may be left; they are removed after
+    all the rest.
     """
 
     runs: dict[str, RunRecord] = field(default_factory=dict)
@@ -135,9 +158,10 @@ class HandlerPosition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerQuery:
-    """Which handlers a listing asks for; empty filters let everything pass.
+    """Which handlers of a tenant a listing asks for; empty filters let everything pass.
 
-    `waiting` lets only running ones with an open question pass.
+    An empty `tenant` asks for the handlers that have none. `waiting` lets only running ones with
+    an open question pass.
     """
 
     statuses: frozenset[Status] = frozenset()
@@ -145,3 +169,4 @@ class HandlerQuery:
     waiting: bool = False
     after: HandlerPosition | None = None
     limit: int
+    tenant: str = ""

@@ -54,8 +54,8 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def get_handler(self, handler_id: str) -> RunRecord | None:
-        """Return the handler's current run, or None for an unknown handler."""
+    async def get_handler(self, key: str) -> RunRecord | None:
+        """Return the current run of the handler with this key, or None for an unknown handler."""
 
     @abstractmethod
     async def get_run(self, run_id: str) -> RunRecord | None:
@@ -63,10 +63,10 @@ class Store(ABC):
 
     @abstractmethod
     async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
-        """Return current runs, newest handler first, at most `query.limit` after `query.after`.
+        """Return a tenant's current runs, newest handler first, at most `query.limit`.
 
-        The order is by `handler_created_at`, then `handler_id`, both descending. A handler that
-        is added or changed between two pages moves no other one.
+        The order is by `handler_created_at`, then `handler_id`, both descending, and begins after
+        `query.after`. A handler that is added or changed between two pages moves no other one.
         """
 
     @abstractmethod
@@ -78,7 +78,10 @@ class Store(ABC):
 
     @abstractmethod
     async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
-        """Return handlers whose current run ended before a time, at most `limit`, oldest first."""
+        """Return the keys of handlers whose current run ended before a time, oldest first.
+
+        At most `limit` of them, of all tenants.
+        """
 
     @abstractmethod
     async def count_events(self, run_id: str) -> int:

@@ -15,6 +15,7 @@ from schemas.records import (
     SnapshotRecord,
     Status,
     TickRecord,
+    handler_key,
 )
 from stores.base import Store
 
@@ -47,7 +48,7 @@ class MemoryStore(Store):
         self._max_ended_handlers = max_ended_handlers
         self._runs: dict[str, _Run] = {}
         self._runs_of: dict[str, list[str]] = {}
-        self._order: list[tuple[datetime, str]] = []
+        self._orders: dict[str, list[tuple[datetime, str]]] = {}  # by tenant
         self._ended: OrderedDict[str, None] = OrderedDict()
 
     async def start(self) -> None:
@@ -70,8 +71,8 @@ class MemoryStore(Store):
             self._runs[state.run_id].state = state.state
         for snapshot in batch.snapshots.values():
             self._put_snapshot(snapshot)
-        for handler_id in batch.purged:
-            self._purge(handler_id)
+        for key in batch.purged:
+            self._purge(key)
         while len(self._ended) > self._max_ended_handlers:
             self._purge(next(iter(self._ended)))
 
@@ -85,35 +86,38 @@ class MemoryStore(Store):
         if not record.current:
             return
         if record.status is Status.RUNNING:
-            self._ended.pop(record.handler_id, None)
+            self._ended.pop(record.handler_key, None)
         else:
-            self._ended[record.handler_id] = None
+            self._ended[record.handler_key] = None
 
     def _add_to_handler(self, record: RunRecord) -> None:
-        runs = self._runs_of.get(record.handler_id)
+        runs = self._runs_of.get(record.handler_key)
         if runs is not None:
             runs.append(record.run_id)
             return
-        self._runs_of[record.handler_id] = [record.run_id]
-        bisect.insort(self._order, _position(record))
+        self._runs_of[record.handler_key] = [record.run_id]
+        bisect.insort(self._orders.setdefault(record.tenant, []), _position(record))
 
     def _put_snapshot(self, snapshot: SnapshotRecord) -> None:
         run = self._runs[snapshot.run_id]
         run.snapshot = snapshot
         run.ticks = [tick for tick in run.ticks if tick.sequence >= snapshot.tick_sequence]
 
-    def _purge(self, handler_id: str) -> None:
-        run_ids = self._runs_of.pop(handler_id, None)
+    def _purge(self, key: str) -> None:
+        run_ids = self._runs_of.pop(key, None)
         if run_ids is None:
             return
-        position = _position(self._runs[run_ids[0]].record)
-        del self._order[bisect.bisect_left(self._order, position)]
+        first = self._runs[run_ids[0]].record
+        order = self._orders[first.tenant]
+        del order[bisect.bisect_left(order, _position(first))]
+        if not order:
+            del self._orders[first.tenant]
         for run_id in run_ids:
             del self._runs[run_id]
-        self._ended.pop(handler_id, None)
+        self._ended.pop(key, None)
 
-    async def get_handler(self, handler_id: str) -> RunRecord | None:
-        run_ids = self._runs_of.get(handler_id)
+    async def get_handler(self, key: str) -> RunRecord | None:
+        run_ids = self._runs_of.get(key)
         return self._runs[run_ids[-1]].record if run_ids else None
 
     async def get_run(self, run_id: str) -> RunRecord | None:
@@ -121,12 +125,14 @@ class MemoryStore(Store):
         return run.record if run else None
 
     async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
-        end = len(self._order)
+        order = self._orders.get(query.tenant, [])
+        end = len(order)
         if query.after is not None:
-            end = bisect.bisect_left(self._order, (query.after.created_at, query.after.handler_id))
+            end = bisect.bisect_left(order, (query.after.created_at, query.after.handler_id))
         page: list[RunRecord] = []
         for index in range(end - 1, -1, -1):
-            record = self._runs[self._runs_of[self._order[index][1]][-1]].record
+            key = handler_key(query.tenant, order[index][1])
+            record = self._runs[self._runs_of[key][-1]].record
             if _matches(record, query):
                 page.append(record)
                 if len(page) == query.limit:
@@ -140,10 +146,10 @@ class MemoryStore(Store):
 
     async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
         ended: list[str] = []
-        for handler_id in self._ended:
-            completed_at = self._runs[self._runs_of[handler_id][-1]].record.completed_at
+        for key in self._ended:
+            completed_at = self._runs[self._runs_of[key][-1]].record.completed_at
             if completed_at is not None and completed_at < before:
-                ended.append(handler_id)
+                ended.append(key)
         return ended[:limit]
 
     async def count_events(self, run_id: str) -> int:

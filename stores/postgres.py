@@ -3,7 +3,7 @@
 import asyncio
 import re
 import zlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -17,6 +17,8 @@ from schemas.records import (
     RunRecord,
     SnapshotRecord,
     TickRecord,
+    handler_key,
+    split_key,
 )
 from stores.base import Store, StoreError, StoreUnavailable
 from stores.migrations import pending_migrations
@@ -42,7 +44,14 @@ LOCK_SPACE = 0x57465356  # the first half of our advisory locks; the second is o
 READERS = 4
 CLAIM_TRIES, CLAIM_PAUSE = 10, 0.3  # how often, and every how many seconds, a lock is tried
 TIMEOUT = 30.0  # seconds until a statement counts as failed
-ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg raises where the connection is lost at odd moments
+    EOFError,
+    OSError,
+    TimeoutError,
+)
 
 RUN_TYPES = {
     "run_id": "text",
@@ -57,29 +66,41 @@ RUN_TYPES = {
     "unresumable": "text",
     "timeout_left": "float8",
     "resumes": "integer",
+    "tenant": "text",
 }  # every other column is a bigint
-RUN_ARRAYS = ", ".join(
-    f"${index}::{RUN_TYPES.get(column, 'bigint')}[]" for index, column in enumerate(RUN_COLUMNS, 1)
-)
-UPSERT_RUNS = f"""
-    INSERT INTO runs ({", ".join(RUN_COLUMNS)})
-    SELECT * FROM unnest({RUN_ARRAYS})
-    ON CONFLICT (run_id) DO UPDATE SET
-    {", ".join(f"{column} = excluded.{column}" for column in RUN_COLUMNS[1:])}
-"""
-INSERT_EVENTS = """
-    INSERT INTO events (run_id, sequence, envelope, internal)
-    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::boolean[])
-    ON CONFLICT DO NOTHING
-"""
-INSERT_TICKS = """
-    INSERT INTO ticks (run_id, sequence, tick)
-    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[])
-    ON CONFLICT DO NOTHING
-"""
-PUT_STATES = """
-    INSERT INTO states (run_id, state) SELECT * FROM unnest($1::text[], $2::bytea[])
-    ON CONFLICT (run_id) DO UPDATE SET state = excluded.state
+RUNS = {column: RUN_TYPES.get(column, "bigint") for column in RUN_COLUMNS}
+EVENTS = {"run_id": "text", "sequence": "bigint", "envelope": "bytea", "internal": "boolean"}
+TICKS = {"run_id": "text", "sequence": "bigint", "tick": "bytea"}
+STATES = {"run_id": "text", "state": "bytea"}
+
+
+def _insert(table: str, columns: dict[str, str], conflict: str, *, first: int) -> str:
+    """Return the SQL that writes rows given as one array a column, numbered from `first`."""
+    arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(columns.values(), first))
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM unnest({arrays})"
+        f" ON CONFLICT {conflict}"
+    )
+
+
+def _replace(key: str, columns: dict[str, str]) -> str:
+    changed = ", ".join(f"{column} = excluded.{column}" for column in columns if column != key)
+    return f"({key}) DO UPDATE SET {changed}"
+
+
+# One statement, and so one transaction and one round trip, for all of a usual batch.
+PUT_BATCH = f"""
+    WITH put_runs AS ({_insert("runs", RUNS, _replace("run_id", RUNS), first=1)}),
+    put_events AS ({_insert("events", EVENTS, "DO NOTHING", first=len(RUNS) + 1)}),
+    put_ticks AS ({_insert("ticks", TICKS, "DO NOTHING", first=len(RUNS) + len(EVENTS) + 1)})
+    {
+    _insert(
+        "states",
+        STATES,
+        _replace("run_id", STATES),
+        first=len(RUNS) + len(EVENTS) + len(TICKS) + 1,
+    )
+}
 """
 PUT_SNAPSHOTS = """
     INSERT INTO snapshots (run_id, tick_sequence, snapshot)
@@ -91,6 +112,7 @@ TRIM_TICKS = """
     DELETE FROM ticks USING unnest($1::text[], $2::bigint[]) AS kept (run_id, sequence)
     WHERE ticks.run_id = kept.run_id AND ticks.sequence < kept.sequence
 """
+PURGED = "(tenant, handler_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
 TABLES_OF_RUN = ("events", "ticks", "states", "snapshots")
 
 
@@ -98,8 +120,8 @@ class PostgresStore(Store):
     """Keeps runs in one schema of a Postgres database.
 
     One process owns the schema: it holds an advisory lock on the very connection that writes, so
-    that no batch is written by a process that lost it. A batch is one transaction, with one
-    statement a table.
+    that no batch is written by a process that lost it. A batch is one transaction, with its rows
+    in bulk.
     """
 
     def __init__(self, url: str) -> None:
@@ -146,8 +168,7 @@ class PostgresStore(Store):
             try:
                 if self._writer is None or self._writer.is_closed():
                     self._writer = await self._connect_writer()
-                async with self._writer.transaction():
-                    await _write(self._writer, batch)
+                await _write(self._writer, batch)
             except ERRORS as error:
                 self._drop_writer()
                 raise StoreUnavailable(f"Postgres: {_one_line(error)}") from error
@@ -155,8 +176,10 @@ class PostgresStore(Store):
                 self._drop_writer()
                 raise
 
-    async def get_handler(self, handler_id: str) -> RunRecord | None:
-        rows = await self._read(f"{SELECT_RUNS} WHERE handler_id = $1 AND is_current", handler_id)
+    async def get_handler(self, key: str) -> RunRecord | None:
+        rows = await self._read(
+            f"{SELECT_RUNS} WHERE tenant = $1 AND handler_id = $2 AND is_current", *split_key(key)
+        )
         return row_to_run(rows[0]) if rows else None
 
     async def get_run(self, run_id: str) -> RunRecord | None:
@@ -183,12 +206,12 @@ class PostgresStore(Store):
 
     async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
         rows = await self._read(
-            "SELECT handler_id FROM runs WHERE is_current AND completed_at < $1"
+            "SELECT tenant, handler_id FROM runs WHERE is_current AND completed_at < $1"
             " ORDER BY completed_at LIMIT $2",
             to_micros(before),
             limit,
         )
-        return [row[0] for row in rows]
+        return [handler_key(*row) for row in rows]
 
     async def count_events(self, run_id: str) -> int:
         rows = await self._read("SELECT MAX(sequence) FROM events WHERE run_id = $1", run_id)
@@ -223,7 +246,7 @@ class PostgresStore(Store):
 
     @property
     def _settings(self) -> dict[str, str]:
-        return {"search_path": self._schema, "application_name": "workflow-server"}
+        return {"search_path": self._schema, "application_name": f"workflow-server {self._schema}"}
 
     async def _claim_schema(self) -> Connection:
         """Wait a little for the lock of a process that has just ended."""
@@ -298,33 +321,47 @@ async def _migrate(connection: Connection, schema: str) -> None:
 
 
 async def _write(connection: Connection, batch: Batch) -> None:
-    await _execute(connection, UPSERT_RUNS, (run_to_row(run) for run in batch.runs.values()))
-    await _execute(
-        connection,
-        INSERT_EVENTS,
-        ((e.run_id, e.sequence, e.envelope, e.internal) for e in batch.events),
+    if not batch.snapshots and not batch.purged:
+        await _put(connection, batch)
+        return
+    async with connection.transaction():
+        await _put(connection, batch)
+        await _trim(connection, batch)
+
+
+async def _put(connection: Connection, batch: Batch) -> None:
+    runs = [run_to_row(run) for run in batch.runs.values()]
+    events = [(e.run_id, e.sequence, e.envelope, e.internal) for e in batch.events]
+    ticks = [(t.run_id, t.sequence, t.tick) for t in batch.ticks]
+    states = [(s.run_id, s.state) for s in batch.states.values()]
+    await connection.execute(
+        PUT_BATCH,
+        *_columns(runs, len(RUNS)),
+        *_columns(events, len(EVENTS)),
+        *_columns(ticks, len(TICKS)),
+        *_columns(states, len(STATES)),
     )
-    await _execute(connection, INSERT_TICKS, ((t.run_id, t.sequence, t.tick) for t in batch.ticks))
-    await _execute(connection, PUT_STATES, ((s.run_id, s.state) for s in batch.states.values()))
-    snapshots = batch.snapshots.values()
-    await _execute(
-        connection, PUT_SNAPSHOTS, ((s.run_id, s.tick_sequence, s.snapshot) for s in snapshots)
-    )
-    await _execute(connection, TRIM_TICKS, ((s.run_id, s.tick_sequence) for s in snapshots))
+
+
+def _columns(rows: list[tuple[Any, ...]], count: int) -> Sequence[Sequence[Any]]:
+    return list(zip(*rows, strict=True)) if rows else [()] * count
+
+
+async def _trim(connection: Connection, batch: Batch) -> None:
+    """Write the snapshots and drop the ticks before them; remove what is purged."""
+    snapshots = [(s.run_id, s.tick_sequence, s.snapshot) for s in batch.snapshots.values()]
+    if snapshots:
+        columns = _columns(snapshots, 3)
+        await connection.execute(PUT_SNAPSHOTS, *columns)
+        await connection.execute(TRIM_TICKS, *columns[:2])
     if batch.purged:
+        owners = list(zip(*map(split_key, batch.purged), strict=True))
         for table in TABLES_OF_RUN:
             await connection.execute(
-                f"DELETE FROM {table} WHERE run_id IN"
-                " (SELECT run_id FROM runs WHERE handler_id = ANY($1))",
-                batch.purged,
+                f"DELETE FROM {table} WHERE run_id IN (SELECT run_id FROM runs WHERE {PURGED})",
+                *owners,
             )
-        await connection.execute("DELETE FROM runs WHERE handler_id = ANY($1)", batch.purged)
-
-
-async def _execute(connection: Connection, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    columns = list(zip(*rows, strict=True))
-    if columns:
-        await connection.execute(sql, *columns)
+        await connection.execute(f"DELETE FROM runs WHERE {PURGED}", *owners)
 
 
 def _one_line(error: BaseException) -> str:

@@ -48,7 +48,7 @@ def listing(query: HandlerQuery, placeholder: Callable[[int], str]) -> tuple[str
     walks = []
     for status in (*query.statuses,) or (None,):
         for workflow_name in (*query.workflow_names,) or (None,):
-            where = ["is_current"]
+            where = ["is_current", f"tenant = {value(query.tenant)}"]
             if workflow_name is not None:
                 where.append(f"workflow_name = {value(workflow_name)}")
             if status is not None:

@@ -4,11 +4,12 @@ Times are microseconds since the epoch. A row that cannot be read becomes a fail
 so, and spoils nothing around it.
 """
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from schemas.records import Idle, Question, RunRecord, Status
 
@@ -37,6 +38,7 @@ RUN_COLUMNS = (
     "wake_at",
     "timeout_left",
     "resumes",
+    "tenant",
 )
 
 
@@ -67,12 +69,13 @@ def run_to_row(run: RunRecord) -> tuple[Any, ...]:
         run.result,
         run.error,
         run.event_count,
-        to_json([[q.sequence, q.waiter_id] for q in run.questions]).decode(),
+        json.dumps([[q.sequence, q.waiter_id] for q in run.questions]),
         run.unresumable,
         _optional_micros(idle.since) if idle else None,
         _optional_micros(idle.wake_at) if idle else None,
         idle.timeout_left if idle else None,
         run.resumes,
+        run.tenant,
     )
 
 
@@ -104,7 +107,7 @@ def _read_run(row: dict[str, Any]) -> RunRecord:
         event_count=row["event_count"],
         questions=tuple(
             Question(sequence=sequence, waiter_id=waiter_id)
-            for sequence, waiter_id in from_json(row["questions"])
+            for sequence, waiter_id in json.loads(row["questions"])
         ),
         unresumable=row["unresumable"],
         idle=Idle(
@@ -115,6 +118,7 @@ def _read_run(row: dict[str, Any]) -> RunRecord:
         if since is not None
         else None,
         resumes=row["resumes"],
+        tenant=row["tenant"],
     )
 
 
@@ -134,6 +138,7 @@ def _damaged_run(row: dict[str, Any]) -> RunRecord:
         completed_at=time,
         error=DAMAGED,
         event_count=row["event_count"] if isinstance(row["event_count"], int) else 0,
+        tenant=str(row["tenant"]),
     )
 
 

@@ -20,6 +20,8 @@ from schemas.records import (
     RunRecord,
     SnapshotRecord,
     TickRecord,
+    handler_key,
+    split_key,
 )
 from stores.base import Store, StoreError, StoreUnavailable
 from stores.migrations import pending_migrations
@@ -113,8 +115,10 @@ class SqliteStore(Store):
             raise StoreUnavailable("The store is not open.")
         await self._writer.call(lambda connection: _write(connection, batch))
 
-    async def get_handler(self, handler_id: str) -> RunRecord | None:
-        rows = await self._read(f"{SELECT_RUNS} WHERE handler_id = ? AND is_current", handler_id)
+    async def get_handler(self, key: str) -> RunRecord | None:
+        rows = await self._read(
+            f"{SELECT_RUNS} WHERE tenant = ? AND handler_id = ? AND is_current", *split_key(key)
+        )
         return row_to_run(rows[0]) if rows else None
 
     async def get_run(self, run_id: str) -> RunRecord | None:
@@ -142,12 +146,12 @@ class SqliteStore(Store):
 
     async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
         rows = await self._read(
-            "SELECT handler_id FROM runs WHERE is_current AND completed_at < ?"
+            "SELECT tenant, handler_id FROM runs WHERE is_current AND completed_at < ?"
             " ORDER BY completed_at LIMIT ?",
             to_micros(before),
             limit,
         )
-        return [row[0] for row in rows]
+        return [handler_key(*row) for row in rows]
 
     async def count_events(self, run_id: str) -> int:
         rows = await self._read("SELECT MAX(sequence) FROM events WHERE run_id = ?", run_id)
@@ -304,14 +308,15 @@ def _write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
         connection, PUT_SNAPSHOTS, [(s.run_id, s.tick_sequence, s.snapshot) for s in snapshots]
     )
     connection.executemany(TRIM_TICKS, [(s.run_id, s.tick_sequence) for s in snapshots])
-    for handler_id in batch.purged:
+    for key in batch.purged:
+        owner = split_key(key)
         for table in TABLES_OF_RUN:
             connection.execute(
                 f"DELETE FROM {table} WHERE run_id IN"
-                " (SELECT run_id FROM runs WHERE handler_id = ?)",
-                (handler_id,),
+                " (SELECT run_id FROM runs WHERE tenant = ? AND handler_id = ?)",
+                owner,
             )
-        connection.execute("DELETE FROM runs WHERE handler_id = ?", (handler_id,))
+        connection.execute("DELETE FROM runs WHERE tenant = ? AND handler_id = ?", owner)
 
 
 def _write_rows(

@@ -67,4 +67,4 @@ def test_private_attributes_are_touched_by_their_own_class_only() -> None:
         if is_private(node.attr)
         if not (isinstance(node.value, ast.Name) and node.value.id in own)
     ]
-    assert touched == []
+    assert [name for _, name in touched if name != "os._exit"] == []  # public, for all its name

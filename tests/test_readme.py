@@ -1,12 +1,9 @@
 """The README tells the truth: its commands run, its answers are given, its tables are complete."""
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,59 +13,29 @@ from app.errors import ServiceError
 from app.server import WorkflowServer
 from app.settings import ENV_PREFIX, Settings
 from routers.problems import CODES
-from tests.support.command import RunningServer, run_command, serving
+from tests.support.command import RunningServer, run_command, running, serving
+from tests.support.documents import (
+    CARRIED_OUT,
+    PARSERS,
+    ROOT,
+    URL,
+    Block,
+    check_program,
+    check_script,
+    list_dead_links,
+    read_blocks,
+    require,
+    run,
+)
 
-ROOT = Path(__file__).parents[1]
+# Of settings whose flag has another name, or which have none.
+FLAGS = {"cors_origins": "--cors-origin", "api_keys_file": "--api-keys", "api_keys": ""}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-URL = "http://127.0.0.1:8000"
 
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
-OUTPUTS = ("json", "text")
-LEFT_OUT = "…"
-# What differs from run to run: times, and the ids that the server makes.
-VOLATILE = re.compile(r'"(run_id|next_cursor|\w+_at)":"[^"]*"|"(handler_id)":"[\w-]{10}"', re.ASCII)
-# In place of the command: quiet, and each call's status and exit code to the standard error.
-CURL = """
-curl() {
-    command curl --silent --max-time 10 --write-out '%{stderr}%{http_code}' "$@"
-    echo " $?" >&2
-}
-"""
-TIMED_OUT = 28
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block, and the block of output right below it, if there is one."""
-
-    language: str
-    text: str
-    output: str | None
-
-
-def list_blocks() -> Iterator[Block]:
-    """Yield the README's blocks that are not output of the block above."""
-    found = list(BLOCK.finditer(README))
-    following = [*found[1:], None]
-    for match, below in zip(found, following, strict=True):
-        language, text = match.groups()
-        if language not in OUTPUTS:
-            shown = below is not None and below[1] in OUTPUTS and _adjoin(match, below)
-            yield Block(language, text, below[2] if below is not None and shown else None)
-
-
-def _adjoin(match: re.Match[str], below: re.Match[str]) -> bool:
-    return README[match.end() : below.start()].strip() == ""
-
-
-BLOCKS = tuple(list_blocks())
-CALLS = [block for block in BLOCKS if block.language == "bash" and "curl " in block.text]
-PROGRAMS = [block for block in BLOCKS if block.language == "python" and block.output]
-FILES = {
-    block.text.partition("\n")[0].removeprefix("# "): block.text
-    for block in BLOCKS
-    if block.language == "python" and block.text.startswith("# ")
-}
+BLOCKS = read_blocks(README)
+CALLS = [block for block in BLOCKS if block.calls]
+PROGRAMS = [block for block in BLOCKS if block.kind == "python" and block.output]
+FILES = {block.file: block for block in BLOCKS if block.file is not None}
 
 
 @pytest.fixture(scope="module")
@@ -79,46 +46,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     shutil.copy(ROOT / "README.md", folder)
     with serving(folder, "examples") as server:
         yield server
-
-
-def require(*tools: str) -> None:
-    """Skip the test where tools are missing; fail it where all must be there."""
-    missing = [tool for tool in tools if shutil.which(tool) is None]
-    if missing and os.environ.get("REQUIRE_ALL") == "1":
-        pytest.fail(f"{' and '.join(missing)} cannot be found")
-    if missing:
-        pytest.skip(f"{' and '.join(missing)} cannot be found")
-
-
-def run(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-def expected_ends(script: str) -> list[str]:
-    """Return the status and the exit code that each call of a script should end with.
-
-    The status is 200, or what a comment behind the call says.
-    """
-    calls = [line for line in script.replace("\\\n", " ").splitlines() if line.startswith("curl ")]
-    ends = []
-    for call in calls:
-        comment = re.search(r"  # (\d{3})$", call)
-        exit_code = TIMED_OUT if "--max-time" in call else 0
-        ends.append(f"{comment[1] if comment else 200} {exit_code}")
-    return ends
-
-
-def as_pattern(shown: str) -> str:
-    """Return the expression for outputs like the one shown: ids, times, spaces and `…` aside."""
-    return ".*".join(re.escape(part) for part in flatten(shown).split(LEFT_OUT))
-
-
-def flatten(output: str) -> str:
-    """Return an output without what differs from run to run, and without white space."""
-    return "".join(VOLATILE.sub(r'"\1\2":"made"', output).split())
 
 
 def table_rows(beginning: str) -> dict[str, list[str]]:
@@ -148,25 +75,24 @@ def subclasses(error: type[ServiceError]) -> Iterator[type[ServiceError]]:
         yield from subclasses(child)
 
 
+def test_every_block_is_carried_out_or_parsed() -> None:
+    # The JavaScript program is run in tests/clients/test_typescript_client.py.
+    assert {block.kind for block in BLOCKS} <= {*CARRIED_OUT, *PARSERS, "js"}
+    carried_out = [block for block in BLOCKS if block.kind in CARRIED_OUT]
+    assert carried_out == [block for block in BLOCKS if block in (*CALLS, *PROGRAMS) or block.file]
+
+
 def test_every_call_is_answered_as_shown(server: RunningServer, tmp_path: Path) -> None:
     require("bash", "curl")
     for block in CALLS:
-        script = CURL + block.text.replace(URL, server.url)
-        result = run("bash", "-c", script, folder=tmp_path)
-        assert result.stderr.splitlines() == expected_ends(block.text), block.text
-        pattern = as_pattern(block.output or LEFT_OUT)
-        assert re.fullmatch(pattern, flatten(result.stdout), re.DOTALL), (
-            f"{block.text}\n{result.stdout}"
-        )
+        check_script(block, server.url, tmp_path)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda block: block.text.split("\n", 1)[0])
 def test_every_program_prints_what_is_shown(
     program: Block, server: RunningServer, tmp_path: Path
 ) -> None:
-    text = program.text.replace(URL, server.url)
-    result = run(sys.executable, "-c", text, folder=tmp_path)
-    assert (result.stdout, result.stderr) == (program.output, "")
+    check_program(program, server.url, tmp_path)
 
 
 def test_the_server_says_at_its_start_what_is_shown(server: RunningServer) -> None:
@@ -188,23 +114,29 @@ def test_the_server_that_is_shown_mounted_is_there(tmp_path: Path) -> None:
     assert (result.stdout, result.stderr) == ("True\n", "")
 
 
+def test_the_program_that_is_shown_serves(tmp_path: Path) -> None:
+    write_files(tmp_path)
+    file = tmp_path / "embed.py"
+    file.write_text(FILES["embed.py"].text.replace("port=8000", "port=0"), encoding="utf-8")
+    with running(tmp_path, sys.executable, file.name) as server:
+        assert server.process.poll() is None
+
+
 def write_files(folder: Path) -> None:
     """Write the files that the README shows."""
-    for name, text in FILES.items():
-        (folder / name).write_text(text, encoding="utf-8")
+    for name, block in FILES.items():
+        (folder / name).write_text(block.text, encoding="utf-8")
 
 
-def test_every_file_is_python() -> None:
+def test_every_file_is_shown_once() -> None:
     assert sorted(FILES) == ["embed.py", "server.py", "shout.py", "website.py"]
-    for name, text in FILES.items():
-        compile(text, name, "exec")
 
 
 def test_every_setting_is_listed_with_its_flag_and_default() -> None:
     listed = {variable: (cells[1], cells[2]) for variable, cells in table_rows(ENV_PREFIX).items()}
     assert listed == {
         ENV_PREFIX + name.upper(): (
-            "--cors-origin" if name == "cors_origins" else f"--{name.replace('_', '-')}",
+            FLAGS.get(name, f"--{name.replace('_', '-')}"),
             show_default(setting.default),
         )
         for name, setting in Settings.model_fields.items()
@@ -212,7 +144,7 @@ def test_every_setting_is_listed_with_its_flag_and_default() -> None:
 
 
 def test_every_flag_of_the_settings_exists(tmp_path: Path) -> None:
-    flags = [cells[1] for cells in table_rows(ENV_PREFIX).values()]
+    flags = [cells[1] for cells in table_rows(ENV_PREFIX).values() if cells[1]]
     help_text = run_command(tmp_path, "serve", "--help").stdout
     offered = re.findall(r"^  (--[a-z-]+)", help_text, re.MULTILINE)
     assert sorted(offered) == sorted([*flags, "--help"])
@@ -222,7 +154,7 @@ def test_every_endpoint_is_listed_and_called() -> None:
     paths = WorkflowServer().openapi_schema()["paths"]
     endpoints = {f"{method.upper()} {path}" for path, item in paths.items() for method in item}
     listed = {*table_rows("GET "), *table_rows("POST ")}
-    assert listed == endpoints | {"GET /openapi.json"}
+    assert listed == endpoints | {"GET /openapi.json", "GET /"}
 
     calls = "\n".join(block.text for block in CALLS)
     uncalled = [
@@ -239,9 +171,4 @@ def test_every_error_code_is_mentioned() -> None:
 
 
 def test_every_link_within_the_repository_leads_somewhere() -> None:
-    targets = re.findall(r"\]\(([^)]+)\)", README)
-    headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
-    anchors = {f"#{heading.lower().replace(' ', '-')}" for heading in headings}
-    inner = [target for target in targets if not target.startswith("https://")]
-    dead = [t for t in inner if t not in anchors and not (ROOT / t).exists()]
-    assert dead == []
+    assert list_dead_links(ROOT / "README.md") == []

@@ -5,12 +5,37 @@ import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
-from app.access.keys import ApiKey, check_names, parse_keys
-from app.access.principals import AccessError
+from pydantic import ValidationError
+
+from app.access.keys import ApiKey, check_names, hash_key, new_key, parse_keys
+from app.access.principals import AccessError, Scope, utc_now
 
 MODE = 0o600
+
+
+def issue_key(
+    name: str, *, scopes: Sequence[Scope], tenant: str | None, lifetime: timedelta | None
+) -> tuple[str, ApiKey]:
+    """Return a fresh key, and what is to be kept of it; `AccessError` for a name that cannot be."""
+    secret, now = new_key(), utc_now().replace(microsecond=0)
+    try:
+        key = ApiKey(
+            name=name,
+            hash=hash_key(secret),
+            scopes=tuple(scopes),
+            tenant=tenant,
+            created_at=now,
+            expires_at=now + lifetime if lifetime is not None else None,
+        )
+    except ValidationError as error:
+        field = error.errors(include_url=False)[0]["loc"][0]
+        raise AccessError(
+            f"--{field} cannot be that: 1 to 255 characters of A-Z a-z 0-9 . _ ~ : @ | - are right."
+        ) from error
+    return secret, key
 
 
 def add_key(file: Path, key: ApiKey) -> None:

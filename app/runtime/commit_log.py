@@ -7,13 +7,17 @@ next one gathers. Nothing that a journal holds is shown to anybody before its co
 import asyncio
 import logging
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Protocol
 
+from app.runtime.metrics import Metrics
 from schemas.records import Batch
 from stores.base import Store, StoreError, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
+COMMIT_TIMEOUT = 30.0  # seconds after which a commit counts as failed
+SLOW_COMMIT = 5.0  # seconds after which a commit that goes on is no sign of health
 RECOVERY_PAUSE = 0.5  # seconds between the failure of a batch and the next try
 
 
@@ -33,13 +37,22 @@ class Journal(Protocol):
 class CommitLog:
     """The one writer of a store.
 
-    A commit that fails is tried again after each of `backoff` seconds. When it still fails, the
-    journals concerned are told, `healthy` turns false, and the log goes on trying until the store
-    is back.
+    A commit that fails, or takes longer than `timeout` seconds, is tried again after each of
+    `backoff` seconds. When it still fails, the journals concerned are told, `healthy` turns false,
+    and the log goes on trying until the store is back.
     """
 
-    def __init__(self, store: Store, *, backoff: Sequence[float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        backoff: Sequence[float],
+        timeout: float | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._store = store
+        self._timeout = COMMIT_TIMEOUT if timeout is None else timeout
+        self._metrics = metrics or Metrics()
         self._backoff = tuple(backoff)
         self._dirty: dict[Journal, None] = {}
         self._purges: dict[str, asyncio.Future[None]] = {}
@@ -47,7 +60,14 @@ class CommitLog:
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
-        self.healthy = True
+        self._failed = False
+        self._began: float | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last batch was committed, and the one that is being committed goes on."""
+        waited = perf_counter() - self._began if self._began is not None else 0.0
+        return not self._failed and waited < SLOW_COMMIT
 
     def start(self) -> None:
         """Start committing; needs a running event loop."""
@@ -71,12 +91,12 @@ class CommitLog:
         self._idle.clear()
         self._wake.set()
 
-    async def purge(self, handler_id: str) -> None:
-        """Return when nothing of the handler is left in the store."""
-        purged = self._purges.get(handler_id)
+    async def purge(self, key: str) -> None:
+        """Return when nothing of the handler with this key is left in the store."""
+        purged = self._purges.get(key)
         if purged is None:
             purged = asyncio.get_running_loop().create_future()
-            self._purges[handler_id] = purged
+            self._purges[key] = purged
             self._idle.clear()
             self._wake.set()
         await asyncio.shield(purged)
@@ -89,9 +109,12 @@ class CommitLog:
             purges, self._purges = self._purges, {}
             try:
                 await self._commit(journals, purges)
-            except Exception as error:  # noqa: BLE001  # the boundary of the one writer: were it to die, every run would hang
+            except StoreError as error:
                 self._fail(journals, purges, error)
                 await asyncio.sleep(RECOVERY_PAUSE)
+            except Exception:  # the boundary of the one writer: were it to die, all would hang
+                logger.exception("batch cannot be written")
+                await self._commit_apart(journals, purges)
             if not self._dirty and not self._purges:
                 self._idle.set()
 
@@ -102,22 +125,52 @@ class CommitLog:
         for journal in journals:
             journal.drain(batch)
         await self._write(batch)
-        self.healthy = True
+        self._failed = False
         for journal in journals:
             journal.committed()
         for purged in purges.values():
             purged.set_result(None)
 
+    async def _commit_apart(
+        self, journals: list[Journal], purges: dict[str, asyncio.Future[None]]
+    ) -> None:
+        """Commit each journal by itself, so that a record nobody can write harms its run alone."""
+        for journal in journals:
+            try:
+                await self._commit([journal], {})
+            except StoreError as error:
+                self._fail([journal], {}, error)
+            except Exception:  # as above
+                logger.exception("journal cannot be written")
+                journal.failed()
+        self._purges.update(purges)
+        self._wake.set()
+
     async def _write(self, batch: Batch) -> None:
         for pause in self._backoff:
             try:
-                await self._store.commit(batch)
+                await self._try_write(batch)
             except StoreError as error:
                 logger.warning("commit failed", extra={"error": str(error), "retry_in": pause})
                 await asyncio.sleep(pause)
             else:
                 return
-        await self._store.commit(batch)
+        await self._try_write(batch)
+
+    async def _try_write(self, batch: Batch) -> None:
+        self._began = began = perf_counter()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._store.commit(batch)
+        except TimeoutError as error:
+            self._metrics.store_errors.inc()
+            raise StoreUnavailable(f"A commit took longer than {self._timeout:g} s.") from error
+        except StoreError:
+            self._metrics.store_errors.inc()
+            raise
+        finally:
+            self._began = None
+        self._metrics.count_commit(batch, perf_counter() - began)
 
     def _fail(
         self,
@@ -126,7 +179,7 @@ class CommitLog:
         error: Exception,
     ) -> None:
         logger.error("store failed", extra={"runs": len(journals)}, exc_info=error)
-        self.healthy = False
+        self._failed = True
         for journal in journals:
             journal.failed()
             self._dirty[journal] = None

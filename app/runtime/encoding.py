@@ -14,6 +14,9 @@ from workflows.events import Event
 from workflows.runtime.types.results import AddWaiter, StepFunctionResult
 from workflows.runtime.types.ticks import TickStepResult, WorkflowTick
 
+MAX_DIGITS = 4300  # of an integer, as `sys.get_int_max_str_digits()` has it by default
+TOO_LONG = b"0" * (MAX_DIGITS + 1)
+DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 _QUALIFIED_NAME_KEY = b',"qualified_name":'
 _UNSAFE = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 # What pydantic raises, itself or through a serializer of the user's, for a value it cannot write.
@@ -35,9 +38,19 @@ def encode_value(event: Event) -> bytes:
         value = type(event).__pydantic_serializer__.to_json(event)
     except _SERIALIZATION_ERRORS as error:
         value = _encode_leniently(event, error)
+    if len(value) > MAX_DIGITS and TOO_LONG in value.translate(DIGITS):
+        _check_numbers(event, value)
     if not value.startswith(b"{"):
         raise NotSerializable(f"{type(event).__name__} serializes to no JSON object")
     return _escape_line_breaks(value)
+
+
+def _check_numbers(event: Event, value: bytes) -> None:
+    """Refuse an integer of more digits than JSON parsers, Python's own among them, take."""
+    try:
+        from_json(value)
+    except ValueError as error:
+        raise NotSerializable(f"{type(event).__name__} holds a number that is too long") from error
 
 
 def encode_tick(tick: WorkflowTick) -> bytes:

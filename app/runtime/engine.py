@@ -8,6 +8,7 @@ the workflow had before.
 """
 
 import asyncio
+import time
 from collections.abc import Coroutine, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from llama_index_instrumentation.dispatcher import active_instrument_tags, instr
 from workflows import Workflow
 from workflows.context.serializers import BaseSerializer
 from workflows.context.state_store import StateStore
+from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.runtime.control_loop.runner import _ControlLoopRunner
 from workflows.runtime.runtime_decorators import BaseRuntimeDecorator
@@ -33,7 +35,9 @@ from workflows.runtime.types.plugin import (
     WaitResultTimeout,
     consume_current_run,
 )
+from workflows.runtime.types.results import StepWorkerFailed, StepWorkerOutput
 from workflows.runtime.types.step_function import (
+    StepWorkerFunction,
     as_step_worker_functions,
     create_workflow_run_function,
 )
@@ -182,7 +186,10 @@ class JournalRuntime(BaseRuntimeDecorator):
             self._registered = RegisteredWorkflow(
                 workflow=workflow,
                 workflow_run_fn=create_workflow_run_function(workflow),
-                steps=as_step_worker_functions(workflow),
+                steps={
+                    name: _guard_step(function)
+                    for name, function in as_step_worker_functions(workflow).items()
+                },
             )
             self._registered_version = version
         return self._registered
@@ -216,6 +223,28 @@ async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=STEP_GRACE)
+
+
+def _guard_step(function: StepWorkerFunction) -> StepWorkerFunction:
+    """Let a step that cancels itself, or asks the process to end, fail like any other.
+
+    The engine forgets a worker that ends with `CancelledError`, so that its run would wait for
+    ever, and lets `SystemExit` end the event loop.
+    """
+
+    async def guarded(*args: Any, **kwargs: Any) -> list[StepWorkerOutput]:
+        try:
+            return await function(*args, **kwargs)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            error = WorkflowRuntimeError("The step raised CancelledError; nobody cancelled it.")
+        except SystemExit as leaving:
+            error = WorkflowRuntimeError(f"The step asked the process to end: {leaving!r}.")
+        return [StepWorkerFailed(exception=error, failed_at=time.time())]
+
+    return guarded
 
 
 async def _in_context(run: Coroutine[None, None, StopEvent], host: RunHost) -> StopEvent:

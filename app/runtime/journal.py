@@ -97,9 +97,14 @@ class RunJournal:
         return self._open
 
     @property
+    def uncommitted_bytes(self) -> int:
+        """The size of the uncommitted tail."""
+        return self._ready.size + self._in_flight.size
+
+    @property
     def has_room(self) -> bool:
         """Whether the uncommitted tail is within its bound."""
-        return self._ready.size + self._in_flight.size <= MAX_UNCOMMITTED_BYTES
+        return self.uncommitted_bytes <= MAX_UNCOMMITTED_BYTES
 
     def open_unit(self) -> None:
         """Hold back what follows until `close_unit`."""
@@ -147,7 +152,8 @@ class RunJournal:
         """Write down where the run stands, and that it follows an earlier run of its handler."""
         self.record = record
         self._ready.run = record
-        self._ready.superseded = superseded
+        # Kept when the run is written again before it was committed once.
+        self._ready.superseded = superseded or self._ready.superseded
         self._grow(0)
 
     def end(self, status: Status, envelope: bytes, error: str | None, *, now: datetime) -> None:

@@ -50,7 +50,7 @@ class OpenQuestions:
     def check_open(
         self, sequence: int, waiters: Iterable[StepWorkerWaiter[Event]]
     ) -> StepWorkerWaiter[Event] | None:
-        """Raise `QuestionNotOpen` for a question that takes no answer; return its waiter, if any."""
+        """Return a question's waiter, if it has one; `QuestionNotOpen` where it is not open."""
         question = next((q for q in self.questions if q.sequence == sequence), None)
         if question is None or sequence in self._taken:
             raise QuestionNotOpen(

@@ -10,12 +10,14 @@ import logging
 from collections import OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary
 
 from app.runtime import outcome
 from app.runtime.commit_log import CommitLog
 from app.runtime.journal import RunJournal
+from app.runtime.metrics import Metrics
 from app.runtime.outcome import Outcome, RunFailed
 from app.runtime.recovery import NotRecoverable, StoredJournal, read_journal, recover
 from app.runtime.run import LiveRun
@@ -27,13 +29,14 @@ from stores.base import Store, StoreError
 
 logger = logging.getLogger(__name__)
 
-RESUMED_AT_ONCE = 100
+MOVED_AT_ONCE = 100  # runs that are brought back, or released, at a time
+SHORTEST_STAY = 0.05  # seconds that a run stays in memory, for what has brought it back
 LONGEST_WAIT = 60.0  # seconds until a timer is looked at again, for clocks may be set
 RETRY_PAUSE = 1.0  # seconds until what the store's failure has cut off is tried again
 
 
 class Residency:
-    """The live runs of this process, by handler."""
+    """The live runs of this process, by the keys of their handlers."""
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Residency:
         clock: Clock,
         idle_timeout: float,
         max_resumes: int,
+        metrics: Metrics | None = None,
     ) -> None:
         self._store = store
         self._workflows = workflows
@@ -51,8 +55,11 @@ class Residency:
         self._clock = clock
         self._idle_timeout = idle_timeout
         self._max_resumes = max_resumes
+        self._metrics = metrics or Metrics()
         self._live: dict[str, LiveRun] = {}
         self._loading: dict[str, asyncio.Task[LiveRun | None]] = {}
+        # Held by one run after the other, so that requests get their turn between two of them.
+        self._recovering = asyncio.Lock()
         self._tails: WeakValueDictionary[str, EventTail] = WeakValueDictionary()
         self._idle: OrderedDict[LiveRun, float] = OrderedDict()
         self._due: list[tuple[datetime, str]] = []
@@ -96,9 +103,18 @@ class Residency:
         for run in self._live.values():
             run.dismiss()
 
-    def get(self, handler_id: str) -> LiveRun | None:
+    @property
+    def uncommitted_bytes(self) -> int:
+        """What the live runs have journalled and is not committed yet."""
+        return sum(run.uncommitted_bytes for run in self._live.values())
+
+    def count(self, *, idle: bool) -> int:
+        """Return how many runs in memory are idle, or are not."""
+        return sum(run.is_idle is idle for run in self._live.values())
+
+    def get(self, key: str) -> LiveRun | None:
         """Return the handler's run where it is in memory."""
-        return self._live.get(handler_id)
+        return self._live.get(key)
 
     def begin(
         self,
@@ -110,8 +126,10 @@ class Residency:
     ) -> LiveRun:
         """Start a run that was accepted."""
         run = self._make(record, workflow, run_input, EventTail(), 0)
-        self._live[record.handler_id] = run
+        self._live[record.handler_key] = run
         run.start(superseded=superseded)
+        logger.info("run accepted", extra={**_ids(record), "workflow": workflow.name})
+        self._metrics.runs_started.labels(workflow.name).inc()
         return run
 
     async def load(self, record: RunRecord) -> LiveRun | None:
@@ -119,14 +137,14 @@ class Residency:
 
         None where it ended meanwhile. Two callers at once get the same run. Raises `StoreError`.
         """
-        live = self._live.get(record.handler_id)
+        live = self._live.get(record.handler_key)
         if live is not None:
             return live
-        loading = self._loading.get(record.handler_id)
+        loading = self._loading.get(record.handler_key)
         if loading is None:
             loading = self._spawn(self._load(record.run_id), f"load {record.run_id}")
-            self._loading[record.handler_id] = loading
-            loading.add_done_callback(lambda _: self._loading.pop(record.handler_id, None))
+            self._loading[record.handler_key] = loading
+            loading.add_done_callback(lambda _: self._loading.pop(record.handler_key, None))
         return await asyncio.shield(loading)
 
     async def tail_of(self, record: RunRecord) -> EventTail:
@@ -144,15 +162,25 @@ class Residency:
 
     def run_ended(self, run: LiveRun) -> None:
         """Let go of a run whose end is committed."""
+        if run.visible is not None:
+            self._metrics.count_end(run.visible)
+            logger.info(
+                "run ended", extra={**_ids(run.visible), "status": run.visible.status.value}
+            )
         self._settled.set()
         self._idle.pop(run, None)
-        if self._live.get(run.handler_id) is run:
-            del self._live[run.handler_id]
+        if self._live.get(run.handler_key) is run:
+            del self._live[run.handler_key]
+
+    def step_ended(self, run: LiveRun, step: str) -> None:
+        """Count a step that has ended, well or not."""
+        self._metrics.steps.labels(run.workflow.name, step).inc()
 
     def run_idle(self, run: LiveRun) -> None:
-        """Note since when a run is idle, to release it in a while."""
+        """Note that a run is idle, to release it in a while."""
         self._settled.set()
-        self._idle[run] = asyncio.get_running_loop().time()
+        stay = max(self._idle_timeout, SHORTEST_STAY)
+        self._idle[run] = asyncio.get_running_loop().time() + stay
         self._idle.move_to_end(run)
         if len(self._idle) == 1:
             self._idle_changed.set()
@@ -173,7 +201,8 @@ class Residency:
                     f" '{record.workflow_name}'."
                 )
             self._check_resumes(record)
-            recovered = recover(journal, workflow)
+            async with self._recovering:
+                recovered = recover(journal, workflow)
         except NotRecoverable as reason:
             logger.warning("run not resumed", extra={"run_id": run_id, "reason": str(reason)})
             await self._end(journal, tail, outcome.failed(RunFailed(str(reason)), None))
@@ -186,12 +215,17 @@ class Residency:
             run.wake(recovered, waited=self._waited(record.idle))
         else:
             await run.resume(recovered)
-        self._live[record.handler_id] = run
+            self._metrics.resumes.inc()
+        self._live[record.handler_key] = run
         return run
 
     def _waited(self, idle: Idle) -> float:
         """Return how long a server has run since the run became idle, in seconds."""
-        return (self._clock() - max(idle.since, self._started_at)).total_seconds()
+        return (self._clock() - self._alive_since(idle)).total_seconds()
+
+    def _alive_since(self, idle: Idle) -> datetime:
+        """Return since when a server has known that the run is idle; clocks may be set back."""
+        return min(max(idle.since, self._started_at), self._clock())
 
     def _check_resumes(self, record: RunRecord) -> None:
         if record.idle is None and record.resumes >= self._max_resumes:
@@ -241,10 +275,10 @@ class Residency:
                 batch: list[RunRecord] = []
                 async for record in self._store.list_unfinished():
                     if record.idle is not None:
-                        self._note_due(record.handler_id, record.idle)
+                        self._note_due(record.handler_key, record.idle)
                         continue
                     batch.append(record)
-                    if len(batch) == RESUMED_AT_ONCE:
+                    if len(batch) == MOVED_AT_ONCE:
                         await self._load_all(batch)
                         batch = []
                 await self._load_all(batch)
@@ -257,13 +291,13 @@ class Residency:
     async def _load_all(self, records: Sequence[RunRecord]) -> None:
         await asyncio.gather(*(self.load(record) for record in records))
 
-    def _note_due(self, handler_id: str, idle: Idle) -> None:
+    def _note_due(self, key: str, idle: Idle) -> None:
         due = [idle.wake_at] if idle.wake_at is not None else []
         if idle.timeout_left is not None:
-            since = max(idle.since, self._started_at)
+            since = self._alive_since(idle)
             due.append(since + timedelta(seconds=max(idle.timeout_left, 0)))
         if due:
-            heapq.heappush(self._due, (min(due), handler_id))
+            heapq.heappush(self._due, (min(due), key))
             self._due_changed.set()
 
     async def _wake_due(self) -> None:
@@ -271,16 +305,16 @@ class Residency:
         while True:
             now = self._clock()
             while self._due and self._due[0][0] <= now:
-                _, handler_id = heapq.heappop(self._due)
-                if handler_id not in self._live:
-                    self._spawn(self._wake(handler_id), f"wake {handler_id}")
+                _, key = heapq.heappop(self._due)
+                if key not in self._live:
+                    self._spawn(self._wake(key), f"wake {key}")
             seconds = (self._due[0][0] - now).total_seconds() if self._due else None
             await _wait(self._due_changed, seconds)
 
-    async def _wake(self, handler_id: str) -> None:
+    async def _wake(self, key: str) -> None:
         while True:
             try:
-                record = await self._store.get_handler(handler_id)
+                record = await self._store.get_handler(key)
                 if record is not None and record.status is Status.RUNNING:
                     await self.load(record)
             except StoreError as error:
@@ -294,34 +328,37 @@ class Residency:
     async def _release_idle(self) -> None:
         """Release each run that has been idle for `idle_timeout` seconds."""
         loop = asyncio.get_running_loop()
-        since = 0.0
         while True:
-            while self._idle:
-                run, since = next(iter(self._idle.items()))
-                if since + self._idle_timeout > loop.time():
-                    break
+            now = loop.time()
+            due = [run for run, at in islice(self._idle.items(), MOVED_AT_ONCE) if at <= now]
+            for run in due:
                 del self._idle[run]
-                await self._release(run)
-            seconds = since + self._idle_timeout - loop.time() if self._idle else None
-            await _wait(self._idle_changed, seconds)
+            await asyncio.gather(*(self._release(run) for run in due))
+            if not due:
+                first = next(iter(self._idle.values()), None)
+                await _wait(self._idle_changed, first - now if first is not None else None)
 
     async def _release(self, run: LiveRun) -> None:
-        if self._live.get(run.handler_id) is not run or not run.is_idle:
+        if self._live.get(run.handler_key) is not run or not run.is_idle:
             return
         if not await run.prepare_release():
             if run.is_idle:
                 self.run_idle(run)
             return
         if run.visible is not None and run.visible.idle is not None:
-            self._note_due(run.handler_id, run.visible.idle)
+            self._note_due(run.handler_key, run.visible.idle)
         run.park()
-        del self._live[run.handler_id]
+        del self._live[run.handler_key]
 
     def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _ids(record: RunRecord) -> dict[str, str]:
+    return {"handler_id": record.handler_id, "run_id": record.run_id}
 
 
 async def _wait(changed: asyncio.Event, seconds: float | None) -> None:

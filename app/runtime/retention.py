@@ -25,7 +25,7 @@ async def prune(store: Store, purge: Purge, *, older_than: timedelta, clock: Clo
     """
     removed = 0
     while expired := await store.list_ended(before=clock() - older_than, limit=BATCH):
-        purged = sum(await asyncio.gather(*(purge(handler_id) for handler_id in expired)))
+        purged = sum(await asyncio.gather(*(purge(key) for key in expired)))
         removed += purged
         if not purged:
             break
@@ -48,8 +48,8 @@ async def keep_pruning(store: Store, purge: Purge, *, retention: timedelta, cloc
 async def prune_store(store: Store, *, older_than: timedelta) -> int:
     """Remove handlers that ended longer ago from a store that no server uses; say how many."""
 
-    async def purge(handler_id: str) -> bool:
-        await store.commit(Batch(purged=[handler_id]))
+    async def purge(key: str) -> bool:
+        await store.commit(Batch(purged=[key]))
         return True
 
     await store.start()

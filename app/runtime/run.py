@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import Protocol
 
 from pydantic import Field
@@ -32,6 +33,9 @@ class RunObserver(Protocol):
 
     def run_ended(self, run: "LiveRun") -> None:
         """The run's end is committed, and nothing of it is left to do."""
+
+    def step_ended(self, run: "LiveRun", step: str) -> None:
+        """A step of the run has ended, well or not."""
 
     def run_idle(self, run: "LiveRun") -> None:
         """The run waits for an event from outside."""
@@ -72,6 +76,7 @@ class LiveRun:
     ) -> None:
         self.run_id = record.run_id
         self.handler_id = record.handler_id
+        self.handler_key = record.handler_key
         self.workflow = workflow
         self.visible: RunRecord | None = None
         self.tail = tail
@@ -92,6 +97,7 @@ class LiveRun:
         self._ended: asyncio.Future[RunRecord] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[StopEvent] | None = None
         self._failure: RunFailed | None = None
+        self._ended_at: datetime | None = None
         self._answers: dict[int, _Answer] = {}
         self._cancelling = False
         self._parked = False
@@ -107,6 +113,11 @@ class LiveRun:
         """Whether the run waits for an event from outside, and none is on its way."""
         coming = self._answers or self._cancelling or not self._transcript.mailbox.empty()
         return self._journal.record.idle is not None and not coming
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """What the run has journalled and is not committed yet."""
+        return self._journal.uncommitted_bytes
 
     # Beginning, and beginning again.
 
@@ -139,15 +150,24 @@ class LiveRun:
             self._begin()
 
     def wake(self, recovered: Recovered, *, waited: float) -> None:
-        """Go on after the run was released from memory, `waited` seconds after it became idle."""
-        self.visible = self._journal.record
+        """Go on after the run was released from memory, `waited` seconds after it became idle.
+
+        It stays idle until something comes in: what brought it back may be refused.
+        """
+        record = self.visible = self._journal.record
         self._transcript.restore(recovered)
-        if self.workflow.timeout is not None:
+        if self.workflow.timeout is not None and record.idle is not None:
             # The time in which the run was not in memory counts for the workflow's timeout.
             broker = recovered.run_input.broker
             broker.elapsed_alive += waited
+            left = self.workflow.timeout - broker.elapsed_alive
+            idle = replace(record.idle, since=self._clock(), timeout_left=left)
+            self._journal.open_unit()
             self._transcript.write_snapshot(broker)
+            self._journal.set_record(replace(record, idle=idle))
+            self._journal.close_unit()
         self._begin()
+        self._observer.run_idle(self)
 
     def _begin(self) -> None:
         self._task = asyncio.create_task(self._execute(), name=f"run {self.run_id}")
@@ -259,6 +279,10 @@ class LiveRun:
             self._transcript.write_questions()
         answer.journalled.set_result(None)
 
+    def step_ended(self, step: str) -> None:
+        """Pass on that a step has ended."""
+        self._observer.step_ended(self, step)
+
     def became_idle(self) -> None:
         """Pass on that the run waits for an event from outside."""
         self._observer.run_idle(self)
@@ -317,7 +341,7 @@ class LiveRun:
         journal = self._journal
         self._transcript.close()
         journal.open_unit()
-        journal.end(ended.status, ended.envelope, ended.error, now=self._clock())
+        journal.end(ended.status, ended.envelope, ended.error, now=self._ended_at or self._clock())
         journal.close_unit()
         self._refuse_answers(self._ended_error())
 
@@ -339,12 +363,12 @@ class LiveRun:
         """
         sentence = "The run was ended because the store could not be reached."
         if self._journal.record.status is Status.RUNNING:
-            now = self._clock()
+            self._ended_at = self._clock()
             self.visible = replace(
                 self._journal.record,
                 status=Status.FAILED,
-                updated_at=now,
-                completed_at=now,
+                updated_at=self._ended_at,
+                completed_at=self._ended_at,
                 error=sentence,
                 questions=(),
             )

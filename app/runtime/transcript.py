@@ -20,6 +20,7 @@ from workflows.runtime.types.results import AddWaiter, StepWorkerWaiter
 from workflows.runtime.types.ticks import (
     TickAddEvent,
     TickIdleCheck,
+    TickSessionStart,
     TickStepResult,
     WorkflowTick,
 )
@@ -43,10 +44,13 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-# Seconds that the end of a step waits for another step that wrote to the state and is about to end.
-# One that takes longer, and is then cut off, writes again on top of what it wrote.
+# Seconds that the end of a step waits for another one that wrote to the state before it. One that
+# takes longer, and is then cut off, writes again on top of what it wrote.
 HOLD = 1.0
 SNAPSHOT_TICKS = 100  # after so many ticks a run's state is written whole, and they are dropped
+
+# Ticks that leave an idle run idle: nothing has come in.
+IDLE_TICKS = (TickIdleCheck, TickSessionStart)
 
 
 class TranscriptReader(Protocol):
@@ -54,6 +58,9 @@ class TranscriptReader(Protocol):
 
     def event_taken(self, event: Event) -> None:
         """An event from outside has reached the engine, in the unit that is open."""
+
+    def step_ended(self, step: str) -> None:
+        """A step has ended, well or not."""
 
     def became_idle(self) -> None:
         """The run waits for an event from outside."""
@@ -95,7 +102,6 @@ class Transcript:
         self._awaited: dict[type[Event], None] = {}
         self._closed = False
         self._holding: asyncio.TimerHandle | None = None
-        self._waited_for: set[str] = set()
 
     @property
     def awaited(self) -> Sequence[type[Event]]:
@@ -182,14 +188,12 @@ class Transcript:
         if self.questions.questions:
             self.questions.drop_resolved(self.waiters)
             self.write_questions()
-        if self._journal.record.idle is not None and not isinstance(self._tick, TickIdleCheck):
+        if self._journal.record.idle is not None and not isinstance(self._tick, IDLE_TICKS):
             self._journal.set_record(replace(self._journal.record, idle=None))
         if self.ticks_since_snapshot >= SNAPSHOT_TICKS and self.runner is not None:
             self.write_snapshot(self.runner.state)
         self._tick = None
-        self._waited_for &= self.state.unfinished
-        if self.state.unfinished == self._waited_for:
-            self._release()
+        self._hold_or_release()
         self._journal.close_unit()
 
     # What is written down.
@@ -228,23 +232,26 @@ class Transcript:
             self.ticks_since_snapshot = 0
 
     def _end_step(self, tick: TickStepResult) -> None:
+        self._reader.step_ended(str(tick.step_id))
         if self.state.end_step(tick.invocation_id):
             self.write_state()
-            self._hold_for_others()
         for result in tick.result:
             if isinstance(result, AddWaiter):
                 self._awaited[result.event_type] = None
         if self._journal.record.resumes:
             self._journal.set_record(replace(self._journal.record, resumes=0))
 
-    def _hold_for_others(self) -> None:
-        """Hold the state back while it has writes of a step that is about to end, too."""
-        if self._holding is None and self.state.unfinished - self._waited_for:
+    def _hold_or_release(self) -> None:
+        """Hold back the end of a step until what it wrote can be kept."""
+        if not self.state.is_behind:
+            self._release()
+        elif self._holding is None:
             self._holding = asyncio.get_running_loop().call_later(HOLD, self._wait_no_longer)
             self._journal.hold()
 
     def _wait_no_longer(self) -> None:
-        self._waited_for |= self.state.unfinished
+        self.state.catch_up()
+        self.write_state()
         self._release()
 
     def _release(self) -> None:

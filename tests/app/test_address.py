@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from app.address import AddressError, find_port, show_url
+from app.address import AddressError, find_port, is_loopback, show_url
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
@@ -43,3 +43,20 @@ def test_what_is_no_host_name_is_told() -> None:
 )
 def test_an_address_is_shown_as_a_browser_takes_it(host: str, url: str) -> None:
     assert show_url(host, 8000) == url
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("localhost", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.0.2.1", False),
+        ("no such host", False),
+    ],
+)
+def test_an_address_is_of_this_machine_alone_or_not(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback

@@ -17,7 +17,16 @@ from tests.support.live import open_client, serving_app
 from tests.support.problems import problem_of
 from tests.support.streams import iterate_frames, read_frames
 from tests.support.waiting import until
-from tests.support.workflows import Asker, Conversation, Echo, Extra, ExtraWaiter, Greeter, add_all
+from tests.support.workflows import (
+    Asker,
+    Conversation,
+    Echo,
+    Extra,
+    ExtraWaiter,
+    Greeter,
+    Greeting,
+    add_all,
+)
 
 
 def make_server(store: MemoryStore | None = None) -> WorkflowServer:
@@ -244,7 +253,7 @@ async def test_a_served_workflow_still_runs_without_its_server(
 ) -> None:
     workflow = server.get_workflows()["greeter"]
     result = await workflow.run(name="Ada")
-    assert result.text == "Hello, Ada!"
+    assert result == Greeting(text="Hello, Ada!")
     assert (await client.get("/handlers")).json()["handlers"] == []
 
 

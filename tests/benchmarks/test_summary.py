@@ -6,21 +6,22 @@ from benchmarks.samples import Sample
 from benchmarks.summary import Figure, Ratio, percentile
 
 
-def rounds(*rates: int) -> list[Sample]:
-    return [Sample(seconds=1.0, latencies=[0.01] * rate) for rate in rates]
-
-
 def test_one_disturbed_round_moves_neither_median_nor_spread() -> None:
     assert Figure.of([100, 100, 100, 100, 7]) == Figure(median=100, spread=0)
 
 
 def test_a_ratio_is_told_by_the_rounds_one_by_one() -> None:
-    ratio = Ratio.of(rounds(200, 100, 50), rounds(100, 50, 25))
+    ratio = Ratio.of([200, 100, 50], [100, 50, 25])
     assert (ratio.figure, ratio.tells) == (Figure(median=2, spread=0), True)
 
 
 def test_a_ratio_is_not_told_when_the_rounds_disagree() -> None:
-    assert not Ratio.of(rounds(200, 100, 50), rounds(100, 100, 100)).tells
+    assert not Ratio.of([200, 100, 50], [100, 100, 100]).tells
+
+
+def test_one_round_tells_a_figure_without_a_spread_and_no_ratio() -> None:
+    ratio = Ratio.of([200, 100], [100])
+    assert (ratio.figure, ratio.tells) == (Figure(median=2, spread=None), False)
 
 
 @pytest.mark.parametrize(("rank", "latency"), [(50, 0.51), (99, 1.0)])

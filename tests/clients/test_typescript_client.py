@@ -17,6 +17,7 @@ from workflows.events import Event
 from workflows.representation import get_workflow_representation
 
 from tests.support.command import serving
+from tests.support.documents import URL, read_blocks
 from tests.support.examples import EXAMPLES
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +45,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def report(installed: Path) -> Report:
     """Return what the client got from a server of the examples' folder."""
-    with serving(ROOT, "examples") as server:
+    # In that folder, for the server keeps its runs in a file where it is started.
+    with serving(installed, str(ROOT / "examples")) as server:
         output = execute(installed, "node", "drive.mjs", server.url)
     report: Report = json.loads(output)
     return report
@@ -254,3 +256,12 @@ def test_the_events_of_an_unknown_handler_are_an_error(report: Report) -> None:
         "events": [],
         "errors": ["Error: SSE failed: 404 Not Found"],
     }
+
+
+def test_the_program_of_the_readme_prints_what_is_shown(installed: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (program,) = (block for block in read_blocks(readme) if block.kind == "js")
+    with serving(installed, str(ROOT / "examples"), "--store", "memory:") as server:
+        text = program.text.replace(URL, server.url)
+        (installed / "readme.mjs").write_text(text, encoding="utf-8")
+        assert execute(installed, "node", "readme.mjs") == program.output

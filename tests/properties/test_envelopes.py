@@ -159,7 +159,7 @@ def test_a_stop_event_carries_its_result(result: Any) -> None:
 
 
 @SETTINGS
-@given(st.sampled_from(CLASSES), objects(text))
+@given(st.sampled_from(CLASSES), objects(text | st.sampled_from(["type", "qualified_name"])))
 def test_the_name_of_the_module_can_be_left_out(
     event_class: type[Carrier], fields: dict[str, Any]
 ) -> None:
@@ -182,3 +182,8 @@ def test_a_refusal_names_the_value_that_cannot_be(value: object, place: str) -> 
     payload = {"": value, "['a']": {"a": value}, "['a'][1]": {"a": [0, value]}}[place]
     with pytest.raises(NotSerializable, match=re.escape(f"Carrier.payload{place} (of class ")):
         encode_event(Carrier(payload=payload))
+
+
+def test_a_number_of_more_digits_than_parsers_take_is_refused() -> None:
+    with pytest.raises(NotSerializable):
+        encode_event(Carrier(payload=10**4400))

@@ -34,7 +34,7 @@ def records(draw: st.DrawFn) -> RunRecord:
         workflow_name=draw(st.sampled_from(["a", "b"])),
         status=draw(st.sampled_from(Status)),
         started_at=created_at,
-        updated_at=created_at,
+        updated_at=NOW,
     )
 
 

@@ -54,7 +54,9 @@ class Speaker(Workflow):
 
     @step
     async def speak(self, ctx: Context, ev: StartEvent) -> StopEvent:
-        ctx.write_event_to_stream(Said(what=self._what, undeclared=self._what))
+        said = Said(what=self._what)
+        said["undeclared"] = self._what
+        ctx.write_event_to_stream(said)
         return StopEvent(result=self._what)
 
 

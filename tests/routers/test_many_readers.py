@@ -2,18 +2,24 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 
 import httpx
 
 from app.runtime.stream import STORE_PAGE_EVENTS, TAIL_EVENTS
 from tests.support.calls import answer, run, start, start_asker, wait_ended
 from tests.support.sockets import read_stream
-from tests.support.streams import read_frames, read_until, shared_reader
+from tests.support.streams import Frame, read_frames, read_until, shared_reader
 from tests.support.waiting import until
 
 EVENTS = 5_000
 PADDING = 300  # bytes an event: more in all than a run's tail holds
 PATIENT = httpx.Timeout(60)
+
+
+def at_least(sequence: int) -> Callable[[Frame], bool]:
+    """Return whether an event has this sequence or a later one."""
+    return lambda frame: frame.sequence >= sequence
 
 
 async def read_numbers(client: httpx.AsyncClient, handler_id: str) -> list[int]:
@@ -54,7 +60,7 @@ async def test_readers_that_come_in_the_middle_of_a_burst_miss_nothing(
     cursors = [-1, 1, 100, 1_000, 3_000]
     readers = []
     for cursor in cursors:
-        await read_until(client, handler_id, lambda frame, at=cursor: frame.sequence >= at)
+        await read_until(client, handler_id, at_least(cursor))
         readers.append(asyncio.create_task(read_rest(client, handler_id, cursor)))
     everything = await read_rest(client, handler_id, -1)
     rests = await asyncio.gather(*readers)
@@ -69,12 +75,7 @@ async def test_a_reader_that_disconnects_again_and_again_misses_nothing(
     sequences: list[int] = []
     while not sequences or sequences[-1] < 900:
         last = sequences[-1] if sequences else -1
-        frames = await read_until(
-            client,
-            handler_id,
-            lambda frame, last=last: frame.sequence >= last + 90,
-            after_sequence=last,
-        )
+        frames = await read_until(client, handler_id, at_least(last + 90), after_sequence=last)
         sequences += [frame.sequence for frame in frames]
     sequences += await read_rest(client, handler_id, sequences[-1])
     assert sequences == await read_rest(client, handler_id, -1)

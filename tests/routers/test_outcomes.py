@@ -1,6 +1,7 @@
 """Every way in which a run can end: a status, a sentence, a terminal event, an answer."""
 
 import asyncio
+import sys
 from typing import Any
 
 import httpx
@@ -106,15 +107,15 @@ class Odd(Workflow):
         return outcome
 
 
-async def fail_unreadably(_ctx: Context) -> None:
+async def fail_unreadably(_ctx: Context) -> StopEvent:
     raise Unreadable
 
 
-async def fail_with_surrogates(_ctx: Context) -> None:
+async def fail_with_surrogates(_ctx: Context) -> StopEvent:
     raise ValueError("a\ud800b\u2028")
 
 
-async def fail_with_a_megabyte(_ctx: Context) -> None:
+async def fail_with_a_megabyte(_ctx: Context) -> StopEvent:
     raise ValueError("x" * 1_000_000)
 
 
@@ -136,7 +137,17 @@ async def return_bytes(_ctx: Context) -> StopEvent:
     return StopEvent(result={"raw": b"\xff"})
 
 
+async def cancel_itself(_ctx: Context) -> StopEvent:
+    raise asyncio.CancelledError
+
+
+async def leave(_ctx: Context) -> StopEvent:
+    sys.exit(3)
+
+
 ODD_FAILURES = [
+    (cancel_itself, "CancelledError; nobody cancelled it"),
+    (leave, "asked the process to end: SystemExit(3)"),
     (fail_unreadably, "Step 'act' failed"),
     (fail_with_surrogates, "ValueError"),
     (fail_with_a_megabyte, "ValueError"),
@@ -217,3 +228,29 @@ async def test_nothing_comes_after_the_terminal_event() -> None:
         frames = await read_frames(client, handler["handler_id"])
     assert [frame.type for frame in frames][-1] == "StopEvent"
     assert frames[-1].envelope == handler["result"]
+
+
+class Unstoppable(Workflow):
+    """Writes what cannot be written, and says when its step is stopped."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+        self.stopped = asyncio.Event()
+
+    @step
+    async def act(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        ctx.write_event_to_stream(Handing(what=object()))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.stopped.set()
+        return StopEvent()
+
+
+async def test_the_step_that_wrote_what_cannot_be_written_is_stopped() -> None:
+    workflow = Unstoppable()
+    async with serve_workflow(workflow) as client:
+        handler = await run(client, "it")
+        async with asyncio.timeout(5):
+            await workflow.stopped.wait()
+    assert handler["status"] == "failed"

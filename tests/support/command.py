@@ -42,7 +42,7 @@ class RunningServer:
     @property
     def url(self) -> str:
         """Return the base URL that the server printed."""
-        return self.lines[0].split()[-1]
+        return next(line for line in self.lines if line.startswith("Serving ")).split()[-1]
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -83,8 +83,15 @@ def serving(
     folder: Path, *arguments: str, command: str = COMMAND, **variables: str
 ) -> Iterator[RunningServer]:
     """Run `serve` on a free port, from the time when it listens to the end of the block."""
+    with running(folder, command, "serve", "--port", "0", *arguments, **variables) as server:
+        yield server
+
+
+@contextmanager
+def running(folder: Path, *command: str, **variables: str) -> Iterator[RunningServer]:
+    """Run a program that serves, from the time when it listens to the end of the block."""
     with subprocess.Popen(
-        [command, "serve", "--port", "0", *arguments],
+        command,
         cwd=folder,
         env=make_environment(**variables),
         stdout=subprocess.PIPE,

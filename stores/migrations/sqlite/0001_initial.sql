@@ -17,15 +17,17 @@ CREATE TABLE runs (
     idle_since         INTEGER,
     wake_at            INTEGER,
     timeout_left       REAL,
-    resumes            INTEGER NOT NULL
+    resumes            INTEGER NOT NULL,
+    tenant             TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX runs_of_handler ON runs (handler_id);
-CREATE INDEX listing ON runs (handler_created_at, handler_id) WHERE is_current;
-CREATE INDEX listing_by_status ON runs (status, handler_created_at, handler_id) WHERE is_current;
+CREATE INDEX runs_of_handler ON runs (tenant, handler_id);
+CREATE INDEX listing ON runs (tenant, handler_created_at, handler_id) WHERE is_current;
+CREATE INDEX listing_by_status
+    ON runs (tenant, status, handler_created_at, handler_id) WHERE is_current;
 CREATE INDEX listing_by_workflow
-    ON runs (workflow_name, status, handler_created_at, handler_id) WHERE is_current;
-CREATE INDEX waiting ON runs (handler_created_at, handler_id)
+    ON runs (tenant, workflow_name, status, handler_created_at, handler_id) WHERE is_current;
+CREATE INDEX waiting ON runs (tenant, handler_created_at, handler_id)
     WHERE is_current AND status = 'running' AND questions <> '[]';
 CREATE INDEX unfinished ON runs (run_id) WHERE status = 'running';
 CREATE INDEX ended ON runs (completed_at) WHERE is_current AND completed_at IS NOT NULL;

@@ -11,7 +11,7 @@ from schemas.records import Batch, Status
 from tests.support.calls import answer, run, start, start_asker
 from tests.support.live import open_client
 from tests.support.stores import ScriptedStore
-from tests.support.streams import iterate_frames
+from tests.support.streams import Frame, iterate_frames
 from tests.support.waiting import until
 from tests.support.workflows import add_all
 
@@ -40,6 +40,11 @@ async def client(store: ScriptedStore) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+async def read_one(response: httpx.Response) -> Frame:
+    """Return the next event of an open stream."""
+    return await anext(iterate_frames(response))
+
+
 async def test_a_reader_sees_no_event_before_its_commit(
     client: httpx.AsyncClient, store: ScriptedStore
 ) -> None:
@@ -65,7 +70,7 @@ async def test_nothing_is_shown_while_a_commit_hangs(
         store.open.clear()
         tries = store.tries
         sending = asyncio.create_task(answer(client, handler_id, "yes"))
-        next_question = asyncio.create_task(anext(iterate_frames(response)))  # type: ignore[arg-type]  # an iterator's anext is a coroutine
+        next_question = asyncio.create_task(read_one(response))
         await until(lambda: store.tries > tries)
         await client.get("/health")
         hidden = (sending.done(), next_question.done())

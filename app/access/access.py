@@ -1,0 +1,99 @@
+"""Access: from the credential of a request to the principal behind it."""
+
+from pathlib import Path
+
+from app.access.keys import ApiKeys, parse_keys
+from app.access.principals import AccessError, Clock, Principal, expand_scopes, utc_now
+from app.access.tokens import TokenPolicy, TokenVerifier
+from app.errors import Unauthenticated
+from app.settings import ENV_PREFIX, Settings
+
+MAX_LENGTH = 16 * 1024  # characters of a credential
+NOT_VALID = "The credential is not valid: it is unknown, or was revoked."
+
+
+class Access:
+    """Takes API keys, tokens of an identity provider, or both.
+
+    access = Access(keys=ApiKeys(file=Path("keys.json")))
+    """
+
+    def __init__(
+        self,
+        *,
+        keys: ApiKeys | None = None,
+        tokens: TokenVerifier | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._keys = keys if keys is not None else ApiKeys()
+        self._tokens = tokens
+        self._clock = clock
+
+    async def identify(self, credential: str) -> Principal:
+        """Return whom a credential speaks for.
+
+        Raises `Unauthenticated`, or `IdentityUnavailable` where nobody can say at the moment.
+        """
+        if len(credential) > MAX_LENGTH:
+            raise Unauthenticated(NOT_VALID)
+        key = await self._keys.find(credential)
+        if key is not None:
+            principal = Principal(
+                name=key.name,
+                scopes=expand_scopes(key.scopes),
+                tenant=key.tenant or "",
+                expires_at=key.expires_at,
+                key_hash=key.hash,
+            )
+        elif self._tokens is not None and credential.count(".") == 2:
+            principal = await self._tokens.verify(credential)
+        else:
+            raise Unauthenticated(NOT_VALID)
+        if self._has_expired(principal):
+            raise Unauthenticated("The credential has expired; get a new one.")
+        return principal
+
+    async def confirm(self, principal: Principal) -> bool:
+        """Return whether a principal may go on: its credential has not ended meanwhile."""
+        if self._has_expired(principal):
+            return False
+        return principal.key_hash is None or await self._keys.holds(principal.key_hash)
+
+    def _has_expired(self, principal: Principal) -> bool:
+        return principal.expires_at is not None and principal.expires_at <= self._clock()
+
+
+def make_access(settings: Settings) -> Access | None:
+    """Return the access that the settings ask for, or None where they restrict nothing.
+
+    Raises `AccessError` with a sentence that says what is wrong or missing.
+    """
+    policy = _read_policy(settings)
+    if settings.api_keys is None and settings.api_keys_file is None and policy is None:
+        return None
+    fixed = parse_keys(settings.api_keys or "", where=f"{ENV_PREFIX}API_KEYS")
+    file = Path(settings.api_keys_file) if settings.api_keys_file is not None else None
+    return Access(
+        keys=ApiKeys(fixed, file=file),
+        tokens=TokenVerifier(policy) if policy is not None else None,
+    )
+
+
+def _read_policy(settings: Settings) -> TokenPolicy | None:
+    issuer, audience, jwks = settings.jwt_issuer, settings.jwt_audience, settings.jwt_jwks
+    if issuer is None and audience is None and jwks is None:
+        return None
+    if issuer is None or audience is None or jwks is None:
+        raise AccessError(
+            "Tokens take three settings, of which one is missing: --jwt-issuer, --jwt-audience and"
+            " --jwt-jwks."
+        )
+    return TokenPolicy(
+        issuer=issuer,
+        audience=audience,
+        jwks=jwks,
+        algorithms=settings.jwt_algorithms,
+        scopes_claim=settings.jwt_scopes_claim,
+        scope_prefix=settings.jwt_scope_prefix,
+        tenant_claim=settings.jwt_tenant_claim,
+    )

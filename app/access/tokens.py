@@ -1,0 +1,123 @@
+"""Tokens of an identity provider: JWTs (RFC 7519), verified as RFC 8725 has it."""
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from app.access.jwks import ALGORITHMS, KeySet
+from app.access.principals import NAME, AccessError, Principal, Scope, expand_scopes
+from app.errors import Unauthenticated
+
+logger = logging.getLogger(__name__)
+
+LEEWAY = 30  # seconds by which clocks may differ
+MAX_NAME_LENGTH = 255
+ASYMMETRIC = tuple(name for names in ALGORITHMS.values() for name in names)
+TENANT = re.compile(NAME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPolicy:
+    """Which tokens are taken, and what is read from them.
+
+    `jwks` is a file or an address. A claim is given by its name, or by a path with dots, such as
+    `realm_access.roles`; scopes are a list or separated by spaces, and `scope_prefix` is taken off
+    them first. With a `tenant_claim`, a token without that claim is refused.
+    """
+
+    issuer: str
+    audience: str
+    jwks: str
+    algorithms: tuple[str, ...] = ASYMMETRIC
+    scopes_claim: str = "scope"
+    scope_prefix: str = ""
+    tenant_claim: str | None = None
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.algorithms if name not in ASYMMETRIC]
+        if unknown or not self.algorithms:
+            raise AccessError(
+                f"'{', '.join(unknown)}' cannot be the algorithms of tokens: known are"
+                f" {', '.join(ASYMMETRIC)}."
+            )
+
+
+class TokenVerifier:
+    """Turns a token into the principal that it speaks for."""
+
+    def __init__(self, policy: TokenPolicy, *, keys: KeySet | None = None) -> None:
+        """Raise `AccessError` where the libraries that verify tokens are not installed."""
+        try:
+            import cryptography as _cryptography  # noqa: F401 - PyJWT verifies with it
+            import jwt
+        except ImportError as error:
+            raise AccessError(
+                "Tokens are configured, but cannot be verified: install PyJWT and cryptography"
+                " with `pip install 'workflow-server[jwt]'`."
+            ) from error
+        self._jwt = jwt
+        self._policy = policy
+        self._keys = keys or KeySet(policy.jwks)
+
+    async def verify(self, token: str) -> Principal:
+        """Return the principal of a token; `Unauthenticated` where the token is not good."""
+        jwt, policy = self._jwt, self._policy
+        try:
+            kid = jwt.get_unverified_header(token).get("kid")
+            key = await self._keys.find(kid)
+            if key is None:
+                raise jwt.InvalidKeyError("unknown kid")
+            claims = jwt.decode(
+                token,
+                key.key,
+                algorithms=[name for name in policy.algorithms if name in key.algorithms],
+                issuer=policy.issuer,
+                audience=policy.audience,
+                leeway=LEEWAY,
+                options={"require": ["exp", "iss", "aud"], "enforce_minimum_key_length": True},
+            )
+        except jwt.ExpiredSignatureError:
+            raise Unauthenticated("The token has expired; get a new one.") from None
+        except (jwt.PyJWTError, TypeError, ValueError) as error:
+            logger.info("token refused", extra={"reason": type(error).__name__})
+            raise Unauthenticated(
+                "The token is not one that this service takes: its issuer, audience, times and"
+                " signature must be right."
+            ) from None
+        return self._principal(claims)
+
+    def _principal(self, claims: Mapping[str, Any]) -> Principal:
+        policy = self._policy
+        tenant = ""
+        if policy.tenant_claim is not None:
+            tenant = _find_claim(claims, policy.tenant_claim)
+            if not isinstance(tenant, str) or not TENANT.fullmatch(tenant):
+                raise Unauthenticated(
+                    f"The token names no tenant: its claim '{policy.tenant_claim}' must be one."
+                )
+        scopes = _read_scopes(_find_claim(claims, policy.scopes_claim), policy.scope_prefix)
+        return Principal(
+            name=str(claims.get("sub", ""))[:MAX_NAME_LENGTH],
+            scopes=expand_scopes(scopes),
+            tenant=tenant,
+            expires_at=datetime.fromtimestamp(claims["exp"] + LEEWAY, UTC),
+        )
+
+
+def _find_claim(claims: Mapping[str, Any], path: str) -> Any:
+    """Return a claim by its whole name, or by a path into claims that are objects."""
+    if path in claims:
+        return claims[path]
+    found: Any = claims
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def _read_scopes(value: Any, prefix: str) -> Iterable[Scope]:
+    names = value.split() if isinstance(value, str) else value if isinstance(value, list) else []
+    known = {prefix + scope: scope for scope in Scope}
+    return [known[name] for name in names if isinstance(name, str) and name in known]

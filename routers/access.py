@@ -1,0 +1,85 @@
+"""Who asks: a request without a valid credential is refused before anything of it is read.
+
+The guard stands before the routes, since FastAPI reads a body before it solves dependencies.
+"""
+
+from collections.abc import Sequence
+
+from fastapi import Security
+from fastapi.params import Depends
+from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.access import Access, Principal
+from app.access import Scope as AccessScope
+from app.errors import Forbidden, ServiceError, Unauthenticated
+from routers.problems import answer_service_error, problems
+
+API_KEY = "X-API-Key"
+READING = ("GET", "HEAD")
+
+# They tell the OpenAPI document what the guard asks for.
+SCHEMES: Sequence[Depends] = (
+    Security(
+        HTTPBearer(
+            scheme_name="bearer",
+            description="An API key, or a token of the identity provider.",
+            auto_error=False,
+        )
+    ),
+    Security(
+        APIKeyHeader(
+            name=API_KEY, scheme_name="api_key", description="An API key.", auto_error=False
+        )
+    ),
+)
+REFUSALS = problems(Unauthenticated, Forbidden)
+
+
+class AccessGuard:
+    """Lets through who has a credential for what it asks, and anybody to the open routes.
+
+    Everything is guarded that is not open, also what does not exist.
+    """
+
+    def __init__(self, app: ASGIApp, *, access: Access, open_routes: Sequence[BaseRoute]) -> None:
+        self._app = app
+        self._access = access
+        self._open_routes = open_routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 401, 403 or 503, or pass the request on together with its principal."""
+        if scope["type"] == "http" and not self._is_open(scope):
+            try:
+                scope["principal"] = await self._identify(scope)
+            except ServiceError as error:
+                answer = await answer_service_error(Request(scope), error)
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        return any(route.matches(scope)[0] is Match.FULL for route in self._open_routes)
+
+    async def _identify(self, scope: Scope) -> Principal:
+        principal = await self._access.identify(read_credential(Headers(scope=scope)))
+        reads = scope["method"] in READING
+        principal.require(AccessScope.READ if reads else AccessScope.RUN)
+        return principal
+
+
+def read_credential(headers: Headers) -> str:
+    """Return the credential of a request; `Unauthenticated` where there is none."""
+    scheme, _, credential = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and credential.strip():
+        return credential.strip()
+    if key := headers.get(API_KEY):
+        return key
+    raise Unauthenticated(
+        "The request carries no credential: send one as `Authorization: Bearer …`, or an API key"
+        f" as `{API_KEY}`.",
+        offered=False,
+    )

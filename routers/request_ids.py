@@ -1,0 +1,37 @@
+"""The id of a request: taken from the client or made, told in the answer, and in every log line."""
+
+import re
+import secrets
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.logs import request_id
+
+HEADER = b"x-request-id"
+ALLOWED = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
+
+
+class RequestIds:
+    """Gives each request an id; what a client sends is taken where it is plain."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with its id."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == HEADER), b"")
+        current = given if ALLOWED.fullmatch(given) else secrets.token_hex(8).encode()
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (HEADER, current)]
+            await send(message)
+
+        token = request_id.set(current.decode())
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            request_id.reset(token)

@@ -1,0 +1,1 @@
+"""What must survive: crashes, failing stores, restarts and releases."""

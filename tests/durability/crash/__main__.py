@@ -1,0 +1,49 @@
+"""The long form: `python -m tests.durability.crash --seconds 600 --store sqlite --seed 7`."""
+
+import argparse
+import asyncio
+import random
+import shutil
+import sys
+from pathlib import Path
+from tempfile import mkdtemp
+
+from tests.durability.crash.harness import Harness, Verdict
+from tests.support.postgres import temporary_schema
+
+
+async def crash(store: str, seconds: float, seed: int, folder: Path) -> Verdict:
+    """Run the harness over a store of a kind, fresh and gone afterwards."""
+    if store == "sqlite":
+        url = f"sqlite:///{folder / 'runs.db'}"
+        return await Harness(url, folder, seed=seed).run(seconds)
+    async with temporary_schema() as url:
+        return await Harness(url, folder, seed=seed).run(seconds)
+
+
+def tell(text: str) -> None:
+    """Print a text at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Run the harness as the command line says; 1 where anything did not hold."""
+    parser = argparse.ArgumentParser(prog="python -m tests.durability.crash", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    arguments = parser.parse_args()
+    tell(f"{arguments.store}, {arguments.seconds:g} s, seed {arguments.seed}")
+    folder = Path(mkdtemp(prefix="crash-"))
+    verdict = asyncio.run(crash(arguments.store, arguments.seconds, arguments.seed, folder))
+    tell("\n".join([*verdict.violations, str(verdict)]))
+    if verdict.violations:
+        tell(f"The server's log, the effects and the store of SQLite are kept in {folder}.")
+        return 1
+    shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,328 @@
+"""Runs as their clients conduct them: begun, read, answered, and held to their results."""
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from tests.durability.crash.client import RETRY_PAUSE, Client, Json, Unreachable
+from tests.durability.crash.witness import Witness
+
+POLL = 0.25  # seconds between two looks at a handler
+
+
+class Conduct:
+    """One run of one kind, from its start to its checked end."""
+
+    workflow: ClassVar[str]
+    sizes: ClassVar[range]
+
+    def __init__(self, client: Client, name: str, chance: random.Random) -> None:
+        self.longest_pause = 1.0
+        self.name = name
+        self.size = chance.choice(self.sizes)
+        self.witness = Witness(name)
+        self.acknowledged = False
+        self.over = asyncio.Event()
+        self._client = client
+        self._chance = chance
+
+    def talk_to(self, client: Client) -> None:
+        """Go on with another server over the same store."""
+        self._client = client
+
+    async def carry_out(self) -> None:
+        """Conduct the run until it has ended."""
+        await self.begin()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read())
+            tasks.create_task(self._poll())
+            tasks.create_task(self.drive())
+
+    async def begin(self) -> None:
+        """Start the run, whatever happens to the answer."""
+        unknown = False
+        while True:
+            try:
+                response = await self._client.post(
+                    f"/workflows/{self.workflow}/run-nowait",
+                    {
+                        "handler_id": self.name,
+                        "start_event": {"name": self.name, "size": self.size},
+                    },
+                )
+            except Unreachable:
+                unknown = True
+                if (await self._client.get(f"/handlers/{self.name}")).status_code == 404:
+                    continue
+            else:
+                if response.status_code != 200 and not unknown:
+                    self.witness.blame(f"its start was refused: {response.text}")
+            self.acknowledged = True
+            return
+
+    async def drive(self) -> None:
+        """Do what the run needs from outside."""
+
+    def check(self) -> None:
+        """Check the end of the run."""
+        assert self.witness.ended is not None
+        self.witness.check_end()
+        if self.witness.ended["status"] == "completed":
+            self.check_result(self.witness.ended["result"]["value"]["result"])
+
+    def check_result(self, result: Any) -> None:
+        """Check what the run returned."""
+        self.expect(result, self.size)
+
+    def expect(self, result: Any, expected: Any) -> None:
+        """Check that a result is the expected one."""
+        if result != expected:
+            self.witness.blame(f"the result is {result}, not {expected}")
+
+    async def audit(self) -> None:
+        """Read the handler and its stream again: they are as they were."""
+        response = await self._client.get(f"/handlers/{self.name}")
+        if response.status_code == 404:
+            self.witness.blame("it is acknowledged and missing")
+            return
+        self.witness.see_handler(response.json())
+        while True:
+            events: list[tuple[int, str]] = []
+            try:
+                async for sequence, envelope in self._client.read_events(self.name, -1):
+                    events.append((sequence, envelope))
+            except Unreachable:
+                await asyncio.sleep(RETRY_PAUSE)
+                continue
+            if not events or await self._ended():
+                self.witness.see_whole_stream(events)
+                return
+
+    async def _read(self) -> None:
+        """Follow the stream to the end of the run, over as many connections as it takes."""
+        while not self.over.is_set():
+            had_ended = self.witness.ended is not None
+            try:
+                after = len(self.witness.events) - 1
+                async for sequence, envelope in self._client.read_events(self.name, after):
+                    self.witness.see_event(sequence, envelope)
+            except (Unreachable, TimeoutError, AssertionError) as error:
+                if not isinstance(error, Unreachable):
+                    self.witness.blame(str(error))
+                await asyncio.sleep(RETRY_PAUSE)
+                continue
+            # A server that is told to end sends its readers away: that is no end of the run.
+            if await self._ended() and had_ended:
+                self.over.set()
+
+    async def _poll(self) -> None:
+        while not self.over.is_set():
+            await self._ended()
+            await asyncio.sleep(POLL)
+
+    async def _ended(self) -> bool:
+        response = await self._client.get(f"/handlers/{self.name}")
+        if response.status_code == 404:
+            self.witness.blame("it is acknowledged and missing")
+            self.over.set()
+            return False
+        handler: Json = response.json()
+        self.witness.see_handler(handler)
+        return bool(handler["status"] != "running")
+
+    async def _blame_refusal(self, sentence: str) -> None:
+        """Note that the run refused an event; one that has failed may, and its end is checked."""
+        if not await self._ended():
+            self.witness.blame(sentence)
+
+    async def send(self, event: str, value: Json, **body: Any) -> Json | None:
+        """Send an event once; return None when it was taken, else the problem."""
+        event_body = {"event": {"type": event, "value": value}, **body}
+        response = await self._client.post(f"/events/{self.name}", event_body)
+        problem: Json | None = None if response.status_code == 200 else response.json()
+        return problem
+
+    async def pause(self) -> None:
+        """Let some time go by, so that runs are released meanwhile, or not."""
+        await asyncio.sleep(self._chance.random() * self.longest_pause)
+
+
+class Walk(Conduct):
+    """Steps one after the other."""
+
+    workflow, sizes = "walker", range(2, 60)
+
+
+class Stream(Conduct):
+    """Tokens: what a step wrote before it was cut off stays, and it begins again."""
+
+    workflow, sizes = "streamer", range(1, 1500)
+
+    def check_result(self, result: Any) -> None:
+        """Check that every attempt counted from 0, and the last one to the end."""
+        self.expect(result, self.size)
+        expected = 0
+        for sequence, token in self.witness.parsed("Token"):
+            if token["index"] not in (expected, 0):
+                self.witness.blame(f"token {sequence} is {token['index']}, not {expected}")
+            expected = token["index"] + 1
+        if expected != self.size:
+            self.witness.blame(f"the last token is {expected - 1} of {self.size}")
+
+
+class FanOut(Conduct):
+    """Parts in parallel, joined."""
+
+    workflow, sizes = "fan", range(1, 40)
+
+    def check_result(self, result: Any) -> None:
+        """Check the counter of finished parts, and the join."""
+        self.expect(result, [self.size, [index**2 for index in range(self.size)]])
+
+
+class Ask(Conduct):
+    """Questions, each answered by `reply_to`."""
+
+    workflow, sizes = "asker", range(1, 6)
+
+    def __init__(self, client: Client, name: str, chance: random.Random) -> None:
+        super().__init__(client, name, chance)
+        self._answers: list[str] = []
+
+    async def drive(self) -> None:
+        """Answer every question as it comes."""
+        while not self.over.is_set():
+            questions = self.witness.parsed("Question")
+            for sequence, question in questions[len(self._answers) :]:
+                await self.pause()
+                self._answers.append(f"answer to {sequence}")
+                await self._answer(sequence, question["prompt"])
+            await asyncio.sleep(RETRY_PAUSE)
+
+    async def _answer(self, sequence: int, prompt: str) -> None:
+        unknown = False
+        value = {"text": self._answers[-1], "to": prompt}
+        while True:
+            try:
+                problem = await self.send("Answer", value, reply_to=sequence)
+            except Unreachable:
+                unknown = True
+                continue
+            if problem is not None and not (unknown and problem["status"] == 409):
+                await self._blame_refusal(f"its question {sequence} took no answer: {problem}")
+            return
+
+    def check_result(self, result: Any) -> None:
+        """Check that every answer came in, once."""
+        self.expect(result, self._answers)
+        if len(self._answers) != self.size:
+            self.witness.blame(f"{len(self._answers)} questions were asked, not {self.size}")
+
+
+class Wait(Ask):
+    """Questions inside one step, and events that are for somebody else."""
+
+    workflow = "waiter"
+
+    async def _answer(self, sequence: int, prompt: str) -> None:
+        if self._chance.random() < 0.5:
+            with suppress(Unreachable):  # it may have come in, and must do no harm
+                await self.send("Answer", {"text": "for another", "to": "another"})
+        await super()._answer(sequence, prompt)
+
+
+class Retry(Conduct):
+    """Attempts with a delay between them."""
+
+    workflow, sizes = "retrier", range(6)
+
+    def check_result(self, result: Any) -> None:
+        """Check that attempts were counted on, and timed from the first."""
+        self.expect(result, [self.size + 1, self.size])
+        numbers = [attempt["number"] for _, attempt in self.witness.parsed("Attempt")]
+        if numbers != sorted(numbers) or set(numbers) != set(range(self.size + 1)):
+            self.witness.blame(f"its attempts were {numbers}")
+        attempts = [attempt for _, attempt in self.witness.parsed("Attempt")]
+        times = [attempt["first_at"] for attempt in attempts if attempt["number"]]
+        if times and max(times) - min(times) > 0.05:
+            self.witness.blame(f"its first attempt was at {times}")
+
+
+class Time(Conduct):
+    """A wait that times out."""
+
+    workflow, sizes = "timer", range(0, 40, 3)
+
+    def check_result(self, result: Any) -> None:
+        """Check that it timed out."""
+        self.expect(result, "timed out")
+
+
+class Gather(Conduct):
+    """Events sent without a question: an acknowledged one counts once, another at most once."""
+
+    workflow, sizes = "gatherer", range(1, 12)
+
+    def __init__(self, client: Client, name: str, chance: random.Random) -> None:
+        super().__init__(client, name, chance)
+        self._sent: list[str] = []
+        self._unknown: set[str] = set()
+
+    async def drive(self) -> None:
+        """Send words, and then the empty one that ends the run."""
+        for index in range(self.size):
+            await self.pause()
+            word = f"{self.name} {index}"
+            self._sent.append(word)
+            try:
+                problem = await self.send("Word", {"text": word})
+            except Unreachable:
+                self._unknown.add(word)
+                continue
+            if problem is not None:
+                await self._blame_refusal(f"it took no word: {problem}")
+        while not self.over.is_set():
+            try:
+                await self.send("Word", {"text": ""})
+            except Unreachable:
+                continue
+            await asyncio.sleep(POLL)
+
+    def check_result(self, result: Any) -> None:
+        """Check each word, in order."""
+        expected = [word for word in self._sent if word in result or word not in self._unknown]
+        self.expect(result, expected)
+
+
+class Talk(Conduct):
+    """A handler that is run again and again; here the last run is the one that is read."""
+
+    workflow, sizes = "talker", range(1, 6)
+
+    async def begin(self) -> None:
+        """Take all turns, and look at the last one."""
+        run_id = None
+        for turn in range(1, self.size + 1):
+            run_id = await self._take_turn(turn, run_id)
+        self.acknowledged = True
+
+    async def _take_turn(self, turn: int, previous: str | None) -> str:
+        body = {"handler_id": self.name, "start_event": {"name": self.name, "size": 0}}
+        while True:
+            with suppress(Unreachable):
+                await self._client.post("/workflows/talker/run-nowait", body)
+            handler = (await self._client.get(f"/handlers/{self.name}")).json()
+            if handler.get("run_id", previous) != previous:
+                break
+        while handler["status"] == "running":
+            await asyncio.sleep(RETRY_PAUSE)
+            handler = (await self._client.get(f"/handlers/{self.name}")).json()
+        result = handler["result"] or {"value": handler["error"]}
+        if result["value"] != {"result": turn}:
+            self.witness.blame(f"turn {turn} gave {result['value']}")
+        run_id: str = handler["run_id"]
+        return run_id
+
+
+KINDS: tuple[type[Conduct], ...] = (Walk, Stream, FanOut, Ask, Wait, Retry, Time, Gather, Talk)

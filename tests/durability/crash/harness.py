@@ -1,0 +1,149 @@
+"""The harness: runs of every kind, a server that is killed again and again, and the verdict."""
+
+import asyncio
+import random
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.durability.crash.client import Client
+from tests.durability.crash.conduct import KINDS, Conduct
+from tests.durability.crash.process import ServerProcess
+
+CONCURRENT = 40
+UPTIME, LONGEST_UPTIME = 1.0, 5.0  # seconds between two crashes, on average and at most
+IDLE_TIMEOUT = 0.4
+FEWEST_CRASHES = 2  # however long a start takes
+AUDITED = 5  # ended runs that are read again after each start
+SETTLING = 30.0  # seconds that runs have to end once nobody kills the server any more
+
+
+@dataclass
+class Verdict:
+    """What the harness did, and what did not hold."""
+
+    crashes: int = 0
+    terminations: int = 0
+    runs: int = 0
+    events: int = 0
+    startups: list[float] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        slowest = max(self.startups, default=0)
+        return (
+            f"{self.crashes} crashes and {self.terminations} terminations survived,"
+            f" {self.runs} runs and {self.events} events checked,"
+            f" slowest start {slowest:.1f} s, {len(self.violations)} violations"
+        )
+
+
+class Harness:
+    """Keeps runs going and kills their server."""
+
+    def __init__(
+        self,
+        store: str,
+        folder: Path,
+        *,
+        seed: int,
+        concurrent: int = CONCURRENT,
+        uptime: float = UPTIME,
+        longest_pause: float = 1.0,
+    ) -> None:
+        self._concurrent = concurrent
+        self._uptime = uptime
+        self._longest_pause = longest_pause
+        self._chance = random.Random(seed)
+        self._server = ServerProcess(store, folder, idle_timeout=IDLE_TIMEOUT)
+        self._client = Client(self._server.url)
+        self._conducted: list[Conduct] = []
+        self._verdict = Verdict()
+
+    async def run(self, seconds: float) -> Verdict:
+        """Kill for so many seconds, let all runs end, and judge."""
+        try:
+            await self._server.start()
+            await self._server.wait_healthy()
+            deadline = time.monotonic() + seconds
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._kill(deadline))
+                for index in range(self._concurrent):
+                    tasks.create_task(self._conduct(index, deadline))
+            for conduct in self._ended():
+                await conduct.audit()
+                conduct.check()
+            await self._check_listing()
+            self._judge()
+        finally:
+            await self._server.end(signal.SIGKILL)
+            await self._client.close()
+        return self._verdict
+
+    async def _conduct(self, slot: int, deadline: float) -> None:
+        """Conduct one run after the other."""
+        chance = random.Random(self._chance.random())
+        count = 0
+        while time.monotonic() < deadline:
+            kind = chance.choice(KINDS)
+            conduct = kind(self._client, f"{kind.workflow}-{slot}-{count}", chance)
+            conduct.longest_pause = self._longest_pause
+            self._conducted.append(conduct)
+            try:
+                async with asyncio.timeout(deadline - time.monotonic() + SETTLING):
+                    await conduct.carry_out()
+            except TimeoutError:
+                conduct.witness.blame(f"it never ended: {conduct.witness.parsed('Question')}")
+            count += 1
+
+    async def _kill(self, deadline: float) -> None:
+        while time.monotonic() < deadline or self._verdict.crashes < FEWEST_CRASHES:
+            await asyncio.sleep(min(self._chance.expovariate(1 / self._uptime), LONGEST_UPTIME))
+            gentle = self._chance.random() < 0.15
+            await self._server.end(signal.SIGTERM if gentle else signal.SIGKILL)
+            self._verdict.terminations += gentle
+            self._verdict.crashes += not gentle
+            await self._server.start()
+            if self._chance.random() < 0.1:
+                continue  # killed again while it starts
+            began = time.monotonic()
+            await self._server.wait_healthy()
+            self._verdict.startups.append(time.monotonic() - began)
+            await self._audit_some()
+        await self._server.wait_healthy()
+
+    async def _audit_some(self) -> None:
+        ended = self._ended()
+        for conduct in self._chance.sample(ended, min(AUDITED, len(ended))):
+            await conduct.audit()
+
+    def _ended(self) -> list[Conduct]:
+        return [conduct for conduct in self._conducted if conduct.witness.ended is not None]
+
+    async def _check_listing(self) -> None:
+        """Check that no acknowledged run is missing."""
+        listed: set[str] = set()
+        cursor = ""
+        while True:
+            params = {"cursor": cursor} if cursor else {}
+            page = (await self._client.get("/handlers", **params)).json()
+            listed.update(handler["handler_id"] for handler in page["handlers"])
+            cursor = page["next_cursor"]
+            if not cursor:
+                break
+        for conduct in self._conducted:
+            if conduct.acknowledged and conduct.name not in listed:
+                conduct.witness.blame("it is acknowledged and not listed")
+
+    def _judge(self) -> None:
+        effects: dict[str, list[tuple[float, str]]] = {}
+        for line in self._server.effects.read_text().splitlines():
+            at, name, work = line.split()
+            effects.setdefault(name, []).append((float(at), work))
+        for conduct in self._conducted:
+            conduct.witness.check_effects(effects.get(conduct.name, []))
+            if conduct.witness.violations:
+                self._verdict.violations += [*conduct.witness.violations, conduct.witness.story()]
+            self._verdict.events += len(conduct.witness.events)
+        self._verdict.runs = len(self._conducted)

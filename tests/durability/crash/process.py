@@ -1,0 +1,83 @@
+"""The server as a process that is killed, told to end, and started again."""
+
+import asyncio
+import shutil
+import signal
+import socket
+from asyncio.subprocess import Process
+from pathlib import Path
+
+import httpx
+
+from tests.support.command import COMMAND, make_environment
+from tests.support.waiting import until
+
+ROOT = Path(__file__).parents[3]
+SERVED = Path(__file__).with_name("served.py")
+STARTUP = 60.0  # seconds that a start may take
+
+
+def find_port() -> int:
+    """Return a free port, which stays the server's through all its lives."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class ServerProcess:
+    """One server after the other, on one port and one store."""
+
+    def __init__(self, store: str, folder: Path, *, idle_timeout: float) -> None:
+        self.port = find_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "server.log"
+        self.effects = folder / "effects"
+        self.effects.touch()
+        # Served from a folder of its own: beside `app` here, the loader would take it for a clash.
+        self._served = Path(shutil.copy(SERVED, folder))
+        self._environment = make_environment(
+            CRASH_STORE=store,
+            CRASH_EFFECTS=str(self.effects),
+            CRASH_IDLE_TIMEOUT=str(idle_timeout),
+            PYTHONPATH=str(ROOT),
+        )
+        self._process: Process | None = None
+
+    async def start(self) -> None:
+        """Start the server; it may not listen yet."""
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                COMMAND,
+                "serve",
+                str(self._served),
+                "--port",
+                str(self.port),
+                "--log-level",
+                "warning",
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    async def wait_healthy(self) -> None:
+        """Return when the server says that it is healthy; fail where it has ended."""
+        async with httpx.AsyncClient(base_url=self.url) as client:
+
+            async def healthy() -> bool:
+                assert self._process is not None
+                if self._process.returncode is not None:
+                    raise AssertionError(f"the server ended: {self.log.read_text()[-2000:]}")
+                try:
+                    return (await client.get("/health", timeout=5)).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            await until(healthy, within=STARTUP)
+
+    async def end(self, how: signal.Signals) -> None:
+        """Send a signal and return when the process is gone."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(how)
+            async with asyncio.timeout(STARTUP):
+                await self._process.wait()

@@ -1,0 +1,148 @@
+"""A store between the server and a real one, that fails, hangs and dawdles as a script says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
+
+from schemas.records import (
+    Batch,
+    EventRecord,
+    HandlerQuery,
+    RunRecord,
+    SnapshotRecord,
+    TickRecord,
+)
+from stores.base import Store, StoreUnavailable
+
+T = TypeVar("T")
+
+FOR_GOOD = 1_000_000_000
+
+
+class Fault(StrEnum):
+    """What goes wrong, before or after the operation has taken place."""
+
+    FAIL_BEFORE = "fails before"
+    FAIL_AFTER = "fails after"
+    HANG_BEFORE = "hangs before"
+    HANG_AFTER = "hangs after"
+    SLOW = "is slow"
+
+
+@dataclass
+class Script:
+    """A fault of one operation, or of all, that happens so many times."""
+
+    operation: str
+    fault: Fault
+    times: int = FOR_GOOD
+    happened: int = 0
+
+    def strikes(self, operation: str) -> bool:
+        """Return whether the fault happens now."""
+        if self.operation not in (operation, "everything") or self.happened >= self.times:
+            return False
+        self.happened += 1
+        return True
+
+
+class FaultyStore(Store):
+    """Passes everything on, but for the script; `repair` ends that.
+
+    `stop` and `start` do not reach the real store, which so outlives its servers.
+    """
+
+    def __init__(self, real: Store) -> None:
+        self._real = real
+        self._repaired = asyncio.Event()
+        self.script: Script | None = None
+        self.commits: list[Batch] = []
+
+    def break_down(self, operation: str, fault: Fault, times: int = FOR_GOOD) -> Script:
+        """Let an operation go wrong from now on."""
+        self._repaired.clear()
+        self.script = Script(operation, fault, times)
+        return self.script
+
+    def repair(self) -> None:
+        """Let everything work again; what hangs goes on."""
+        self.script = None
+        self._repaired.set()
+
+    async def start(self) -> None:
+        """Do nothing: the real store is open."""
+
+    async def stop(self) -> None:
+        """Do nothing: the real store stays open."""
+
+    async def check(self) -> None:
+        await self._carry_out("check", self._real.check)
+
+    async def commit(self, batch: Batch) -> None:
+        await self._carry_out("commit", lambda: self._real.commit(batch))
+        self.commits.append(batch)
+
+    async def get_handler(self, key: str) -> RunRecord | None:
+        return await self._carry_out("get_handler", lambda: self._real.get_handler(key))
+
+    async def get_run(self, run_id: str) -> RunRecord | None:
+        return await self._carry_out("get_run", lambda: self._real.get_run(run_id))
+
+    async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
+        return await self._carry_out("list_handlers", lambda: self._real.list_handlers(query))
+
+    async def list_unfinished(self) -> AsyncIterator[RunRecord]:
+        await self._carry_out("list_unfinished", self._nothing)
+        async for record in self._real.list_unfinished():
+            yield record
+
+    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
+        return await self._carry_out(
+            "list_ended", lambda: self._real.list_ended(before=before, limit=limit)
+        )
+
+    async def count_events(self, run_id: str) -> int:
+        return await self._carry_out("count_events", lambda: self._real.count_events(run_id))
+
+    async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
+        return await self._carry_out(
+            "read_events", lambda: self._real.read_events(run_id, after=after, limit=limit)
+        )
+
+    async def read_ticks(self, run_id: str, *, after: int, limit: int) -> Sequence[TickRecord]:
+        return await self._carry_out(
+            "read_ticks", lambda: self._real.read_ticks(run_id, after=after, limit=limit)
+        )
+
+    async def get_state(self, run_id: str) -> bytes | None:
+        return await self._carry_out("get_state", lambda: self._real.get_state(run_id))
+
+    async def get_snapshot(self, run_id: str) -> SnapshotRecord | None:
+        return await self._carry_out("get_snapshot", lambda: self._real.get_snapshot(run_id))
+
+    async def _nothing(self) -> None:
+        """Take the place of an operation that is a generator."""
+
+    async def _carry_out(self, operation: str, work: Callable[[], Awaitable[T]]) -> T:
+        script = self.script
+        if script is None or not script.strikes(operation):
+            return await work()
+        match script.fault:
+            case Fault.FAIL_BEFORE:
+                raise StoreUnavailable(f"{operation} fails, as the script says")
+            case Fault.FAIL_AFTER:
+                await work()
+                raise StoreUnavailable(f"{operation} fails, as the script says, but it was done")
+            case Fault.HANG_BEFORE:
+                await self._repaired.wait()
+                return await work()
+            case Fault.HANG_AFTER:
+                result = await work()
+                await self._repaired.wait()
+                return result
+            case Fault.SLOW:
+                await asyncio.sleep(0.02)
+                return await work()

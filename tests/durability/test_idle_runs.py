@@ -1,0 +1,290 @@
+"""A run that waits is released from memory, and comes back for whatever is due to it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from workflows import Context, Workflow, step
+from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
+from workflows.runtime.types.step_id import StepId
+from workflows.runtime.types.ticks import TickWaiterTimeout
+
+from app.runtime.recovery import timers_of
+from stores.base import Store
+from tests.durability.faulty import Fault
+from tests.durability.restarts import Restarts, restarting
+from tests.support.backends import opened_store
+from tests.support.calls import get_status, send, start, wait_ended
+from tests.support.streams import read_frames, read_until
+from tests.support.waiting import until
+from tests.support.workflows import Number, Question
+
+
+class Word(HumanResponseEvent):
+    text: str
+
+
+class Say(InputRequiredEvent):
+    pass
+
+
+class Words(Workflow):
+    """Gathers words until one is empty."""
+
+    @step
+    async def ask(self, ev: StartEvent) -> Say:
+        return Say()
+
+    @step(num_workers=1)
+    async def gather(self, ctx: Context, ev: Word) -> StopEvent | None:
+        words = await ctx.store.get("words", default=[])
+        if not ev.text:
+            return StopEvent(result=sorted(words))
+        await ctx.store.set("words", [*words, ev.text])
+        return None
+
+
+class Hasty(Workflow):
+    """Waits for a word, for a tenth of a second."""
+
+    @step
+    async def wait(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        try:
+            await ctx.wait_for_event(Word, waiter_event=Question(prompt="?"), timeout=0.1)
+        except TimeoutError:
+            return StopEvent(result="timed out")
+        return StopEvent(result="said")
+
+
+class Haunted(Workflow):
+    """Leaves a task behind that writes to the stream when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+        self.told = asyncio.Event()
+        self.written = asyncio.Event()
+
+    @step
+    async def begin(self, ctx: Context, ev: StartEvent) -> Say:
+        self.ghost = asyncio.create_task(self.haunt(ctx))
+        return Say()
+
+    async def haunt(self, ctx: Context) -> None:
+        """Write behind the run's back."""
+        await self.told.wait()
+        ctx.write_event_to_stream(Number(number=13))
+        self.written.set()
+
+    @step
+    async def end(self, ctx: Context, ev: Word) -> StopEvent:
+        ctx.write_event_to_stream(Number(number=1))
+        return StopEvent(result=ev.text)
+
+
+@pytest.fixture
+async def restarts() -> AsyncIterator[Restarts]:
+    """Yield a server that releases runs as soon as they wait."""
+    workflows: dict[str, Workflow] = {
+        "words": Words(timeout=None),
+        "hasty": Hasty(timeout=None),
+        "brief": Words(timeout=0.2),
+        "haunted": Haunted(),
+    }
+    async with (
+        opened_store("memory:") as store,
+        restarting(store, options={"idle_timeout": 0.0}, **workflows) as restarts,
+    ):
+        yield restarts
+
+
+async def start_waiting(restarts: Restarts, workflow: str = "words") -> str:
+    """Start a run and return its handler's id when the run is no longer in memory."""
+    handler_id = await start(restarts.client, workflow)
+    await wait_released(restarts, handler_id)
+    return handler_id
+
+
+async def wait_released(restarts: Restarts, handler_id: str) -> None:
+    """Return once it is committed that the run waits, and it is not in memory."""
+    await until(lambda: is_released(restarts, handler_id))
+
+
+async def is_released(restarts: Restarts, handler_id: str) -> bool:
+    """Return whether the run waits, and is not in memory."""
+    record = await restarts.real.get_handler(handler_id)
+    is_live = restarts.server._registry._runs.get(handler_id) is not None
+    return record is not None and record.idle is not None and not is_live
+
+
+async def say(restarts: Restarts, handler_id: str, text: str) -> int:
+    """Send a word, and return the status of the answer."""
+    return (await send(restarts.client, handler_id, "Word", {"text": text})).status_code
+
+
+async def result_of(restarts: Restarts, handler_id: str) -> Any:
+    """Return the result of a run, once it has ended."""
+    handler = await wait_ended(restarts.client, handler_id)
+    assert handler["error"] is None
+    return handler["result"]["value"]["result"]
+
+
+async def test_a_released_run_comes_back_for_an_event(restarts: Restarts) -> None:
+    handler_id = await start_waiting(restarts)
+    assert await say(restarts, handler_id, "a") == 200
+    await wait_released(restarts, handler_id)
+    assert await say(restarts, handler_id, "b") == 200
+    await wait_released(restarts, handler_id)
+    assert await say(restarts, handler_id, "") == 200
+    assert await result_of(restarts, handler_id) == ["a", "b"]
+
+
+async def test_events_that_come_at_once_are_each_delivered_once(restarts: Restarts) -> None:
+    handler_id = await start_waiting(restarts)
+    words = [str(number) for number in range(10, 30)]
+    statuses = await asyncio.gather(*(say(restarts, handler_id, word) for word in words))
+    assert statuses == [200] * 20
+    await say(restarts, handler_id, "")
+    assert await result_of(restarts, handler_id) == words
+
+
+async def test_events_that_come_whenever_it_is_released_are_each_delivered_once(
+    restarts: Restarts,
+) -> None:
+    handler_id = await start_waiting(restarts)
+    words = [str(number) for number in range(100, 160)]
+    for turns, word in enumerate(words):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert await say(restarts, handler_id, word) == 200
+    await say(restarts, handler_id, "")
+    assert await result_of(restarts, handler_id) == words
+
+
+async def test_an_event_that_comes_while_the_release_is_committed_is_delivered_once(
+    restarts: Restarts,
+) -> None:
+    handler_id = await start(restarts.client, "words")
+    await read_until(restarts.client, handler_id, lambda frame: frame.type == "Say")
+    script = restarts.store.break_down("commit", Fault.HANG_BEFORE)
+    await until(lambda: script.happened > 0)
+    said = asyncio.create_task(say(restarts, handler_id, "a"))
+    await asyncio.sleep(0.02)
+    restarts.store.repair()
+    assert await said == 200
+    await say(restarts, handler_id, "")
+    assert await result_of(restarts, handler_id) == ["a"]
+
+
+async def test_a_released_run_can_be_cancelled(restarts: Restarts) -> None:
+    handler_id = await start_waiting(restarts)
+    response = await restarts.client.post(f"/handlers/{handler_id}/cancel")
+    assert response.json() == {"status": "cancelled"}
+    assert await get_status(restarts.client, handler_id) == "cancelled"
+
+
+async def test_a_released_run_can_be_purged(restarts: Restarts) -> None:
+    handler_id = await start_waiting(restarts)
+    response = await restarts.client.post(f"/handlers/{handler_id}/cancel", params={"purge": True})
+    assert response.json() == {"status": "deleted"}
+    assert await restarts.real.get_handler(handler_id) is None
+
+
+async def test_a_released_run_comes_back_when_its_wait_times_out(restarts: Restarts) -> None:
+    handler_id = await start(restarts.client, "hasty")
+    assert await result_of(restarts, handler_id) == "timed out"
+
+
+async def test_a_released_run_comes_back_when_its_workflow_times_out(restarts: Restarts) -> None:
+    handler_id = await start(restarts.client, "brief")
+    handler = await wait_ended(restarts.client, handler_id)
+    assert "timed out after 0.2" in handler["error"]
+
+
+async def test_a_wait_that_is_due_after_a_crash_times_out(restarts: Restarts) -> None:
+    handler_id = await start(restarts.client, "hasty")
+    await restarts.restart()
+    assert await result_of(restarts, handler_id) == "timed out"
+
+
+async def test_a_reader_stays_with_a_run_that_is_released_and_comes_back(
+    restarts: Restarts,
+) -> None:
+    handler_id = await start_waiting(restarts)
+    reading = asyncio.create_task(read_frames(restarts.client, handler_id, include_internal=True))
+    for word in ("a", "b", ""):
+        await wait_released(restarts, handler_id)
+        await say(restarts, handler_id, word)
+    frames = await reading
+    assert [frame.sequence for frame in frames] == list(range(len(frames)))
+    assert frames[-1].value == {"result": ["a", "b"]}
+
+
+async def test_what_a_released_run_leaves_behind_writes_nothing_into_its_stream(
+    restarts: Restarts,
+) -> None:
+    haunted = restarts.workflows["haunted"]
+    assert isinstance(haunted, Haunted)
+    handler_id = await start_waiting(restarts, "haunted")
+    haunted.told.set()
+    await haunted.written.wait()
+    assert await say(restarts, handler_id, "end") == 200
+    assert await result_of(restarts, handler_id) == "end"
+    frames = await read_frames(restarts.client, handler_id)
+    assert [frame.type for frame in frames] == ["Say", "Number", "StopEvent"]
+    assert frames[1].value["number"] == 1
+
+
+async def test_a_released_run_is_released_again_when_what_brought_it_back_is_refused(
+    restarts: Restarts,
+) -> None:
+    handler_id = await start_waiting(restarts)
+    refused = await send(restarts.client, handler_id, "Nonsense", {})
+    assert refused.status_code == 400
+    await wait_released(restarts, handler_id)
+    await restarts.restart()
+    assert await say(restarts, handler_id, "") == 200
+    frames = await read_frames(restarts.client, handler_id, include_internal=True)
+    assert "RunResumedEvent" not in [frame.type for frame in frames]
+
+
+async def test_a_run_that_somebody_waits_for_stays_and_the_server_goes_on(
+    restarts: Restarts,
+) -> None:
+    waiting = asyncio.create_task(
+        restarts.client.post("/workflows/words/run", json={"handler_id": "h"})
+    )
+    await until(lambda: is_idle(restarts.real, "h"))
+    assert await say(restarts, "h", "") == 200
+    assert (await waiting).json()["status"] == "completed"
+
+
+async def is_idle(store: Store, handler_id: str) -> bool:
+    """Return whether it is committed that the run waits."""
+    record = await store.get_handler(handler_id)
+    return record is not None and record.idle is not None
+
+
+async def test_runs_that_wait_hold_no_tasks_and_no_timers(restarts: Restarts) -> None:
+    before = len(asyncio.all_tasks())
+    handlers = [await start(restarts.client, "words") for _ in range(100)]
+    for handler_id in handlers:
+        await wait_released(restarts, handler_id)
+    assert len(asyncio.all_tasks()) <= before + 2
+
+
+async def test_runs_that_wait_are_not_read_when_the_server_starts(restarts: Restarts) -> None:
+    handlers = [await start_waiting(restarts) for _ in range(3)]
+    await restarts.restart()
+    live = [restarts.server._registry._runs.get(handler_id) for handler_id in handlers]
+    assert live == [None, None, None]
+    assert await say(restarts, handlers[1], "") == 200
+    assert await result_of(restarts, handlers[1]) == []
+
+
+def test_a_timer_that_is_about_to_go_off_is_in_the_snapshot() -> None:
+    tick = TickWaiterTimeout(step_id=StepId.root("wait"), waiter_id="w")
+    runner = SimpleNamespace(tick_buffer=[tick], scheduled_wakeups=[(7.0, 0, tick)])
+    timers = timers_of(cast("Any", runner))
+    assert [(timer.at, timer.tick) for timer in timers] == [(0.0, tick), (7.0, tick)]

@@ -1,0 +1,549 @@
+"""A run goes on after a crash where its journal ends, or ends with a reason."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from pydantic import BaseModel
+from workflows import Context, Workflow, step
+from workflows.collect import Collect
+from workflows.events import HumanResponseEvent, StartEvent, StopEvent
+from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
+
+from schemas.records import Batch, RunRecord, Status, TickRecord
+from stores.base import Store
+from tests.durability.restarts import OffsetClock, Restarts, restarting
+from tests.support.backends import FRESH_URLS, opened_store
+from tests.support.calls import get_status, start, wait_ended
+from tests.support.streams import read_frames, read_until
+from tests.support.waiting import until
+from tests.support.workflows import Number, Part, Question, Squared
+
+NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
+
+
+class Counted(BaseModel):
+    count: int = 0
+
+
+class Gate:
+    """Holds steps back until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = 0
+        self.opened = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Wait until the gate is opened."""
+        self.reached += 1
+        await self.opened.wait()
+
+
+class Gated(Workflow):
+    """Counts, tells a number, waits at a gate, and ends with the count."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__(timeout=None)
+        self.gate = gate
+
+    @step
+    async def count(self, ctx: Context[Counted], ev: StartEvent) -> StopEvent:
+        async with ctx.store.edit_state() as state:
+            state.count += 1
+        ctx.write_event_to_stream(Number(number=state.count))
+        await self.gate.wait()
+        return StopEvent(result=state.count)
+
+
+class Reply(HumanResponseEvent):
+    text: str
+    to: Any = ""
+
+
+class Choosy(Workflow):
+    """Waits for a reply to somebody."""
+
+    @step
+    async def wait(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        reply = await ctx.wait_for_event(
+            Reply, waiter_event=Question(prompt="?"), requirements={"to": "ann"}, timeout=None
+        )
+        return StopEvent(result=reply.text)
+
+
+class Considerate(Workflow):
+    """Waits for a reply, and then at a gate."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__(timeout=None)
+        self.gate = gate
+
+    @step
+    async def wait(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        reply = await ctx.wait_for_event(Reply, waiter_event=Question(prompt="?"))
+        await self.gate.wait()
+        return StopEvent(result=reply.text)
+
+
+class Fallible(Workflow):
+    """Fails once, with an hour until the next attempt."""
+
+    @step(retry_policy=retry_policy(wait=wait_fixed(3600), stop=stop_after_attempt(5)))
+    async def fail(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        number = ctx.retry_info().retry_number
+        ctx.write_event_to_stream(Number(number=number))
+        if number < 1:
+            raise ValueError("not yet")
+        return StopEvent(result=number)
+
+
+class Patient(Workflow):
+    """Waits for a reply, for an hour."""
+
+    @step
+    async def wait(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        try:
+            await ctx.wait_for_event(Reply, waiter_event=Question(prompt="?"), timeout=3600)
+        except TimeoutError:
+            return StopEvent(result="timed out")
+        return StopEvent(result="replied")
+
+
+class Renamed(Workflow):
+    """What became of `Gated` in the next release: its step is called otherwise."""
+
+    @step
+    async def tally(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result="tallied")
+
+
+@pytest.fixture
+async def real() -> AsyncIterator[Store]:
+    """Yield the store that outlives its servers."""
+    async with opened_store("memory:") as store:
+        yield store
+
+
+@pytest.fixture(params=FRESH_URLS)
+async def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """Yield a store of each kind, which outlives its servers."""
+    async with FRESH_URLS[request.param](tmp_path) as url, opened_store(url) as store:
+        yield store
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> OffsetClock:
+    """Return the clock by which the servers go."""
+    clock = OffsetClock()
+    clock.install(monkeypatch)
+    return clock
+
+
+async def types_of(client: httpx.AsyncClient, handler_id: str, **query: bool) -> list[str]:
+    """Return the types of a run's events that are not about its steps."""
+    frames = await read_frames(client, handler_id, **query)
+    return [frame.type for frame in frames if frame.type != "StepStateChanged"]
+
+
+async def wait_number(client: httpx.AsyncClient, handler_id: str, number: int) -> None:
+    """Return once the run has told a number."""
+    await read_until(client, handler_id, lambda frame: frame.value.get("number") == number)
+
+
+async def wait_question(client: httpx.AsyncClient, handler_id: str) -> int:
+    """Return the sequence of the run's first question, once it is asked."""
+    frames = await read_until(client, handler_id, lambda frame: frame.type == "Question")
+    return frames[-1].sequence
+
+
+async def reply(client: httpx.AsyncClient, handler_id: str, **value: Any) -> int:
+    """Send a reply, and return the status of the answer."""
+    event = {"type": "Reply", "value": {"text": "a reply", **value}}
+    return (await client.post(f"/events/{handler_id}", json={"event": event})).status_code
+
+
+async def result_of(client: httpx.AsyncClient, handler_id: str) -> Any:
+    """Return the result of a run, once it has ended."""
+    handler = await wait_ended(client, handler_id)
+    assert handler["error"] is None
+    return handler["result"]["value"]["result"]
+
+
+async def test_a_step_that_was_cut_off_runs_again_from_the_state_before_it(
+    any_store: Store,
+) -> None:
+    gate = Gate()
+    async with restarting(any_store, it=Gated(gate)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_number(restarts.client, handler_id, 1)
+        await restarts.crash()
+        gate.opened.set()
+        await restarts.start()
+        assert await result_of(restarts.client, handler_id) == 1
+        seen = await types_of(restarts.client, handler_id, include_internal=True)
+        assert seen == ["Number", "RunResumedEvent", "Number", "StopEvent"]
+
+
+async def test_that_a_run_was_resumed_is_an_internal_event(real: Store) -> None:
+    gate = Gate()
+    async with restarting(real, it=Gated(gate)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_number(restarts.client, handler_id, 1)
+        await restarts.crash()
+        gate.opened.set()
+        await restarts.start()
+        assert await types_of(restarts.client, handler_id) == ["Number", "Number", "StopEvent"]
+
+
+async def test_a_run_that_the_server_left_at_its_end_goes_on_at_the_next_start(
+    real: Store,
+) -> None:
+    gate = Gate()
+    async with restarting(real, it=Gated(gate)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_number(restarts.client, handler_id, 1)
+        await restarts.stop()
+        gate.opened.set()
+        await restarts.start()
+        assert await result_of(restarts.client, handler_id) == 1
+
+
+def accepted(run_id: str = "r", **changes: Any) -> RunRecord:
+    """Return a run that was accepted and has not begun."""
+    start_event = (
+        b'{"value":{},"type":"StartEvent","types":null,'
+        b'"qualified_name":"workflows.events.StartEvent"}'
+    )
+    record = RunRecord(
+        run_id=run_id,
+        handler_id=run_id,
+        handler_created_at=NOON,
+        workflow_name="it",
+        started_at=NOON,
+        updated_at=NOON,
+        start_event=start_event,
+    )
+    return replace(record, **changes)
+
+
+def batch_of(*records: RunRecord) -> Batch:
+    """Return a batch of runs."""
+    return Batch(runs={record.run_id: record for record in records})
+
+
+async def test_a_run_that_was_accepted_and_had_not_begun_begins(any_store: Store) -> None:
+    await any_store.commit(batch_of(accepted()))
+    gate = Gate()
+    gate.opened.set()
+    async with restarting(any_store, it=Gated(gate)) as restarts:
+        assert await result_of(restarts.client, "r") == 1
+
+
+async def test_a_run_of_a_workflow_that_is_gone_fails_with_that_reason(real: Store) -> None:
+    await real.commit(batch_of(accepted("lost", workflow_name="gone"), accepted("kept")))
+    gate = Gate()
+    gate.opened.set()
+    async with restarting(real, it=Gated(gate)) as restarts:
+        lost = await wait_ended(restarts.client, "lost")
+        assert (lost["status"], lost["error"]) == (
+            "failed",
+            "The run could not be resumed: its workflow is no longer served as 'gone'.",
+        )
+        assert await types_of(restarts.client, "lost") == ["WorkflowFailedEvent"]
+        assert await result_of(restarts.client, "kept") == 1
+
+
+async def test_a_run_in_a_step_that_is_gone_fails_with_a_reason(real: Store) -> None:
+    async with restarting(real, it=Gated(Gate())) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_number(restarts.client, handler_id, 1)
+        await restarts.restart(it=Renamed())
+        # Its first tick goes to whichever step takes the event: nothing of the old one is left.
+        assert await result_of(restarts.client, handler_id) == "tallied"
+
+
+async def test_a_waiting_step_that_is_gone_fails_its_run_when_that_is_to_go_on(
+    real: Store,
+) -> None:
+    async with restarting(real, it=Choosy()) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_question(restarts.client, handler_id)
+        await until(lambda: is_idle(real, handler_id))
+        await restarts.restart(it=Renamed())
+        assert await reply(restarts.client, handler_id) == 409
+        handler = await wait_ended(restarts.client, handler_id)
+        assert handler["error"].startswith("The run could not be resumed: ")
+        assert (await types_of(restarts.client, handler_id))[-1] == "WorkflowFailedEvent"
+
+
+async def is_idle(store: Store, handler_id: str) -> bool:
+    """Return whether it is committed that the run waits."""
+    record = await store.get_handler(handler_id)
+    return record is not None and record.idle is not None
+
+
+@pytest.mark.parametrize(
+    ("ticks", "reason"),
+    [
+        ([TickRecord("r", 0, b"{")], "its journal does not fit the workflow's code"),
+        ([TickRecord("r", 1, b'{"type":"idle_check"}')], "tick 0 is missing"),
+    ],
+)
+async def test_a_damaged_journal_fails_its_run_and_no_other(
+    real: Store, ticks: list[TickRecord], reason: str
+) -> None:
+    batch = batch_of(accepted(), accepted("kept"))
+    batch.ticks += ticks
+    await real.commit(batch)
+    gate = Gate()
+    gate.opened.set()
+    async with restarting(real, it=Gated(gate)) as restarts:
+        handler = await wait_ended(restarts.client, "r")
+        assert handler["status"] == "failed"
+        assert reason in handler["error"]
+        assert await types_of(restarts.client, "r") == ["WorkflowFailedEvent"]
+        assert await result_of(restarts.client, "kept") == 1
+
+
+async def test_a_run_that_ends_the_process_is_resumed_so_often_and_no_more(real: Store) -> None:
+    async with restarting(real, options={"max_resumes": 2}, it=Gated(Gate())) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_number(restarts.client, handler_id, 1)
+        for resumes in (1, 2):
+            await restarts.restart()
+            await until(partial(has_resumed, real, handler_id, resumes))
+        await restarts.restart()
+        handler = await wait_ended(restarts.client, handler_id)
+        assert handler["error"] == (
+            "The run was resumed 2 times, and each time the process ended before a step of it had"
+            " finished; it is not resumed again."
+        )
+
+
+async def has_resumed(store: Store, handler_id: str, times: int) -> bool:
+    """Return whether it is committed that the run was resumed so many times."""
+    record = await store.get_handler(handler_id)
+    return record is not None and record.resumes == times
+
+
+async def test_a_server_that_is_told_to_end_is_no_crash_of_its_runs(real: Store) -> None:
+    async with restarting(real, options={"max_resumes": 1}, it=Gated(Gate())) as restarts:
+        handler_id = await start(restarts.client, "it")
+        for _ in range(3):
+            await until(lambda: get_is_running(restarts, handler_id))
+            await restarts.stop()
+            await restarts.start()
+        assert await get_status(restarts.client, handler_id) == "running"
+
+
+async def get_is_running(restarts: Restarts, handler_id: str) -> bool:
+    """Return whether the run is in memory and running."""
+    return restarts.server._registry._runs.get(handler_id) is not None
+
+
+async def test_a_run_whose_journal_says_how_it_ended_gets_that_end(real: Store) -> None:
+    async with restarting(real, it=Renamed()) as restarts:
+        handler_id = await start(restarts.client, "it")
+        handler = await wait_ended(restarts.client, handler_id)
+        record = await real.get_handler(handler_id)
+        assert record is not None
+        await restarts.crash()
+        await real.commit(
+            batch_of(replace(record, status=Status.RUNNING, completed_at=None, result=None))
+        )
+        await restarts.start()
+        again = await wait_ended(restarts.client, handler_id)
+        assert again["result"] == handler["result"]
+
+
+async def test_retries_are_counted_on_and_wait_no_longer_than_before(
+    real: Store, clock: OffsetClock
+) -> None:
+    async with restarting(real, it=Fallible(timeout=None)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await until(lambda: has_failed(real, handler_id))
+        await restarts.crash()
+        clock.advance(3600)
+        await restarts.start()
+        assert await result_of(restarts.client, handler_id) == 1
+        assert await types_of(restarts.client, handler_id) == ["Number", "Number", "StopEvent"]
+
+
+async def has_failed(store: Store, handler_id: str) -> bool:
+    """Return whether it is committed that a step has failed."""
+    record = await store.get_handler(handler_id)
+    assert record is not None
+    ticks = await store.read_ticks(record.run_id, after=-1, limit=1_000)
+    return any(b'"type":"failed"' in tick.tick for tick in ticks)
+
+
+async def test_a_wait_times_out_when_it_is_due_though_the_server_was_away(
+    real: Store, clock: OffsetClock
+) -> None:
+    async with restarting(real, it=Patient(timeout=None)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_question(restarts.client, handler_id)
+        await until(lambda: is_idle(real, handler_id))
+        await restarts.crash()
+        clock.advance(3601)
+        await restarts.start()
+        assert await result_of(restarts.client, handler_id) == "timed out"
+
+
+async def test_a_workflow_times_out_after_the_time_in_which_it_was_alive(
+    real: Store, clock: OffsetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.runtime.residency.LONGEST_WAIT", 0.01)
+    async with restarting(real, it=Choosy(timeout=100)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_question(restarts.client, handler_id)
+        await until(lambda: is_idle(real, handler_id))
+        await restarts.crash()
+        clock.advance(1_000_000)
+        await restarts.start()
+        await until(lambda: bool(restarts.server._registry._runs._due))
+        clock.advance(99)
+        assert await get_status(restarts.client, handler_id) == "running"
+        clock.advance(2)
+        handler = await wait_ended(restarts.client, handler_id)
+        assert "timed out after 100" in handler["error"]
+
+
+async def test_a_clock_that_is_set_back_ends_no_run_and_lets_it_go_on(
+    real: Store, clock: OffsetClock
+) -> None:
+    async with restarting(real, it=Choosy(timeout=100)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_question(restarts.client, handler_id)
+        await until(lambda: is_idle(real, handler_id))
+        await restarts.crash()
+        clock.advance(-1_000_000)
+        await restarts.start()
+        assert await reply(restarts.client, handler_id, to="ann") == 200
+        assert await result_of(restarts.client, handler_id) == "a reply"
+
+
+@pytest.mark.parametrize("idle_timeout", [60.0, 0.0])
+async def test_what_a_wait_requires_is_required_after_a_crash_and_a_release_too(
+    real: Store, idle_timeout: float
+) -> None:
+    options = {"idle_timeout": idle_timeout}
+    async with restarting(real, options=options, it=Choosy(timeout=None)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_question(restarts.client, handler_id)
+        await until(lambda: is_idle(real, handler_id))
+        await restarts.restart()
+        assert await reply(restarts.client, handler_id, to="bob") == 200
+        assert await reply(restarts.client, handler_id, to="ann", text="for ann") == 200
+        assert await result_of(restarts.client, handler_id) == "for ann"
+
+
+async def test_a_second_answer_is_a_conflict_after_a_crash_too(real: Store) -> None:
+    gate = Gate()
+    async with restarting(real, it=Considerate(gate)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        question = await wait_question(restarts.client, handler_id)
+        body = {"event": {"type": "Reply", "value": {"text": "one"}}, "reply_to": question}
+        first = await restarts.client.post(f"/events/{handler_id}", json=body)
+        await restarts.restart()
+        second = await restarts.client.post(f"/events/{handler_id}", json=body)
+        gate.opened.set()
+        assert (first.status_code, second.status_code) == (200, 409)
+        assert await result_of(restarts.client, handler_id) == "one"
+
+
+class Parallel(Workflow):
+    """Two parts write to one state: the early one first or last, and it ends after the other."""
+
+    def __init__(self, *, early_writes_first: bool) -> None:
+        super().__init__(timeout=None)
+        self.early_writes_first = early_writes_first
+        self.turn = asyncio.Event()
+        self.written = asyncio.Event()
+        self.gate = Gate()
+
+    @step
+    async def split(self, ev: StartEvent) -> list[Part]:
+        return [Part(number=0), Part(number=1)]
+
+    @step(num_workers=2)
+    async def work(self, ctx: Context[Counted], ev: Part) -> Squared:
+        is_first = (ev.number == 1) is self.early_writes_first
+        if not is_first:
+            await self.turn.wait()
+        async with ctx.store.edit_state() as state:
+            state.count += 1
+        (self.turn if is_first else self.written).set()
+        await self.written.wait()
+        if ev.number == 1:
+            await self.gate.wait()
+        return Squared(number=ev.number)
+
+    @step
+    async def join(
+        self, ctx: Context[Counted], evs: Annotated[list[Squared], Collect()]
+    ) -> StopEvent:
+        state = await ctx.store.get_state()
+        return StopEvent(result=state.count)
+
+
+async def test_what_a_step_wrote_that_goes_on_is_not_kept_with_the_end_of_another(
+    any_store: Store,
+) -> None:
+    workflow = Parallel(early_writes_first=False)
+    async with restarting(any_store, it=workflow) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await until(lambda: workflow.gate.reached == 1)
+        await read_until(restarts.client, handler_id, is_end_of_work, include_internal=True)
+        await restarts.crash()
+        workflow.gate.opened.set()
+        await restarts.start()
+        assert await result_of(restarts.client, handler_id) == 2
+
+
+def is_end_of_work(frame: Any) -> bool:
+    """Return whether an event says that one of the parallel steps has ended."""
+    return bool(frame.value.get("name") == "work" and frame.value["step_state"] == "not_running")
+
+
+async def test_a_step_that_wrote_after_one_that_goes_on_is_kept_with_the_end_of_that(
+    real: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.runtime.transcript.HOLD", 3600)
+    workflow = Parallel(early_writes_first=True)
+    async with restarting(real, it=workflow) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await until(lambda: workflow.gate.reached == 1 and workflow.written.is_set())
+        await restarts.crash()
+        workflow.gate.opened.set()
+        await restarts.start()
+        assert await result_of(restarts.client, handler_id) == 2
+
+
+async def test_the_end_of_a_step_waits_for_another_one_only_so_long(
+    real: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.runtime.transcript.HOLD", 0.01)
+    workflow = Parallel(early_writes_first=True)
+    async with restarting(real, it=workflow) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await read_until(restarts.client, handler_id, is_end_of_work, include_internal=True)
+        workflow.gate.opened.set()
+        assert await result_of(restarts.client, handler_id) == 2
+
+
+async def test_a_handler_has_one_current_run_however_fast_the_next_one_ends(
+    any_store: Store,
+) -> None:
+    async with restarting(any_store, it=Renamed()) as restarts:
+        for _ in range(5):
+            await start(restarts.client, "it", "h")
+            await wait_ended(restarts.client, "h")
+        listed = (await restarts.client.get("/handlers")).json()["handlers"]
+        assert [handler["handler_id"] for handler in listed] == ["h"]

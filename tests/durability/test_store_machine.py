@@ -1,0 +1,262 @@
+"""Every store, held to a model of a few lists through any sequence of commits and restarts."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    rule,
+    run_state_machine_as_test,
+)
+
+from schemas.records import (
+    Batch,
+    EventRecord,
+    HandlerPosition,
+    HandlerQuery,
+    RunRecord,
+    SnapshotRecord,
+    StateRecord,
+    Status,
+    TickRecord,
+)
+from stores.backends import open_store
+from stores.base import Store
+from tests.support.backends import FRESH_URLS
+
+NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
+PAGE = 3
+HANDLERS = "abcde"
+ENDS = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+
+
+@dataclass
+class Known:
+    """What a store must know of one run."""
+
+    record: RunRecord
+    events: list[EventRecord] = field(default_factory=list)
+    ticks: list[TickRecord] = field(default_factory=list)
+    next_tick: int = 0
+    state: bytes | None = None
+    snapshot: SnapshotRecord | None = None
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """One writer commits batches, as the journals do; after each step all reads are compared."""
+
+    kind: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._runner = asyncio.Runner()
+        self._fresh = AsyncExitStack()
+        self._store: Store
+        self._known: dict[str, Known] = {}
+        self._gone: set[str] = set()
+        self._batch = Batch()
+        self._clock = 0
+
+    @initialize()
+    def open(self) -> None:
+        """Open a fresh store."""
+        folder = Path(self._fresh.enter_context(TemporaryDirectory()))
+        enter = self._fresh.enter_async_context(FRESH_URLS[self.kind](folder))
+        self._store = open_store(self._runner.run(enter))
+        self._runner.run(self._store.start())
+
+    def teardown(self) -> None:
+        """Close the store and remove it."""
+        self._runner.run(self._store.stop())
+        self._runner.run(self._fresh.aclose())
+        self._runner.close()
+
+    # What journals write; it reaches the store with the next commit.
+
+    @rule(handler_id=st.sampled_from(HANDLERS), workflow=st.sampled_from(["v", "w"]))
+    def begin(self, handler_id: str, workflow: str) -> None:
+        """Accept a run of a handler, new or ended."""
+        previous = self._current(handler_id)
+        if previous is not None and previous.record.status is Status.RUNNING:
+            return
+        now = self._now()
+        record = RunRecord(
+            run_id=f"{handler_id}{self._clock}",
+            handler_id=handler_id,
+            handler_created_at=previous.record.handler_created_at if previous else now,
+            workflow_name=workflow,
+            started_at=now,
+            updated_at=now,
+        )
+        if previous is not None:
+            self._write(replace(previous.record, current=False))
+        self._known[record.run_id] = Known(record)
+        self._write(record)
+
+    @rule(handler_id=st.sampled_from(HANDLERS), count=st.integers(1, 5), state=st.binary())
+    def work(self, handler_id: str, count: int, state: bytes) -> None:
+        """Let a run emit events, reduce ticks and leave a state."""
+        run = self._running(handler_id)
+        if run is None:
+            return
+        run_id = run.record.run_id
+        for _ in range(count):
+            sequence = len(run.events)
+            envelope = b'{"n":%d}' % sequence
+            run.events.append(EventRecord(run_id, sequence, envelope, sequence % 2 == 0))
+            run.ticks.append(TickRecord(run_id, run.next_tick, b"tick"))
+            self._batch.events.append(run.events[-1])
+            self._batch.ticks.append(run.ticks[-1])
+            run.next_tick += 1
+        run.state = state
+        self._batch.states[run_id] = StateRecord(run_id, state)
+
+    @rule(handler_id=st.sampled_from(HANDLERS))
+    def take_snapshot(self, handler_id: str) -> None:
+        """Write a run's state whole, which drops its ticks."""
+        run = self._running(handler_id)
+        if run is None:
+            return
+        run.snapshot = SnapshotRecord(run.record.run_id, run.next_tick, b"snapshot")
+        run.ticks = []
+        self._batch.snapshots[run.record.run_id] = run.snapshot
+
+    @rule(handler_id=st.sampled_from(HANDLERS), status=st.sampled_from(ENDS))
+    def end(self, handler_id: str, status: Status) -> None:
+        """End a run."""
+        run = self._running(handler_id)
+        if run is None:
+            return
+        now = self._now()
+        count = len(run.events)
+        run.record = replace(
+            run.record, status=status, completed_at=now, result=b"{}", event_count=count
+        )
+        self._write(run.record)
+
+    @rule(handler_id=st.sampled_from(HANDLERS))
+    def purge(self, handler_id: str) -> None:
+        """Remove a handler that has ended; nothing of it is written any more."""
+        current = self._current(handler_id)
+        if current is None or current.record.status is Status.RUNNING:
+            return
+        self._batch.purged.append(current.record.handler_key)
+        for run_id in [r for r, run in self._known.items() if run.record.handler_id == handler_id]:
+            del self._known[run_id]
+            self._gone.add(run_id)
+        self.commit(times=2)
+
+    # What is done to the store.
+
+    @rule(times=st.integers(1, 2))
+    def commit(self, times: int) -> None:
+        """Commit what was written, once or, as after an unknown outcome, twice."""
+        for _ in range(times):
+            self._runner.run(self._store.commit(self._batch))
+        self._batch = Batch()
+        self._runner.run(self._compare())
+
+    @rule()
+    def restart(self) -> None:
+        """Close the store and open it again."""
+        self._runner.run(self._store.stop())
+        self._runner.run(self._store.start())
+
+    # What must hold of everything that was committed.
+
+    async def _compare(self) -> None:
+        await self._compare_runs()
+        await self._compare_listings()
+
+    async def _compare_runs(self) -> None:
+        store = self._store
+        for run_id, run in self._known.items():
+            assert await store.get_run(run_id) == run.record
+            assert await store.get_state(run_id) == run.state
+            assert await store.get_snapshot(run_id) == run.snapshot
+            assert list(await store.read_ticks(run_id, after=-1, limit=1_000)) == run.ticks
+            assert await store.count_events(run_id) == len(run.events)
+            assert await self._read_all(run_id) == run.events
+        for run_id in self._gone:
+            assert await store.get_run(run_id) is None
+            assert await store.get_state(run_id) is None
+            assert await store.get_snapshot(run_id) is None
+            assert await store.count_events(run_id) == 0
+        for handler_id in HANDLERS:
+            current = self._current(handler_id)
+            found = await store.get_handler(handler_id)
+            assert found == (current.record if current else None)
+
+    async def _compare_listings(self) -> None:
+        records = sorted(
+            (run.record for run in self._known.values() if run.record.current),
+            key=lambda record: (record.handler_created_at, record.handler_id),
+            reverse=True,
+        )
+        assert await self._list() == records
+        completed = [record for record in records if record.status is Status.COMPLETED]
+        assert await self._list(statuses=frozenset({Status.COMPLETED})) == completed
+        ended = [
+            record for record in records if record.status in ENDS and record.workflow_name == "w"
+        ]
+        assert await self._list(statuses=frozenset(ENDS), workflow_names=frozenset("w")) == ended
+        unfinished = {record.run_id for record in records if record.status is Status.RUNNING}
+        assert {run.run_id async for run in self._store.list_unfinished()} == unfinished
+        before = NOON + timedelta(days=1)
+        by_end = [record for record in records if record.completed_at is not None]
+        by_end.sort(key=lambda record: record.completed_at or NOON)
+        oldest = list(await self._store.list_ended(before=before, limit=PAGE))
+        assert oldest == [record.handler_key for record in by_end[:PAGE]]
+
+    async def _read_all(self, run_id: str) -> list[EventRecord]:
+        events: list[EventRecord] = []
+        while page := await self._store.read_events(run_id, after=len(events) - 1, limit=PAGE):
+            events += page
+        return events
+
+    async def _list(self, **filters: frozenset[Status] | frozenset[str]) -> list[RunRecord]:
+        found: list[RunRecord] = []
+        query = replace(HandlerQuery(limit=2), **filters)  # type: ignore[arg-type]  # by name
+        while page := await self._store.list_handlers(query):
+            found += page
+            after = HandlerPosition(page[-1].handler_created_at, page[-1].handler_id)
+            query = replace(query, after=after)
+        return found
+
+    def _now(self) -> datetime:
+        self._clock += 1
+        return NOON + timedelta(seconds=self._clock)
+
+    def _write(self, record: RunRecord) -> None:
+        self._known[record.run_id].record = record
+        self._batch.runs[record.run_id] = record
+
+    def _current(self, handler_id: str) -> Known | None:
+        runs = (run for run in self._known.values() if run.record.handler_id == handler_id)
+        return next((run for run in runs if run.record.current), None)
+
+    def _running(self, handler_id: str) -> Known | None:
+        run = self._current(handler_id)
+        return run if run is not None and run.record.status is Status.RUNNING else None
+
+
+@pytest.mark.parametrize(("kind", "examples"), [("memory", 50), ("sqlite", 12), ("postgres", 5)])
+def test_any_sequence_of_commits_leaves_what_a_model_says(kind: str, examples: int) -> None:
+    machine = type("Machine", (StoreMachine,), {"kind": kind})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,109 @@
+"""How the web UI is served: compressed, cached by hash, under a strict policy, below any path."""
+
+import gzip
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+import routers.ui
+from app.server import WorkflowServer
+from tests.support.live import serving_app
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
+    " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+SCRIPT = b"console.log(1)" * 100
+COMPRESSED = gzip.compress(SCRIPT)
+
+
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let a UI of one script and its compressed twin stand for the real one."""
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "index.html").write_text("<p>The page")
+    (tmp_path / "assets" / "index-a1.js").write_bytes(SCRIPT)
+    (tmp_path / "assets" / "index-a1.js.gz").write_bytes(COMPRESSED)
+    (tmp_path / "secret.js").write_text("no asset")
+    monkeypatch.setattr(routers.ui, "BUILT", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a client of a server of nothing."""
+    async with serving_app(WorkflowServer().app) as url, httpx.AsyncClient(base_url=url) as client:
+        yield client
+
+
+@pytest.mark.usefixtures("built")
+async def test_the_page_is_asked_for_each_time(client: httpx.AsyncClient) -> None:
+    response = await client.get("/")
+    kept = {name: response.headers[name] for name in ("cache-control", "content-type")}
+    assert response.text == "<p>The page"
+    assert kept == {"cache-control": "no-cache", "content-type": "text/html; charset=utf-8"}
+
+
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize("path", ["/", "/assets/index-a1.js"])
+async def test_every_answer_carries_the_policy(client: httpx.AsyncClient, path: str) -> None:
+    response = await client.get(path)
+    assert response.headers["content-security-policy"] == POLICY
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [("gzip, br", "gzip"), ("br, *;q=0.1", "gzip"), ("gzip;q=0", None), ("identity", None)],
+)
+async def test_an_asset_is_kept_for_ever_and_sent_compressed_to_who_takes_it(
+    client: httpx.AsyncClient, accepted: str, encoding: str | None
+) -> None:
+    headers = {"accept-encoding": accepted}
+    async with client.stream("GET", "/assets/index-a1.js", headers=headers) as response:
+        raw = b"".join([chunk async for chunk in response.aiter_raw()])
+    assert (response.headers.get("content-encoding"), raw) == (
+        encoding,
+        COMPRESSED if encoding else SCRIPT,
+    )
+    assert response.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert response.headers["vary"] == "Accept-Encoding"
+
+
+@pytest.mark.usefixtures("built")
+@pytest.mark.parametrize(
+    "name", ["..%2fsecret.js", "..%5csecret.js", "index-a1.js.gz", "none-1.js", "%00.js", "."]
+)
+async def test_nothing_but_assets_is_found(client: httpx.AsyncClient, name: str) -> None:
+    response = await client.get(f"/assets/{name}")
+    assert response.status_code == 404
+
+
+async def test_where_the_ui_is_not_built_the_page_says_how_to_get_it(
+    client: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routers.ui, "BUILT", tmp_path)
+    response = await client.get("/")
+    assert (response.status_code, "make ui" in response.text) == (200, True)
+
+
+async def test_the_built_page_names_its_files_relative_to_itself() -> None:
+    page = routers.ui.BUILT / "index.html"
+    if not page.is_file():
+        pytest.skip("The UI is not built")
+    names = re.findall(r'(?:src|href)="([^"]*)"', page.read_text())
+    assert {name.split("/")[0] for name in names} <= {".", "docs"}
+
+
+@pytest.mark.usefixtures("built")
+async def test_the_page_is_served_where_the_app_is_mounted() -> None:
+    outer = FastAPI()
+    outer.mount("/wf", WorkflowServer().app)
+    async with serving_app(outer) as url, httpx.AsyncClient(base_url=url) as client:
+        pages = [await client.get(path) for path in ("/wf/", "/wf/assets/index-a1.js")]
+    assert [page.status_code for page in pages] == [200, 200]

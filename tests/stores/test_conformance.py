@@ -1,0 +1,351 @@
+"""The contract of `stores.base`, kept by every store: to join, add a line to `FRESH_URLS`."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from schemas.records import (
+    Batch,
+    EventRecord,
+    HandlerPosition,
+    HandlerQuery,
+    Idle,
+    Question,
+    RunRecord,
+    SnapshotRecord,
+    StateRecord,
+    Status,
+    TickRecord,
+)
+from stores.base import Store
+from tests.support.backends import FRESH_URLS, opened_store
+
+NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
+
+
+@pytest.fixture(params=FRESH_URLS)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """Yield an empty store of each kind, started."""
+    async with FRESH_URLS[request.param](tmp_path) as url, opened_store(url) as store:
+        yield store
+
+
+def make_run(run_id: str = "r", *, minute: int = 0, status: Status = Status.RUNNING) -> RunRecord:
+    """Return a run of the handler of the same name, that began so many minutes after noon."""
+    begun = NOON + timedelta(minutes=minute)
+    return RunRecord(
+        run_id=run_id,
+        handler_id=run_id,
+        handler_created_at=begun,
+        workflow_name="w",
+        status=status,
+        started_at=begun,
+        updated_at=begun,
+        completed_at=None if status is Status.RUNNING else begun,
+    )
+
+
+def make_events(count: int, run_id: str = "r") -> list[EventRecord]:
+    """Return the first events of a run."""
+    return [EventRecord(run_id, number, b'{"n":%d}' % number, False) for number in range(count)]
+
+
+def make_ticks(count: int, run_id: str = "r") -> list[TickRecord]:
+    """Return the first ticks of a run."""
+    return [TickRecord(run_id, number, b'{"t":%d}' % number) for number in range(count)]
+
+
+def batch_of(*runs: RunRecord) -> Batch:
+    """Return a batch of runs."""
+    return Batch(runs={run.run_id: run for run in runs})
+
+
+async def list_ids(store: Store, **query: object) -> list[str]:
+    """Return the ids of the handlers of a listing."""
+    found = await store.list_handlers(HandlerQuery(**{"limit": 100, **query}))  # type: ignore[arg-type]  # given by tests
+    return [record.handler_id for record in found]
+
+
+FULL = RunRecord(
+    run_id="r",
+    handler_id="h",
+    handler_created_at=NOON,
+    workflow_name="größe/𝔞",
+    status=Status.FAILED,
+    started_at=NOON + timedelta(microseconds=1),
+    updated_at=NOON + timedelta(days=1),
+    completed_at=NOON + timedelta(days=1, microseconds=999_999),
+    start_event=b'{"value":{"a":"\\u2028"}}',
+    result=b'{"value":{}}',
+    error="It failed: ä\n'\"",
+    event_count=2**40,
+    questions=(Question(sequence=3), Question(sequence=5, waiter_id="w")),
+    unresumable="its state cannot be stored",
+    idle=Idle(since=NOON, wake_at=NOON + timedelta(seconds=1), timeout_left=0.25),
+    resumes=3,
+)
+
+
+async def test_a_record_comes_back_as_it_was_given(store: Store) -> None:
+    await store.commit(batch_of(FULL))
+    assert await store.get_run("r") == FULL
+    assert await store.get_handler("h") == FULL
+
+
+async def test_a_record_of_few_values_comes_back_as_it_was_given(store: Store) -> None:
+    await store.commit(batch_of(make_run()))
+    assert await store.get_run("r") == make_run()
+
+
+async def test_absence_is_a_value(store: Store) -> None:
+    assert await store.get_handler("nobody") is None
+    assert await store.get_run("nobody") is None
+    assert await store.get_state("nobody") is None
+    assert await store.get_snapshot("nobody") is None
+    assert list(await store.read_events("nobody", after=-1, limit=10)) == []
+    assert list(await store.read_ticks("nobody", after=-1, limit=10)) == []
+    assert await store.count_events("nobody") == 0
+
+
+async def test_a_store_that_can_be_reached_says_so_by_returning(store: Store) -> None:
+    await store.check()
+
+
+async def test_starting_twice_does_nothing(store: Store) -> None:
+    await store.commit(batch_of(make_run()))
+    await store.start()
+    assert await store.get_run("r") == make_run()
+
+
+async def test_stopping_keeps_what_was_committed_and_may_be_done_twice(store: Store) -> None:
+    await store.commit(batch_of(make_run()))
+    await store.stop()
+    await store.stop()
+    await store.start()
+    assert await store.get_run("r") == make_run()
+
+
+async def test_an_empty_batch_writes_nothing(store: Store) -> None:
+    await store.commit(Batch())
+    assert await list_ids(store) == []
+
+
+async def test_a_run_replaces_what_was_known_of_it(store: Store) -> None:
+    ended = replace(make_run(), status=Status.COMPLETED, result=b"{}", completed_at=NOON)
+    await store.commit(batch_of(make_run()))
+    await store.commit(batch_of(ended))
+    assert await store.get_run("r") == ended
+
+
+async def test_the_newest_run_of_a_handler_is_its_current_one(store: Store) -> None:
+    first = make_run("first", status=Status.COMPLETED)
+    second = replace(first, run_id="second", status=Status.RUNNING, completed_at=None)
+    await store.commit(batch_of(first))
+    await store.commit(batch_of(replace(first, current=False), second))
+    assert await store.get_handler("first") == second
+    assert await store.get_run("first") == replace(first, current=False)
+    assert await list_ids(store) == ["first"]
+
+
+async def test_events_are_read_in_order_after_a_sequence(store: Store) -> None:
+    events = make_events(10)
+    await store.commit(Batch(runs={"r": make_run()}, events=events[:4]))
+    await store.commit(Batch(events=events[4:]))
+    assert list(await store.read_events("r", after=-1, limit=100)) == events
+    assert list(await store.read_events("r", after=3, limit=2)) == events[4:6]
+    assert list(await store.read_events("r", after=9, limit=100)) == []
+
+
+@pytest.mark.parametrize("after", [-1, 10, 2**32, 2**62])
+async def test_a_cursor_may_be_far_off(store: Store, after: int) -> None:
+    events = make_events(3)
+    await store.commit(Batch(runs={"r": make_run()}, events=events))
+    expected = [event for event in events if event.sequence > after]
+    assert list(await store.read_events("r", after=after, limit=100)) == expected
+
+
+async def test_events_are_counted(store: Store) -> None:
+    await store.commit(Batch(runs={"r": make_run()}, events=make_events(7)))
+    assert await store.count_events("r") == 7
+
+
+async def test_an_event_keeps_its_bytes_and_whether_it_is_internal(store: Store) -> None:
+    events = [
+        EventRecord("r", 0, '{"a":"ä\U0001f642"}'.encode(), True),
+        EventRecord("r", 1, b"x" * 2_000_000, False),
+        EventRecord("r", 2, b'"\\u0000"', False),
+    ]
+    await store.commit(Batch(runs={"r": make_run()}, events=events))
+    read: list[EventRecord] = []
+    while page := await store.read_events("r", after=len(read) - 1, limit=10):
+        read += page
+    assert read == events
+
+
+async def test_ticks_are_read_in_order_after_a_sequence(store: Store) -> None:
+    ticks = make_ticks(10)
+    await store.commit(Batch(runs={"r": make_run()}, ticks=ticks))
+    assert list(await store.read_ticks("r", after=-1, limit=100)) == ticks
+    assert list(await store.read_ticks("r", after=3, limit=2)) == ticks[4:6]
+
+
+async def test_a_snapshot_removes_the_ticks_before_it(store: Store) -> None:
+    snapshot = SnapshotRecord("r", 6, b"snapshot")
+    await store.commit(Batch(runs={"r": make_run()}, ticks=make_ticks(8)))
+    await store.commit(Batch(snapshots={"r": snapshot}))
+    assert await store.get_snapshot("r") == snapshot
+    assert list(await store.read_ticks("r", after=-1, limit=100)) == make_ticks(8)[6:]
+
+
+async def test_a_snapshot_removes_ticks_of_its_own_batch(store: Store) -> None:
+    batch = Batch(runs={"r": make_run()}, ticks=make_ticks(8))
+    batch.snapshots["r"] = SnapshotRecord("r", 8, b"snapshot")
+    await store.commit(batch)
+    assert list(await store.read_ticks("r", after=-1, limit=100)) == []
+
+
+async def test_a_state_replaces_the_one_before_it(store: Store) -> None:
+    await store.commit(Batch(runs={"r": make_run()}, states={"r": StateRecord("r", b"one")}))
+    await store.commit(Batch(states={"r": StateRecord("r", b"two")}))
+    assert await store.get_state("r") == b"two"
+
+
+async def test_an_empty_state_is_not_an_absent_one(store: Store) -> None:
+    await store.commit(Batch(runs={"r": make_run()}, states={"r": StateRecord("r", b"")}))
+    assert await store.get_state("r") == b""
+
+
+async def test_writing_a_batch_again_changes_nothing(store: Store) -> None:
+    batch = Batch(
+        runs={"r": make_run()},
+        events=make_events(3),
+        ticks=make_ticks(5),
+        states={"r": StateRecord("r", b"state")},
+        snapshots={"r": SnapshotRecord("r", 2, b"snapshot")},
+    )
+    await store.commit(batch)
+    await store.commit(batch)
+    assert list(await store.read_events("r", after=-1, limit=100)) == make_events(3)
+    assert list(await store.read_ticks("r", after=-1, limit=100)) == make_ticks(5)[2:]
+    assert await list_ids(store) == ["r"]
+
+
+async def test_runs_do_not_see_each_others_events(store: Store) -> None:
+    events = {run_id: make_events(3, run_id) for run_id in "ab"}
+    await store.commit(
+        Batch(
+            runs={run_id: make_run(run_id) for run_id in "ab"},
+            events=[event for pair in zip(events["a"], events["b"], strict=True) for event in pair],
+        )
+    )
+    assert list(await store.read_events("a", after=-1, limit=100)) == events["a"]
+    assert list(await store.read_events("b", after=-1, limit=100)) == events["b"]
+
+
+async def test_a_batch_may_hold_many_rows(store: Store) -> None:
+    runs = [make_run(f"r{number}", minute=number) for number in range(300)]
+    await store.commit(
+        Batch(runs={run.run_id: run for run in runs}, events=make_events(3_000, "r7"))
+    )
+    assert len(await list_ids(store, limit=1000)) == 300
+    assert await store.count_events("r7") == 3_000
+
+
+async def test_handlers_are_listed_newest_first_and_by_id_where_they_are_as_old(
+    store: Store,
+) -> None:
+    await store.commit(
+        batch_of(make_run("b"), make_run("z", minute=-1), make_run("a"), make_run("new", minute=1))
+    )
+    assert await list_ids(store) == ["new", "b", "a", "z"]
+
+
+async def test_ids_are_ordered_by_their_characters(store: Store) -> None:
+    ids = ["a", "B", "_", "-", "~", ".", "0", "a0", "A"]
+    await store.commit(batch_of(*(make_run(handler_id) for handler_id in ids)))
+    assert await list_ids(store) == sorted(ids, reverse=True)
+
+
+async def test_filters_narrow_a_listing(store: Store) -> None:
+    await store.commit(
+        batch_of(
+            make_run("a", minute=1),
+            make_run("b", minute=2, status=Status.FAILED),
+            replace(make_run("c", minute=3), workflow_name="x"),
+        )
+    )
+    running, failed = frozenset({Status.RUNNING}), frozenset({Status.FAILED})
+    assert await list_ids(store, statuses=running) == ["c", "a"]
+    assert await list_ids(store, statuses=running | failed) == ["c", "b", "a"]
+    assert await list_ids(store, workflow_names=frozenset({"w"})) == ["b", "a"]
+    assert await list_ids(store, workflow_names=frozenset({"w"}), statuses=running) == ["a"]
+    assert await list_ids(store, workflow_names=frozenset({"nobody"})) == []
+
+
+async def test_a_page_begins_after_a_position(store: Store) -> None:
+    await store.commit(batch_of(*(make_run(name, minute=at) for at, name in enumerate("abcd"))))
+    after = HandlerPosition(NOON + timedelta(minutes=2), "c")
+    assert await list_ids(store, after=after, limit=1) == ["b"]
+    assert await list_ids(store, after=after) == ["b", "a"]
+
+
+async def test_a_position_of_a_handler_that_is_gone_is_a_position_still(store: Store) -> None:
+    await store.commit(batch_of(*(make_run(name) for name in "abd")))
+    assert await list_ids(store, after=HandlerPosition(NOON, "c")) == ["b", "a"]
+
+
+async def test_unfinished_runs_are_those_that_are_running(store: Store) -> None:
+    await store.commit(
+        batch_of(
+            make_run("a"),
+            make_run("b", status=Status.COMPLETED),
+            make_run("c", status=Status.CANCELLED),
+            make_run("d"),
+        )
+    )
+    assert {run.run_id async for run in store.list_unfinished()} == {"a", "d"}
+
+
+async def test_ended_handlers_are_listed_oldest_first(store: Store) -> None:
+    await store.commit(
+        batch_of(*(make_run(f"r{at}", minute=at, status=Status.FAILED) for at in range(5)))
+    )
+    await store.commit(batch_of(make_run("running", minute=0)))
+    before = NOON + timedelta(minutes=3)
+    assert list(await store.list_ended(before=before, limit=10)) == ["r0", "r1", "r2"]
+    assert list(await store.list_ended(before=before, limit=2)) == ["r0", "r1"]
+
+
+async def test_a_purged_handler_is_removed_with_all_that_belongs_to_it(store: Store) -> None:
+    await store.commit(
+        Batch(
+            runs={"r": make_run(), "kept": make_run("kept")},
+            events=[*make_events(3), *make_events(2, "kept")],
+            ticks=make_ticks(3),
+            states={"r": StateRecord("r", b"state")},
+            snapshots={"r": SnapshotRecord("r", 0, b"snapshot")},
+        )
+    )
+    await store.commit(Batch(purged=["r"]))
+    assert await store.get_handler("r") is None
+    assert await store.get_run("r") is None
+    assert await store.get_state("r") is None
+    assert await store.get_snapshot("r") is None
+    assert await store.count_events("r") == 0
+    assert list(await store.read_ticks("r", after=-1, limit=10)) == []
+    assert await list_ids(store) == ["kept"]
+    assert await store.count_events("kept") == 2
+
+
+async def test_purging_comes_last_in_its_batch(store: Store) -> None:
+    await store.commit(Batch(runs={"r": make_run()}, events=make_events(3), purged=["r"]))
+    assert await store.get_handler("r") is None
+    assert await store.count_events("r") == 0
+
+
+async def test_purging_an_unknown_handler_is_passed_over(store: Store) -> None:
+    await store.commit(Batch(purged=["nobody"]))
+    assert await list_ids(store) == []

@@ -1,0 +1,186 @@
+"""What only the Postgres store promises: its schema, who may have it, and lost connections."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from schemas.records import Batch, HandlerQuery
+from stores.base import StoreError, StoreUnavailable
+from stores.migrations import load_migrations
+from stores.postgres import PostgresStore
+from stores.rows import DAMAGED
+from tests.stores.test_conformance import batch_of, make_events, make_run
+from tests.support.postgres import (
+    Connection,
+    connect,
+    schema_of,
+    temporary_schema,
+    terminate_clients,
+)
+from tests.support.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for no lock of a process that has just ended."""
+    monkeypatch.setattr("stores.postgres.CLAIM_PAUSE", 0.01)
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    """Yield the URL of a schema that is not there yet."""
+    async with temporary_schema() as url:
+        yield url
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[PostgresStore]:
+    """Yield an empty store, started."""
+    store = PostgresStore(url)
+    await store.start()
+    yield store
+    await store.stop()
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Connection]:
+    """Yield a connection of somebody else's to the database of the store."""
+    async with connect() as connection:
+        await connection.execute(f"SET search_path TO {schema_of(url)}")
+        yield connection
+
+
+async def commit_works(store: PostgresStore, batch: Batch) -> bool:
+    """Return whether a batch could be committed."""
+    try:
+        await store.commit(batch)
+    except StoreUnavailable:
+        return False
+    return True
+
+
+async def describe(database: Connection, schema: str) -> list[tuple[object, ...]]:
+    """Return the columns and indexes of a schema."""
+    columns = await database.fetch(
+        """
+        SELECT table_name, column_name, data_type, is_nullable, column_default, collation_name
+        FROM information_schema.columns WHERE table_schema = $1 ORDER BY 1, ordinal_position
+        """,
+        schema,
+    )
+    indexes = await database.fetch(
+        "SELECT indexname, replace(indexdef, $1, '') FROM pg_indexes WHERE schemaname = $1"
+        " ORDER BY 1",
+        schema,
+    )
+    return [tuple(row) for row in (*columns, *indexes)]
+
+
+async def test_a_second_process_is_refused_with_a_sentence(store: PostgresStore, url: str) -> None:
+    second = PostgresStore(url)
+    with pytest.raises(StoreError) as refused:
+        await second.start()
+    assert str(refused.value) == (
+        f"The schema '{schema_of(url)}' is in use by another process; stop that one, or choose"
+        " another schema with ?schema=NAME in the store's URL."
+    )
+    await store.commit(batch_of(make_run()))
+
+
+async def test_two_schemas_of_one_database_do_not_know_one_another(store: PostgresStore) -> None:
+    await store.commit(batch_of(make_run()))
+    async with temporary_schema() as url:
+        other = PostgresStore(url)
+        await other.start()
+        assert await other.get_run("r") is None
+        await other.stop()
+
+
+async def test_a_schema_of_a_newer_release_is_refused(
+    store: PostgresStore, database: Connection
+) -> None:
+    await store.stop()
+    known = len(load_migrations("postgres"))
+    await database.execute("UPDATE schema_version SET version = $1", known + 1)
+    with pytest.raises(StoreError, match=f"has schema version {known + 1}, and this release"):
+        await store.start()
+
+
+@pytest.mark.parametrize("version", range(len(load_migrations("postgres"))))
+async def test_migrating_an_old_schema_gives_a_new_one(
+    store: PostgresStore, url: str, database: Connection, version: int
+) -> None:
+    async with temporary_schema() as old_url:
+        old = schema_of(old_url)
+        await database.execute(f"CREATE SCHEMA {old}; SET search_path TO {old}")
+        await database.execute("CREATE TABLE schema_version (version integer NOT NULL)")
+        await database.execute("INSERT INTO schema_version VALUES ($1)", version)
+        for sql in load_migrations("postgres")[:version]:
+            await database.execute(sql)
+        migrated = PostgresStore(old_url)
+        await migrated.start()
+        await migrated.stop()
+        assert await describe(database, old) == await describe(database, schema_of(url))
+
+
+async def test_a_lost_connection_is_told_and_made_again(
+    store: PostgresStore, url: str, database: Connection
+) -> None:
+    await store.commit(batch_of(make_run()))
+    await terminate_clients(database, url)
+    await until(lambda: commit_works(store, Batch(events=make_events(3))))
+    assert await store.get_run("r") == make_run()
+    assert await store.count_events("r") == 3
+
+
+async def test_a_commit_whose_connection_is_cut_is_told_and_can_be_repeated(
+    store: PostgresStore, url: str, database: Connection
+) -> None:
+    batch = Batch(runs={"r": make_run()}, events=make_events(10))
+    async with connect() as blocker, blocker.transaction():
+        await blocker.execute(f"LOCK TABLE {schema_of(url)}.events")
+        commit = asyncio.create_task(store.commit(batch))
+        await until(lambda: is_waiting(database, url))
+        await terminate_clients(database, url)
+        with pytest.raises(StoreUnavailable):
+            await commit
+    await until(lambda: commit_works(store, batch))
+    assert list(await store.read_events("r", after=-1, limit=20)) == batch.events
+
+
+async def is_waiting(database: Connection, url: str) -> bool:
+    """Return whether a statement of the store waits for a lock."""
+    count = await database.fetchval(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND application_name LIKE '%' || $1",
+        schema_of(url),
+    )
+    return bool(count)
+
+
+async def test_nobody_else_gets_the_schema_while_the_writer_is_being_replaced(
+    store: PostgresStore, url: str, database: Connection
+) -> None:
+    await terminate_clients(database, url)
+    await until(lambda: commit_works(store, Batch()))
+    with pytest.raises(StoreError, match="in use by another process"):
+        await PostgresStore(url).start()
+
+
+async def test_a_row_that_cannot_be_read_is_shown_as_such_among_the_others(
+    store: PostgresStore, database: Connection
+) -> None:
+    await store.commit(batch_of(*(make_run(name, minute=at) for at, name in enumerate("abc"))))
+    await database.execute("UPDATE runs SET status = 'asleep', questions = '{' WHERE run_id = 'b'")
+    found = await store.list_handlers(HandlerQuery(limit=10))
+    assert [(run.handler_id, run.error) for run in found] == [
+        ("c", None),
+        ("b", DAMAGED),
+        ("a", None),
+    ]
+
+
+async def test_a_database_that_is_not_there_is_told_in_a_sentence() -> None:
+    with pytest.raises(StoreError, match="Postgres cannot be used: "):
+        await PostgresStore("postgresql://postgres@127.0.0.1:1/nothing").start()

@@ -1,0 +1,244 @@
+"""What only the SQLite store promises: its file, and who may have it."""
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from schemas.records import Batch, HandlerQuery
+from stores.base import StoreError, StoreUnavailable
+from stores.migrations import load_migrations
+from stores.rows import DAMAGED
+from stores.sqlite import APPLICATION_ID, SqliteStore
+from tests.stores.test_conformance import batch_of, make_events, make_run
+
+DAMAGE = slice(5_000, 9_000)  # bytes of the second page and the third
+
+HOLDER = """
+    import asyncio, sys
+    from stores.sqlite import SqliteStore
+
+    async def hold():
+        store = SqliteStore(sys.argv[1])
+        await store.start()
+        print("held", flush=True)
+        await asyncio.sleep(3600)
+
+    asyncio.run(hold())
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a file that is not there yet."""
+    return tmp_path / "runs.db"
+
+
+async def make_file(path: Path, batch: Batch) -> None:
+    """Write a file as a store leaves it."""
+    store = SqliteStore(path)
+    await store.start()
+    await store.commit(batch)
+    await store.stop()
+
+
+async def refusal_of(store: SqliteStore) -> str:
+    """Return the sentence with which a store refuses to start."""
+    with pytest.raises(StoreError) as refused:
+        await store.start()
+    return str(refused.value)
+
+
+def read(path: Path) -> bytes:
+    """Return what a file holds."""
+    return path.read_bytes()
+
+
+def write(path: Path, content: bytes | bytearray) -> None:
+    """Make a file hold this."""
+    path.write_bytes(content)
+
+
+def schema_of(path: Path) -> list[tuple[str, str]]:
+    """Return the names and definitions of all tables and indexes."""
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute(
+            "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name"
+        )
+        return rows.fetchall()
+
+
+def pragma_of(path: Path, name: str) -> object:
+    """Return a setting that the file itself carries."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+async def test_a_second_process_is_refused_with_a_sentence(path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", dedent(HOLDER), str(path), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"held\n"
+        assert await refusal_of(SqliteStore(path)) == (
+            f"{path} is in use by another process; stop that one, or choose another file with"
+            " --store."
+        )
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_the_file_of_a_process_that_was_killed_is_free(path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", dedent(HOLDER), str(path), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    await process.stdout.readline()
+    process.kill()
+    await process.wait()
+    store = SqliteStore(path)
+    await store.start()
+    await store.stop()
+
+
+def damage(content: bytearray) -> None:
+    """Overwrite the middle of a file."""
+    content[DAMAGE] = b"\xff" * len(content[DAMAGE])
+
+
+def replace_all(content: bytearray) -> None:
+    """Make another thing of a file."""
+    content[:] = b"This is no database, but somebody's notes.\n" * 100
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [(damage, "is damaged"), (replace_all, "is damaged or not a SQLite file")],
+)
+async def test_a_damaged_file_is_refused_and_left_as_it_is(
+    path: Path, spoil: Callable[[bytearray], None], reason: str
+) -> None:
+    await make_file(path, Batch(runs={"r": make_run()}, events=make_events(500)))
+    content = bytearray(read(path))
+    spoil(content)
+    write(path, content)
+    assert reason in await refusal_of(SqliteStore(path))
+    assert read(path) == content
+
+
+async def test_the_file_of_another_program_is_refused_and_left_as_it_is(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE runs (mine)")
+    content = read(path)
+    assert await refusal_of(SqliteStore(path)) == (
+        f"{path} is the file of another program; choose another with --store."
+    )
+    assert read(path) == content
+
+
+async def test_a_file_of_a_newer_release_is_refused_and_left_as_it_is(path: Path) -> None:
+    await make_file(path, batch_of(make_run()))
+    known = len(load_migrations("sqlite"))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {known + 1}")
+    content = read(path)
+    assert await refusal_of(SqliteStore(path)) == (
+        f"{path} has schema version {known + 1}, and this release knows versions up to {known};"
+        " use the newer release that made it."
+    )
+    assert read(path) == content
+
+
+async def test_a_refused_file_can_be_opened_by_others(path: Path) -> None:
+    write(path, b"no database" * 1_000)
+    await refusal_of(SqliteStore(path))
+    write(path, b"")
+    store = SqliteStore(path)
+    await store.start()
+    await store.stop()
+
+
+@pytest.mark.parametrize("version", range(len(load_migrations("sqlite"))))
+async def test_migrating_an_old_file_gives_the_schema_of_a_new_one(
+    path: Path, version: int
+) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for sql in load_migrations("sqlite")[:version]:
+            connection.executescript(sql)
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    await make_file(path, Batch())
+    new = path.with_name("new.db")
+    await make_file(new, Batch())
+    assert schema_of(path) == schema_of(new)
+    assert pragma_of(path, "user_version") == pragma_of(new, "user_version")
+
+
+async def test_the_file_is_in_wal_mode(path: Path) -> None:
+    await make_file(path, Batch())
+    assert pragma_of(path, "journal_mode") == "wal"
+
+
+async def test_commits_wait_for_the_disk(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.start()
+    assert store._writer is not None
+    full = await store._writer.call(lambda writer: writer.execute("PRAGMA synchronous").fetchone())
+    await store.stop()
+    assert full == (2,)
+
+
+async def test_a_full_disk_is_told_and_what_was_there_stays(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.start()
+    await store.commit(batch_of(make_run()))
+    assert store._writer is not None
+    await store._writer.call(lambda writer: writer.execute("PRAGMA max_page_count = 30").fetchone())
+    with pytest.raises(StoreUnavailable, match="full"):
+        await store.commit(Batch(runs={"s": make_run("s")}, events=make_events(9_000, "s")))
+    assert await store.get_run("r") == make_run()
+    assert await store.get_run("s") is None
+    await store.commit(batch_of(make_run("t")))
+    assert await store.get_run("t") == make_run("t")
+    await store.stop()
+
+
+async def test_a_commit_that_is_cancelled_leaves_the_store_usable(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.start()
+    commit = asyncio.create_task(
+        store.commit(Batch(runs={"r": make_run()}, events=make_events(5_000)))
+    )
+    await asyncio.sleep(0)
+    commit.cancel()
+    await asyncio.gather(commit, return_exceptions=True)
+    await store.commit(batch_of(make_run("s")))
+    assert await store.get_run("s") == make_run("s")
+    assert await store.count_events("r") in (0, 5_000)
+    await store.stop()
+
+
+async def test_a_row_that_cannot_be_read_is_shown_as_such_among_the_others(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.start()
+    await store.commit(batch_of(*(make_run(name, minute=at) for at, name in enumerate("abc"))))
+    assert store._writer is not None
+    await store._writer.call(
+        lambda writer: writer.execute(
+            "UPDATE runs SET status = 'asleep', questions = '{' WHERE run_id = 'b'"
+        )
+    )
+    found = await store.list_handlers(HandlerQuery(limit=10))
+    assert [(run.handler_id, run.error) for run in found] == [
+        ("c", None),
+        ("b", DAMAGED),
+        ("a", None),
+    ]
+    await store.stop()

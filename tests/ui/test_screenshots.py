@@ -1,0 +1,82 @@
+"""Pictures of the UI; `make screenshots` writes them to the folder that SCREENSHOTS names."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+from tests.ui.pages import Ui
+
+TEXT = "\n".join(f"line {number} of a text to count" for number in range(12))
+EXPENSE = {"purpose": "Train tickets to the conference", "amount": 240.5}
+RUNS = [
+    ("greeting", "shot-greeting", {"name": "Ada"}),
+    ("tokens", "shot-tokens", {}),
+    ("flaky", "shot-failed", {"failures": 3}),
+    ("approval", "shot-waiting", EXPENSE),
+    ("pipeline", "shot-pipeline", {"text": TEXT, "chunks": 6}),
+]
+PAGES = {
+    "workflows": "workflows",
+    "start": "workflows/approval",
+    "runs": "runs",
+    "run": "runs/shot-pipeline",
+    "failed": "runs/shot-failed",
+    "waiting": "runs/shot-waiting",
+    "questions": "questions",
+}
+PROVERB = "Nothing leaves the process before the commit that holds it."
+SIZES = {1280: 860, 390: 844}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _runs(url: str) -> None:
+    """Leave a run of each kind."""
+    for workflow, handler_id, fields in RUNS:
+        body = {"handler_id": handler_id, "start_event": fields}
+        httpx.post(f"{url}/workflows/{workflow}/run-nowait", json=body).raise_for_status()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return the folder that the pictures are written to."""
+    folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", SIZES)
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_pictured(
+    ui: Ui, folder: Path, name: str, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    ui.page.set_viewport_size({"width": width, "height": SIZES[width]})
+    ui.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    ui.open(*PAGES[name].split("/"))
+    save(ui, folder / f"{name}-{width}-{scheme}.png")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", SIZES)
+def test_a_run_is_pictured_while_it_runs(
+    ui: Ui, folder: Path, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    ui.page.set_viewport_size({"width": width, "height": SIZES[width]})
+    ui.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    ui.start("tokens", text=f"{PROVERB} {PROVERB}", delay="0.3")
+    expect(ui.panel("Events")).to_contain_text("commit")
+    save(ui, folder / f"watching-{width}-{scheme}.png")
+
+
+def save(ui: Ui, picture: Path) -> None:
+    """Take a picture of the page when it has all that it loads."""
+    expect(ui.page.locator("main .loading")).to_have_count(0)
+    expect(
+        ui.page.locator(".graph-frame svg, table.runs, .cards svg, .question").first
+    ).to_be_visible()
+    ui.page.screenshot(path=picture)
+    assert picture.stat().st_size > 5_000

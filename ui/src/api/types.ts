@@ -1,0 +1,117 @@
+/** The shapes of the wire contract, as the UI reads them. */
+
+export type Json = null | boolean | number | string | Json[] | JsonObject;
+export interface JsonObject {
+  [key: string]: Json;
+}
+
+export interface JsonSchema {
+  $ref?: string;
+  $defs?: Record<string, JsonSchema>;
+  title?: string;
+  description?: string;
+  type?: string | string[];
+  format?: string;
+  default?: Json;
+  examples?: Json[];
+  enum?: Json[];
+  const?: Json;
+  properties?: Record<string, JsonSchema>;
+  required?: string[];
+  additionalProperties?: boolean | JsonSchema;
+  items?: JsonSchema;
+  prefixItems?: JsonSchema[];
+  minItems?: number;
+  maxItems?: number;
+  minLength?: number;
+  maxLength?: number;
+  pattern?: string;
+  minimum?: number;
+  maximum?: number;
+  exclusiveMinimum?: number;
+  exclusiveMaximum?: number;
+  anyOf?: JsonSchema[];
+  oneOf?: JsonSchema[];
+  allOf?: JsonSchema[];
+}
+
+export type Status = "running" | "completed" | "failed" | "cancelled";
+
+export interface Envelope {
+  value: JsonObject;
+  type: string;
+  types: string[] | null;
+  qualified_name: string | null;
+}
+
+export interface Handler {
+  handler_id: string;
+  workflow_name: string;
+  run_id: string;
+  status: Status;
+  started_at: string;
+  updated_at: string;
+  completed_at: string | null;
+  error: string | null;
+  result: Envelope | null;
+  /** Servers from before the field leave it out. */
+  questions?: { sequence: number }[];
+  /** Given by servers that tell what a run started from. */
+  start_event?: Envelope | null;
+}
+
+export interface HandlerPage {
+  handlers: Handler[];
+  next_cursor: string | null;
+}
+
+export interface GraphNode {
+  id: string;
+  label: string;
+  node_type: string;
+  description?: string | null;
+  event_types?: string[];
+  event_schema?: JsonSchema;
+}
+
+export interface GraphEdge {
+  source: string;
+  target: string;
+  label: string | null;
+}
+
+export interface Representation {
+  name: string;
+  description: string | null;
+  nodes: GraphNode[];
+  edges: GraphEdge[];
+}
+
+/** An event as the page holds it; `at` is when it arrived, or null for one that was stored. */
+export interface RunEvent extends Envelope {
+  sequence: number;
+  at: number | null;
+}
+
+export interface Fault {
+  loc: (string | number)[];
+  msg: string;
+  type: string;
+}
+
+/** The result of a plain stop event, or the fields of a class of its own. */
+export function unwrapped(stop: Envelope): Json {
+  return stop.type === "StopEvent" && "result" in stop.value ? (stop.value.result ?? null) : stop.value;
+}
+
+export function isInternal(event: Envelope): boolean {
+  return event.types?.includes("InternalDispatchEvent") ?? false;
+}
+
+export function isQuestion(event: Envelope): boolean {
+  return event.type === "InputRequiredEvent" || (event.types?.includes("InputRequiredEvent") ?? false);
+}
+
+export function isStop(event: Envelope): boolean {
+  return event.type === "StopEvent" || (event.types?.includes("StopEvent") ?? false);
+}

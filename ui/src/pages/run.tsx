@@ -1,0 +1,207 @@
+/** One run: as it goes on, and after it has ended. */
+
+import { getEventSchemas, getGraph } from "../api/client";
+import type { Connection } from "../api/stream";
+import { unwrapped, type Handler, type Representation } from "../api/types";
+import { CopyButton } from "../components/copy";
+import { EventLog } from "../components/events";
+import { Graph } from "../components/graph";
+import { JsonView } from "../components/json";
+import { Ago, Empty, Loading, ProblemNote, RunDuration, Section, StatusBadge, standingOf } from "../components/parts";
+import { QuestionCard } from "../components/question";
+import { Timeline } from "../components/timeline";
+import { useNow, useResource, useTitle } from "../hooks";
+import { formatTime } from "../model/format";
+import { link } from "../router";
+import { RunActions } from "./run-actions";
+import { useRun, type Run } from "./use-run";
+
+interface RunPageProps {
+  handlerId: string;
+  runId: string | null;
+}
+
+export function RunPage({ handlerId, runId }: RunPageProps) {
+  useTitle(handlerId);
+  const run = useRun(handlerId, runId);
+  const { handler, problem } = run;
+  if (!handler) {
+    return (
+      <>
+        <header class="page-head">
+          <p class="crumbs">
+            <a href={link(["runs"])}>Runs</a>
+          </p>
+          <h1 class="id">{handlerId}</h1>
+        </header>
+        {problem ? <Missing problem={problem} retry={run.refresh} /> : <Loading what="the run" />}
+      </>
+    );
+  }
+  return <Told key={handler.run_id} run={run} handler={handler} />;
+}
+
+function Missing({ problem, retry }: { problem: NonNullable<Run["problem"]>; retry: () => void }) {
+  if (problem.status !== 404) return <ProblemNote problem={problem} retry={retry} />;
+  return (
+    <Empty title={problem.detail}>
+      <p>It may have been purged, or kept by a server that kept its runs in memory.</p>
+      <p>
+        <a class="button" href={link(["runs"])}>
+          All runs
+        </a>
+      </p>
+    </Empty>
+  );
+}
+
+function Told({ run, handler }: { run: Run; handler: Handler }) {
+  const running = handler.status === "running";
+  const now = useNow(running ? 250 : null);
+  const workflow = handler.workflow_name;
+  const graph = useResource(`graph ${workflow}`, (signal) => getGraph(workflow, signal));
+  return (
+    <>
+      <RunHead run={run} handler={handler} />
+      {run.newerRun && (
+        <p class="note">
+          This handler has run again since. <a href={link(["runs", handler.handler_id], { run: run.newerRun })}>Show its newest run</a>
+        </p>
+      )}
+      {run.problem && <ProblemNote problem={run.problem} />}
+      <Questions run={run} handler={handler} graph={graph.data} />
+      <Ending handler={handler} />
+      <Section id="graph" title="Steps and events">
+        <div class="graph-frame">
+          {graph.data && <Graph graph={graph.data} story={run.story} version={run.version} waiting={standingOf(handler) === "waiting"} />}
+          {!graph.data && !graph.problem && <Loading what="the graph" />}
+          {graph.problem && <Empty title={`The workflow ${workflow} is not served any more, so there is no graph of it.`} />}
+        </div>
+      </Section>
+      <Section id="timeline" title="Timeline">
+        <Timeline story={run.story} version={run.version} now={now} />
+      </Section>
+      <Section id="events" title="Events" aside={<ConnectionNote connection={run.connection} />}>
+        <EventLog events={run.events} version={run.version} live={running} />
+      </Section>
+    </>
+  );
+}
+
+function RunHead({ run, handler }: { run: Run; handler: Handler }) {
+  return (
+    <header class="page-head run-head">
+      <p class="crumbs">
+        <a href={link(["runs"])}>Runs</a>
+      </p>
+      <h1>
+        <a href={link(["workflows", handler.workflow_name])}>{handler.workflow_name}</a>{" "}
+        <span class="id">{handler.handler_id}</span>
+        <CopyButton compact label="Copy the handler's id" text={() => handler.handler_id} />
+      </h1>
+      <div class="row facts" role="status" aria-live="polite" aria-atomic="true">
+        <StatusBadge standing={standingOf(handler)} />
+      </div>
+      <dl class="facts">
+        <div>
+          <dt>Started</dt>
+          <dd>
+            <Ago iso={handler.started_at} />
+          </dd>
+        </div>
+        <div>
+          <dt>Took</dt>
+          <dd>
+            <RunDuration handler={handler} />
+          </dd>
+        </div>
+        <div>
+          <dt>Run</dt>
+          <dd class="id" title={`Started ${formatTime(handler.started_at)}`}>
+            {handler.run_id}
+          </dd>
+        </div>
+      </dl>
+      <RunActions handler={handler} onChanged={run.refresh} />
+    </header>
+  );
+}
+
+function Questions({ run, handler, graph }: { run: Run; handler: Handler; graph: Representation | null }) {
+  const open = new Set(handler.questions?.map((question) => question.sequence));
+  const asked = run.story.questions.filter((question) => open.has(question.sequence));
+  const name = handler.workflow_name;
+  const schemas = useResource(`events ${name}`, (signal) => getEventSchemas(name, signal));
+  if (handler.status !== "running" || !asked.length || !graph || !schemas.data) return null;
+  return (
+    <Section id="question" title={asked.length === 1 ? "The run waits for an answer" : "The run waits for answers"}>
+      {asked.map((question) => (
+        <QuestionCard
+          key={question.sequence}
+          handlerId={handler.handler_id}
+          question={question}
+          events={schemas.data ?? []}
+          graph={graph}
+          onAnswered={run.refresh}
+        />
+      ))}
+    </Section>
+  );
+}
+
+function Ending({ handler }: { handler: Handler }) {
+  if (handler.status === "running") return null;
+  if (handler.status === "failed") {
+    return (
+      <Section id="ending" title="Why it failed">
+        <p class="error-text">{handler.error ?? "The server gave no reason."}</p>
+      </Section>
+    );
+  }
+  if (handler.status === "cancelled") {
+    return (
+      <Section id="ending" title="Cancelled">
+        <p>The run was stopped before its end{handler.error ? `: ${handler.error}` : "."}</p>
+      </Section>
+    );
+  }
+  const { result } = handler;
+  const shown = result ? unwrapped(result) : null;
+  return (
+    <Section
+      id="ending"
+      title="Result"
+      aside={
+        <span class="row">
+          <span class="muted">{result?.type}</span>
+          <CopyButton compact label="Copy the result" text={() => JSON.stringify(shown, null, 2)} />
+        </span>
+      }
+    >
+      {typeof shown === "string" ? <p class="result-text">{shown}</p> : <JsonView value={shown} label="Result" />}
+    </Section>
+  );
+}
+
+function ConnectionNote({ connection }: { connection: Connection }) {
+  const now = useNow(connection.state === "reconnecting" ? 500 : null);
+  const texts: Record<Connection["state"], string> = {
+    connecting: "connecting…",
+    live: "live",
+    reconnecting: "reconnecting",
+    ended: "all events shown",
+    refused: "stopped",
+  };
+  let text = texts[connection.state];
+  if (connection.state === "reconnecting") {
+    const seconds = Math.max(0, Math.ceil((connection.retryAt - now) / 1000));
+    text = `connection lost, trying again ${seconds ? `in ${seconds} s` : "now"} (${connection.attempt})`;
+  }
+  if (connection.state === "refused") text = connection.detail;
+  return (
+    <span class={`connection ${connection.state}`} role="status" data-connection={connection.state}>
+      <span class="dot" aria-hidden="true" />
+      {text}
+    </span>
+  );
+}

@@ -1,0 +1,114 @@
+/** One run: its handler, its events as they come, and the story that they tell. */
+
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { getHandler, type Problem } from "../api/client";
+import { follow, type Connection } from "../api/stream";
+import { isInternal, isQuestion, isStop, type Handler, type RunEvent } from "../api/types";
+import { toProblem } from "../hooks";
+import { Story } from "../model/story";
+
+export interface Run {
+  handler: Handler | null;
+  problem: Problem | null;
+  events: RunEvent[];
+  story: Story;
+  /** Counts up when events were added. */
+  version: number;
+  connection: Connection;
+  /** The handler's newer run, when this page shows an earlier one. */
+  newerRun: string | null;
+  refresh: () => void;
+}
+
+interface State {
+  handler: Handler | null;
+  problem: Problem | null;
+  version: number;
+  connection: Connection;
+  newerRun: string | null;
+}
+
+const DRAW_MS = 80;
+const POLL_MS = 3_000;
+const FRESH_MS = 3_000;
+const NEW: State = { handler: null, problem: null, version: 0, connection: { state: "connecting" }, newerRun: null };
+
+/** Runs that this page started moments ago: what is stored of them has only just happened. */
+const started = new Map<string, number>();
+
+export function markStarted(runId: string): void {
+  started.set(runId, Date.now());
+}
+
+export function useRun(handlerId: string, runId: string | null): Run {
+  const [state, setState] = useState<State>(NEW);
+  const held = useRef<{ events: RunEvent[]; story: Story }>({ events: [], story: new Story() });
+  const load = useRef<() => void>(() => {});
+
+  useEffect(() => {
+    const abort = new AbortController();
+    const { signal } = abort;
+    const events: RunEvent[] = [];
+    const story = new Story();
+    held.current = { events, story };
+    setState(NEW);
+    let following: string | null = null;
+    let handler: Handler | null = null;
+    let drawing: ReturnType<typeof setTimeout> | undefined;
+    const patch = (part: Partial<State>): void => {
+      if (!signal.aborted) setState((state) => ({ ...state, ...part }));
+    };
+    const draw = (): void => {
+      drawing ??= setTimeout(() => {
+        drawing = undefined;
+        setState((state) => ({ ...state, version: state.version + 1 }));
+      }, DRAW_MS);
+    };
+    const add = (batch: RunEvent[]): void => {
+      for (const event of batch) {
+        if (event.sequence <= story.last) continue;
+        events.push(event);
+        story.add(event);
+      }
+      draw();
+      // Questions and ends change the handler; the stream says when.
+      if (batch.some((event) => isQuestion(event) || isStop(event) || (isInternal(event) && event.type === "WorkflowIdleEvent"))) void refresh();
+    };
+    const onConnection = (connection: Connection): void => {
+      patch({ connection });
+      if (connection.state === "ended") void refresh();
+    };
+    const refresh = async (): Promise<void> => {
+      try {
+        const current = await getHandler(handlerId, runId ?? following, signal);
+        if (JSON.stringify(current) !== JSON.stringify(handler)) patch({ handler: current });
+        handler = current;
+        patch({ problem: null });
+        if (current.status !== "running") story.close();
+        if (following) return;
+        following = current.run_id;
+        const fresh = Date.now() - (started.get(current.run_id) ?? 0) < FRESH_MS;
+        const seen = { handlerId, runId: current.run_id, after: -1, fresh, signal };
+        void follow({ ...seen, onEvents: add, onConnection });
+      } catch (error) {
+        if (!signal.aborted) patch({ problem: toProblem(error) });
+      }
+    };
+    const poll = async (): Promise<void> => {
+      if (handler === null || handler.status === "running") return refresh();
+      const current = await getHandler(handlerId, null, signal).catch(() => null);
+      patch({ newerRun: current && current.run_id !== following ? current.run_id : null });
+    };
+    load.current = () => void refresh();
+    void refresh();
+    const timer = setInterval(() => document.visibilityState === "visible" && void poll(), POLL_MS);
+    return () => {
+      abort.abort();
+      clearInterval(timer);
+      clearTimeout(drawing);
+    };
+  }, [handlerId, runId]);
+
+  const refresh = useCallback(() => load.current(), []);
+  return { ...state, ...held.current, refresh };
+}
