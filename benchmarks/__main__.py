@@ -6,7 +6,9 @@ both, and drives them and the bare engine in turn. Needs nothing but the standar
 
 import argparse
 import asyncio
+import fcntl
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -160,7 +162,11 @@ def main() -> None:
     BENCH.mkdir(exist_ok=True)
     (BENCH / ".gitignore").write_text("*\n")
     if not options.markdown:
-        asyncio.run(run(options)).write(options.output)
+        # As Ctrl-C does: what was started is ended, and what was made is removed.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with (BENCH / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two at once would measure one another
+            asyncio.run(run(options)).write(options.output)
     lines = markdown if options.markdown else text
     sys.stdout.write("\n".join(lines(options.output)) + "\n")
     if options.picture:

@@ -80,6 +80,8 @@ def _workload_bar(name: str, summary: Mapping[str, Any], *, quiet: bool) -> Bar:
 def draw(document: Mapping[str, Any], picture: Path) -> None:
     """Draw all panels into a PNG file."""
     panels = read_panels(document)
+    if not panels:
+        sys.exit("nothing of what the picture shows was measured")
     rows = -(-len(panels) // 2)
     figure, grid = pyplot.subplots(rows, 2, figsize=(12, 2.6 * rows + 1), squeeze=False)
     axes = list(grid.flat)
