@@ -79,7 +79,7 @@ async def run_scenario(
             try:
                 reading = await scenario.measure(contender, scale)
             except FAILURES as error:
-                failures[contender.name] = f"{type(error).__name__} {error}".strip()
+                failures[contender.name] = str(error) or type(error).__name__
                 _tell(failures[contender.name])
             else:
                 if reading is not None:

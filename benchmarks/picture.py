@@ -112,8 +112,9 @@ def _draw_panel(axis: Any, title: str, bars: Sequence[Bar]) -> None:
         label = f"  {bar.median:,.{digits}f}{ratio}"
         axis.text(bar.median + halves[index], index, label, va="center", fontsize=8)
     axis.set_title(title, fontsize=10, loc="left")
-    axis.set_xlim(0, max(b.median + h for b, h in zip(bars, halves, strict=True)) * 1.35)
+    axis.set_xlim(0, max(b.median + h for b, h in zip(bars, halves, strict=True)) * 1.4)
     axis.invert_yaxis()
+    axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
 

@@ -29,7 +29,7 @@ class Scale:
 
 
 FULL = Scale(
-    rounds=3,
+    rounds=2,
     pace_seconds=4,
     streams=5_000,
     quiet_seconds=26,  # longer than the pause between two heartbeats
@@ -38,19 +38,19 @@ FULL = Scale(
     read_events=10_000,
     resumed_runs=1_000,
     grown_events=100_000,
-    grown_steps=100_000,
+    grown_steps=30_000,
 )
 QUICK = Scale(
     rounds=1,
-    pace_seconds=2,
+    pace_seconds=1.5,
     streams=1_000,
     quiet_seconds=3,
-    waiting_runs=1_000,
+    waiting_runs=500,
     handlers_a_page=200,
     read_events=5_000,
-    resumed_runs=100,
+    resumed_runs=50,
     grown_events=50_000,
-    grown_steps=5_000,
+    grown_steps=3_000,
 )
 
 

@@ -52,10 +52,12 @@ class Waiting:
 
     async def measure(self, contender: Contender, scale: Scale) -> Reading | None:
         """Start the runs, and answer some."""
-        runs = scale.waiting_runs // (scale.slow if contender.is_slow else 1)
+        runs = scale.waiting_runs // (1 if contender.is_ours else scale.slow)
         idle_timeout = IDLE_TIMEOUT if self.released else RESIDENT
         async with contender.serve(idle_timeout=idle_timeout) as server:
-            await _start(server, runs if self.released else WARM_UP_RUNS // 5)
+            await _start(
+                server, max(runs // 4, WARM_UP_RUNS) if self.released else WARM_UP_RUNS // 5
+            )
             await _settle(server, idle_timeout)
             memory, begun = server.memory, time.perf_counter()
             handler_ids = await _start(server, runs)
@@ -114,7 +116,7 @@ async def _answer(server: Server, handler_id: str) -> float:
         try:
             response = await asyncio.wait_for(reading, ANSWER_SECONDS)
         except TimeoutError:
-            raise WrongAnswer("a waiting run takes an answer, and does not go on") from None
+            raise WrongAnswer("a run that waits takes its answer and does not go on") from None
         seconds = time.perf_counter() - begun
     finally:
         sender.close()
