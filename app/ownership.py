@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from app.access import Principal, Scope
 from app.errors import Forbidden
-from app.registry import HandlerPage, HandlerRegistry
+from app.registry import HandlerPage, HandlerRegistry, RunPage
 from app.runtime.run import LiveRun
 from app.runtime.served import ServedWorkflow
 from app.runtime.stream import Subscription
 from schemas.handlers import RunRequest
-from schemas.records import HandlerQuery, RunRecord, handler_key
+from schemas.records import HandlerQuery, RunPosition, RunRecord, handler_key
 
 
 class Handlers:
@@ -37,6 +37,12 @@ class Handlers:
     def list_handlers(self, query: HandlerQuery) -> Coroutine[Any, Any, HandlerPage]:
         """Return a page of handlers."""
         return self._registry.list_handlers(replace(query, tenant=self._principal.tenant))
+
+    def list_runs(
+        self, handler_id: str, *, after: RunPosition | None, limit: int
+    ) -> Coroutine[Any, Any, RunPage]:
+        """Return a page of a handler's runs."""
+        return self._registry.list_runs(self._key(handler_id), after=after, limit=limit)
 
     def send_event(
         self,

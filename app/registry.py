@@ -39,6 +39,7 @@ from schemas.handlers import RunRequest
 from schemas.records import (
     HandlerPosition,
     HandlerQuery,
+    RunPosition,
     RunRecord,
     Status,
     handler_key,
@@ -63,6 +64,14 @@ class HandlerPage:
 
     records: Sequence[RunRecord]
     next: HandlerPosition | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Some runs of a handler, and the position after which the next page begins."""
+
+    records: Sequence[RunRecord]
+    next: RunPosition | None
 
 
 class HandlerRegistry:
@@ -228,6 +237,18 @@ class HandlerRegistry:
             return HandlerPage(records, None)
         last = records[-1]
         return HandlerPage(records, HandlerPosition(last.handler_created_at, last.handler_id))
+
+    async def list_runs(self, key: str, *, after: RunPosition | None, limit: int) -> RunPage:
+        """Return a page of the handler's runs, newest first; `HandlerNotFound` for no handler."""
+        await self._find(key)
+        try:
+            found = await self._store.list_runs(key, after=after, limit=limit + 1)
+        except StoreError as error:
+            raise _store_failed() from error
+        records = found[:limit]
+        if len(found) == len(records):
+            return RunPage(records, None)
+        return RunPage(records, RunPosition(records[-1].started_at, records[-1].run_id))
 
     async def send_event(
         self,

@@ -43,6 +43,9 @@ async def stream_events(
     include_qualified_name: Annotated[
         bool, Query(description="Give the module and name of each event's class.")
     ] = True,
+    include_emitted_at: Annotated[
+        bool, Query(description="Say of each event when the run emitted it: `emitted_at`.")
+    ] = False,
     after_sequence: Annotated[
         int | Literal["now"] | None,
         Query(
@@ -82,7 +85,7 @@ async def stream_events(
     if subscription.exhausted:
         subscription.close()
         return Response(status_code=204)
-    stream_format = StreamFormat(sse, include_internal, include_qualified_name)
+    stream_format = StreamFormat(sse, include_internal, include_qualified_name, include_emitted_at)
     return stream_response(
         subscription, stream_format, heartbeat=services.heartbeat, confirm=services.confirm
     )

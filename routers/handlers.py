@@ -11,18 +11,31 @@ from pydantic import BeforeValidator
 from app.errors import HandlerNotFound, InvalidCursor, NothingToCancel, RunNotFound
 from routers.dependencies import HandlerId, RegistryDep, RunId
 from routers.problems import problems
-from routers.responses import handler_response, list_response, result_response
-from schemas.handlers import CancelResponse, Handler, HandlerList, HandlerResult
-from schemas.records import HandlerPosition, HandlerQuery, Status
+from routers.responses import full_response, list_response, result_response
+from schemas.handlers import (
+    CancelResponse,
+    HandlerFields,
+    HandlerInFull,
+    HandlerList,
+    HandlerResult,
+    RunList,
+)
+from schemas.records import HandlerPosition, HandlerQuery, RunPosition, Status
 
 router = APIRouter(tags=["handlers"])
 
 MAX_PAGE = 1_000
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="The page's size.")]
+Cursor = Annotated[str | None, Query(description="The `next_cursor` of the page before.")]
 BY_STATUS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The run completed."},
-    202: {"model": Handler, "description": "The run is running."},
-    500: {"model": Handler, "description": "The run failed or was cancelled."},
+    202: {"description": "The run is running."},
+    500: {"description": "The run failed or was cancelled."},
 }
+
+
+def _by_status(model: type[HandlerFields]) -> dict[int | str, dict[str, Any]]:
+    return {code: {**answer, "model": model} for code, answer in BY_STATUS.items()}
 
 
 def _drop_empty(values: list[str] | None) -> list[str]:
@@ -51,34 +64,53 @@ async def list_handlers(
     waiting: Annotated[
         bool, Query(description="Only handlers whose run has a question that nobody has answered.")
     ] = False,
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="The page's size.")] = MAX_PAGE,
-    cursor: Annotated[
-        str | None, Query(description="The `next_cursor` of the page before.")
-    ] = None,
+    limit: Limit = MAX_PAGE,
+    cursor: Cursor = None,
 ) -> Response:
     """A page of handlers, newest first; handlers that come meanwhile move no other one."""
     query = HandlerQuery(
         statuses=frozenset(status or ()),
         workflow_names=frozenset(workflow_name or ()),
         waiting=waiting,
-        after=_read_cursor(cursor) if cursor else None,
+        after=HandlerPosition(*_read_cursor(cursor)) if cursor else None,
         limit=limit,
     )
     page = await registry.list_handlers(query)
-    return list_response(page.records, _write_cursor(page.next) if page.next else None)
+    position = page.next
+    following = _write_cursor(position.created_at, position.handler_id) if position else None
+    return list_response(page.records, following, of="handlers")
 
 
 @router.get(
     "/handlers/{handler_id}",
-    response_model=Handler,
+    response_model=HandlerInFull,
     summary="Get a handler",
-    responses={**problems(HandlerNotFound, RunNotFound), **BY_STATUS},
+    responses={**problems(HandlerNotFound, RunNotFound), **_by_status(HandlerInFull)},
 )
 async def get_handler(
     handler_id: HandlerId, registry: RegistryDep, run_id: RunId = None
 ) -> Response:
     """The handler and its current run, or an earlier one; the status code says how the run is."""
-    return handler_response(await registry.get(handler_id, run_id=run_id))
+    return full_response(await registry.get(handler_id, run_id=run_id))
+
+
+@router.get(
+    "/handlers/{handler_id}/runs",
+    response_model=RunList,
+    summary="List a handler's runs",
+    responses=problems(HandlerNotFound, InvalidCursor),
+)
+async def list_runs(
+    handler_id: HandlerId, registry: RegistryDep, limit: Limit = MAX_PAGE, cursor: Cursor = None
+) -> Response:
+    """A page of the handler's runs, newest first, the current one among them.
+
+    `run_id` reads one of them, its events too.
+    """
+    after = RunPosition(*_read_cursor(cursor)) if cursor else None
+    page = await registry.list_runs(handler_id, after=after, limit=limit)
+    following = _write_cursor(page.next.started_at, page.next.run_id) if page.next else None
+    return list_response(page.records, following, of="runs")
 
 
 @router.post(
@@ -103,28 +135,25 @@ async def cancel_handler(
     response_model=HandlerResult,
     summary="Get a handler with its result unwrapped",
     deprecated=True,
-    responses={
-        **problems(HandlerNotFound),
-        **{code: {**answer, "model": HandlerResult} for code, answer in BY_STATUS.items()},
-    },
+    responses={**problems(HandlerNotFound), **_by_status(HandlerResult)},
 )
 async def get_result(handler_id: HandlerId, registry: RegistryDep) -> Response:
     """Use `GET /handlers/{handler_id}`, whose result says of which class it is."""
     return result_response(await registry.get(handler_id))
 
 
-def _write_cursor(position: HandlerPosition) -> str:
-    text = f"{position.created_at.isoformat()} {position.handler_id}"
+def _write_cursor(time: datetime, identity: str) -> str:
+    text = f"{time.isoformat()} {identity}"
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str) -> HandlerPosition:
+def _read_cursor(cursor: str) -> tuple[datetime, str]:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        created_at, _, handler_id = text.partition(" ")
-        position = HandlerPosition(datetime.fromisoformat(created_at), handler_id)
+        written, _, identity = text.partition(" ")
+        time = datetime.fromisoformat(written)
     except (ValueError, binascii.Error) as error:
         raise InvalidCursor("The cursor is none that a listing gave as `next_cursor`.") from error
-    if position.created_at.tzinfo is None:
+    if time.tzinfo is None:
         raise InvalidCursor("The cursor is none that a listing gave as `next_cursor`.")
-    return position
+    return time, identity

@@ -26,6 +26,13 @@ def handler_response(record: RunRecord, *, accepted: bool = False) -> Response:
     return Response(_handler(record, record.result), status_code=code, media_type=JSON)
 
 
+def full_response(record: RunRecord) -> Response:
+    """Return a handler with what its run started from."""
+    handler = _handler(record, record.result)
+    body = handler[:-1] + b',"start_event":' + (record.start_event or b"null") + b"}"
+    return Response(body, status_code=STATUS_CODES[record.status], media_type=JSON)
+
+
 def result_response(record: RunRecord) -> Response:
     """Return a handler whose result is unwrapped, as older clients read it."""
     return Response(
@@ -35,10 +42,10 @@ def result_response(record: RunRecord) -> Response:
     )
 
 
-def list_response(records: Sequence[RunRecord], next_cursor: str | None) -> Response:
-    """Return a page of handlers."""
+def list_response(records: Sequence[RunRecord], next_cursor: str | None, *, of: str) -> Response:
+    """Return a page of handlers, or `of` runs."""
     handlers = b",".join(_handler(record, record.result) for record in records)
-    body = b'{"handlers":[' + handlers + b'],"next_cursor":' + to_json(next_cursor) + b"}"
+    body = b'{"%b":[%b],"next_cursor":%b}' % (of.encode(), handlers, to_json(next_cursor))
     return Response(body, media_type=JSON)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi.responses import Response, StreamingResponse
 from sse_starlette import EventSourceResponse
 
-from app.runtime.encoding import without_qualified_name
+from app.runtime.encoding import with_emission, without_qualified_name
 from app.runtime.stream import Page, Subscription
 from routers.dependencies import Confirm
 from schemas.records import EventRecord
@@ -36,6 +36,9 @@ stops, `retry: 1000` tells readers to come back with the last `id` that they saw
 
 `application/x-ndjson` (`sse=false`): each line is an envelope, without its sequence, and there are
 no heartbeats.
+
+With `include_emitted_at` each envelope has one more member at its end, `emitted_at`: when the run
+emitted the event, in ISO 8601, UTC; null for events of which older releases did not keep it.
 
 If the stream breaks off before the run has ended, read on after the last `id`.
 """
@@ -62,6 +65,7 @@ class StreamFormat:
     sse: bool
     include_internal: bool
     include_qualified_name: bool
+    include_emitted_at: bool
 
     def frames(self, page: Page) -> bytes:
         """Return the frames of a page."""
@@ -78,6 +82,8 @@ class StreamFormat:
         envelope = event.envelope
         if not self.include_qualified_name:
             envelope = without_qualified_name(envelope)
+        if self.include_emitted_at:
+            envelope = with_emission(envelope, event.emitted_at)
         if self.sse:
             return b"id: %d\ndata: %b\n\n" % (event.sequence, envelope)
         return envelope + b"\n"

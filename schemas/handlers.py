@@ -66,6 +66,15 @@ class Handler(HandlerFields):
     )
 
 
+class HandlerInFull(Handler):
+    """A handler, and what its run started from."""
+
+    start_event: EventEnvelope | None = Field(
+        description="The event that the run started from; null where it went on from a `context`"
+        " that had begun already."
+    )
+
+
 class HandlerResult(HandlerFields):
     """A handler with its result unwrapped."""
 
@@ -79,6 +88,15 @@ class HandlerList(BaseModel):
     """A page of handlers, newest first."""
 
     handlers: list[Handler]
+    next_cursor: str | None = Field(
+        description="The `cursor` of the next page; null on the last one."
+    )
+
+
+class RunList(BaseModel):
+    """A page of a handler's runs, newest first."""
+
+    runs: list[Handler] = Field(description="The handler as it is, or was, with each of its runs.")
     next_cursor: str | None = Field(
         description="The `cursor` of the next page; null on the last one."
     )

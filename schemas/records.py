@@ -97,12 +97,17 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """An event of a run: its envelope as the bytes that go out, numbered 0, 1, 2, … in its run."""
+    """An event of a run: its envelope as the bytes that go out, numbered 0, 1, 2, … in its run.
+
+    `emitted_at` is when the run emitted it, in whole microseconds since the epoch, as there are too
+    many events for a `datetime` each; None where it is not known.
+    """
 
     run_id: str
     sequence: int
     envelope: bytes
     internal: bool
+    emitted_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +159,14 @@ class HandlerPosition:
 
     created_at: datetime
     handler_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunPosition:
+    """The place of a run among the runs of its handler, newest first: a keyset cursor."""
+
+    started_at: datetime
+    run_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from schemas.records import (
     Batch,
     EventRecord,
     HandlerQuery,
+    RunPosition,
     RunRecord,
     SnapshotRecord,
     TickRecord,
@@ -67,6 +68,16 @@ class Store(ABC):
 
         The order is by `handler_created_at`, then `handler_id`, both descending, and begins after
         `query.after`. A handler that is added or changed between two pages moves no other one.
+        """
+
+    @abstractmethod
+    async def list_runs(
+        self, key: str, *, after: RunPosition | None, limit: int
+    ) -> Sequence[RunRecord]:
+        """Return the runs of the handler with this key, newest first; unknown ones have none.
+
+        The order is by `started_at` descending, and by the store's own order of run ids where that
+        is the same. It begins after a position; at most `limit` runs are returned.
         """
 
     @abstractmethod

@@ -11,6 +11,7 @@ from schemas.records import (
     Batch,
     EventRecord,
     HandlerQuery,
+    RunPosition,
     RunRecord,
     SnapshotRecord,
     Status,
@@ -35,6 +36,10 @@ class _Run:
 
 def _position(record: RunRecord) -> tuple[datetime, str]:
     return record.handler_created_at, record.handler_id
+
+
+def _run_position(record: RunRecord) -> tuple[datetime, str]:
+    return record.started_at, record.run_id
 
 
 class MemoryStore(Store):
@@ -139,18 +144,28 @@ class MemoryStore(Store):
                     break
         return page
 
+    async def list_runs(
+        self, key: str, *, after: RunPosition | None, limit: int
+    ) -> Sequence[RunRecord]:
+        records = [self._runs[run_id].record for run_id in self._runs_of.get(key, ())]
+        records.sort(key=_run_position, reverse=True)
+        if after is not None:
+            bound = after.started_at, after.run_id
+            records = [record for record in records if _run_position(record) < bound]
+        return records[:limit]
+
     async def list_unfinished(self) -> AsyncIterator[RunRecord]:
         for run in list(self._runs.values()):
             if run.record.status is Status.RUNNING:
                 yield run.record
 
     async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
-        ended: list[str] = []
+        ended: list[tuple[datetime, str]] = []
         for key in self._ended:
             completed_at = self._runs[self._runs_of[key][-1]].record.completed_at
             if completed_at is not None and completed_at < before:
-                ended.append(key)
-        return ended[:limit]
+                ended.append((completed_at, key))
+        return [key for _, key in sorted(ended)[:limit]]
 
     async def count_events(self, run_id: str) -> int:
         run = self._runs.get(run_id)

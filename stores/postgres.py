@@ -14,12 +14,14 @@ from schemas.records import (
     Batch,
     EventRecord,
     HandlerQuery,
+    RunPosition,
     RunRecord,
     SnapshotRecord,
     TickRecord,
     handler_key,
     split_key,
 )
+from schemas.times import to_micros
 from stores.base import Store, StoreError, StoreUnavailable
 from stores.migrations import pending_migrations
 from stores.queries import (
@@ -28,9 +30,10 @@ from stores.queries import (
     TICK_COLUMNS,
     UNFINISHED_PAGE,
     listing,
+    listing_of_runs,
     page_of,
 )
-from stores.rows import RUN_COLUMNS, row_to_run, run_to_row, to_micros
+from stores.rows import RUN_COLUMNS, row_to_run, run_to_row
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -69,7 +72,13 @@ RUN_TYPES = {
     "tenant": "text",
 }  # every other column is a bigint
 RUNS = {column: RUN_TYPES.get(column, "bigint") for column in RUN_COLUMNS}
-EVENTS = {"run_id": "text", "sequence": "bigint", "envelope": "bytea", "internal": "boolean"}
+EVENTS = {
+    "run_id": "text",
+    "sequence": "bigint",
+    "envelope": "bytea",
+    "internal": "boolean",
+    "emitted_at": "bigint",
+}
 TICKS = {"run_id": "text", "sequence": "bigint", "tick": "bytea"}
 STATES = {"run_id": "text", "state": "bytea"}
 
@@ -188,6 +197,12 @@ class PostgresStore(Store):
 
     async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
         sql, values = listing(query, _placeholder)
+        return [row_to_run(row) for row in await self._read(sql, *values)]
+
+    async def list_runs(
+        self, key: str, *, after: RunPosition | None, limit: int
+    ) -> Sequence[RunRecord]:
+        sql, values = listing_of_runs(key, after, limit, _placeholder)
         return [row_to_run(row) for row in await self._read(sql, *values)]
 
     async def list_unfinished(self) -> AsyncIterator[RunRecord]:
@@ -331,7 +346,7 @@ async def _write(connection: Connection, batch: Batch) -> None:
 
 async def _put(connection: Connection, batch: Batch) -> None:
     runs = [run_to_row(run) for run in batch.runs.values()]
-    events = [(e.run_id, e.sequence, e.envelope, e.internal) for e in batch.events]
+    events = [(e.run_id, e.sequence, e.envelope, e.internal, e.emitted_at) for e in batch.events]
     ticks = [(t.run_id, t.sequence, t.tick) for t in batch.ticks]
     states = [(s.run_id, s.state) for s in batch.states.values()]
     await connection.execute(

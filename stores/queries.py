@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-from schemas.records import HandlerQuery
-from stores.rows import RUN_COLUMNS, to_micros
+from schemas.records import HandlerQuery, RunPosition, split_key
+from schemas.times import to_micros
+from stores.rows import RUN_COLUMNS
 
 SELECT_RUNS = f"SELECT {', '.join(RUN_COLUMNS)} FROM runs"
 
 WAITING = "status = 'running' AND questions <> '[]'"  # as the index of it says
 UNFINISHED_PAGE = 500  # rows a query when unfinished runs are listed
 PAGE_BYTES = 1 << 20  # of events or ticks that one read brings into memory, and one row more
-EVENT_COLUMNS = "run_id, sequence, envelope, internal"
+EVENT_COLUMNS = "run_id, sequence, envelope, internal, emitted_at"
 TICK_COLUMNS = "run_id, sequence, tick"
 
 
@@ -70,5 +71,20 @@ def listing(query: HandlerQuery, placeholder: Callable[[int], str]) -> tuple[str
         sql = f"SELECT * FROM ({sql}) AS walks"
     return (
         f"{sql} ORDER BY handler_created_at DESC, handler_id DESC LIMIT {value(query.limit)}",
+        values,
+    )
+
+
+def listing_of_runs(
+    key: str, after: RunPosition | None, limit: int, placeholder: Callable[[int], str]
+) -> tuple[str, list[Any]]:
+    """Return the SQL of a page of a handler's runs, and its values."""
+    values: list[Any] = [*split_key(key), limit]
+    where = f"tenant = {placeholder(1)} AND handler_id = {placeholder(2)}"
+    if after is not None:
+        where += f" AND (started_at, run_id) < ({placeholder(4)}, {placeholder(5)})"
+        values += to_micros(after.started_at), after.run_id
+    return (
+        f"{SELECT_RUNS} WHERE {where} ORDER BY started_at DESC, run_id DESC LIMIT {placeholder(3)}",
         values,
     )

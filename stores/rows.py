@@ -6,16 +6,15 @@ so, and spoils nothing around it.
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic_core import from_json
 
 from schemas.records import Idle, Question, RunRecord, Status
+from schemas.times import EPOCH, from_micros, to_micros
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
-LATEST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // MICROSECOND
+LATEST = to_micros(datetime.max.replace(tzinfo=UTC))
 DAMAGED = "The stored record of this run is damaged and cannot be read."
 
 RUN_COLUMNS = (
@@ -40,16 +39,6 @@ RUN_COLUMNS = (
     "resumes",
     "tenant",
 )
-
-
-def to_micros(time: datetime) -> int:
-    """Return a time as whole microseconds since the epoch."""
-    return (time - EPOCH) // MICROSECOND
-
-
-def from_micros(micros: int) -> datetime:
-    """Return the time of whole microseconds since the epoch."""
-    return EPOCH + micros * MICROSECOND
 
 
 def run_to_row(run: RunRecord) -> tuple[Any, ...]:
@@ -88,8 +77,9 @@ def row_to_run(row: Sequence[Any]) -> RunRecord:
 
 
 def _read_run(row: dict[str, Any]) -> RunRecord:
-    if row["result"] is not None:
-        from_json(row["result"])  # it goes into answers as it is, among other results
+    for envelope in (row["result"], row["start_event"]):
+        if envelope is not None:
+            from_json(envelope)  # it goes into answers as it is, among others
     since = row["idle_since"]
     return RunRecord(
         run_id=row["run_id"],

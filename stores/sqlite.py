@@ -17,12 +17,14 @@ from schemas.records import (
     Batch,
     EventRecord,
     HandlerQuery,
+    RunPosition,
     RunRecord,
     SnapshotRecord,
     TickRecord,
     handler_key,
     split_key,
 )
+from schemas.times import to_micros
 from stores.base import Store, StoreError, StoreUnavailable
 from stores.migrations import pending_migrations
 from stores.queries import (
@@ -31,9 +33,10 @@ from stores.queries import (
     TICK_COLUMNS,
     UNFINISHED_PAGE,
     listing,
+    listing_of_runs,
     page_of,
 )
-from stores.rows import RUN_COLUMNS, row_to_run, run_to_row, to_micros
+from stores.rows import RUN_COLUMNS, row_to_run, run_to_row
 
 T = TypeVar("T")
 
@@ -48,7 +51,7 @@ PUT_RUNS = (
     "ON CONFLICT (run_id) DO UPDATE SET "
     + ", ".join(f"{column} = excluded.{column}" for column in RUN_COLUMNS[1:]),
 )
-ADD_EVENTS = "INSERT OR IGNORE INTO events (run_id, sequence, envelope, internal) VALUES", ""
+ADD_EVENTS = f"INSERT OR IGNORE INTO events ({EVENT_COLUMNS}) VALUES", ""
 ADD_TICKS = "INSERT OR IGNORE INTO ticks (run_id, sequence, tick) VALUES", ""
 PUT_STATES = "INSERT OR REPLACE INTO states (run_id, state) VALUES", ""
 PUT_SNAPSHOTS = "INSERT OR REPLACE INTO snapshots (run_id, tick_sequence, snapshot) VALUES", ""
@@ -129,6 +132,12 @@ class SqliteStore(Store):
         sql, values = listing(query, _placeholder)
         return [row_to_run(row) for row in await self._read_many(RUN_COLUMNS, sql, *values)]
 
+    async def list_runs(
+        self, key: str, *, after: RunPosition | None, limit: int
+    ) -> Sequence[RunRecord]:
+        sql, values = listing_of_runs(key, after, limit, _placeholder)
+        return [row_to_run(row) for row in await self._read_many(RUN_COLUMNS, sql, *values)]
+
     async def list_unfinished(self) -> AsyncIterator[RunRecord]:
         after = ""
         while True:
@@ -165,7 +174,7 @@ class SqliteStore(Store):
             after,
             limit,
         )
-        return [EventRecord(row[0], row[1], row[2], bool(row[3])) for row in rows]
+        return [EventRecord(row[0], row[1], row[2], bool(row[3]), row[4]) for row in rows]
 
     async def read_ticks(self, run_id: str, *, after: int, limit: int) -> Sequence[TickRecord]:
         rows = await self._read_many(
@@ -299,7 +308,7 @@ def _write(connection: sqlite3.Connection, batch: Batch) -> None:
 
 def _write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     _write_rows(connection, PUT_RUNS, [run_to_row(run) for run in batch.runs.values()])
-    events = [(e.run_id, e.sequence, e.envelope, e.internal) for e in batch.events]
+    events = [(e.run_id, e.sequence, e.envelope, e.internal, e.emitted_at) for e in batch.events]
     _write_rows(connection, ADD_EVENTS, events)
     _write_rows(connection, ADD_TICKS, [(t.run_id, t.sequence, t.tick) for t in batch.ticks])
     _write_rows(connection, PUT_STATES, [(s.run_id, s.state) for s in batch.states.values()])

@@ -27,6 +27,7 @@ GENERIC = {
     ("post", "/workflows/{name}/run-nowait"): "run_workflow_nowait",
     ("get", "/handlers"): "list_handlers",
     ("get", "/handlers/{handler_id}"): "get_handler",
+    ("get", "/handlers/{handler_id}/runs"): "list_runs",
     ("post", "/handlers/{handler_id}/cancel"): "cancel_handler",
     ("get", "/results/{handler_id}"): "get_result",
     ("get", "/events/{handler_id}"): "stream_events",
@@ -57,6 +58,7 @@ ERRORS = {
     ("post", "/workflows/{name}/run-nowait"): MALFORMED | {"404", "409", "413"},
     ("get", "/handlers"): MALFORMED,
     ("get", "/handlers/{handler_id}"): MALFORMED | {"404"},
+    ("get", "/handlers/{handler_id}/runs"): MALFORMED | {"404"},
     ("post", "/handlers/{handler_id}/cancel"): MALFORMED | {"404"},
     ("get", "/results/{handler_id}"): MALFORMED | {"404"},
     ("get", "/events/{handler_id}"): MALFORMED | {"404", "409"},
@@ -190,7 +192,7 @@ def test_what_is_neither_a_success_nor_a_problem_carries_the_handler_or_the_heal
     assert {key: answers for key, answers in found.items() if answers} == {
         ("get", "/health"): {"503": "Health"},
         ("get", "/readyz"): {"503": "Health"},
-        ("get", "/handlers/{handler_id}"): {"500": "Handler"},
+        ("get", "/handlers/{handler_id}"): {"500": "HandlerInFull"},
         ("get", "/results/{handler_id}"): {"500": "HandlerResult"},
         ("post", "/workflows/{name}/run"): {"500": "Handler"},
         **{

@@ -14,6 +14,8 @@ from workflows.events import Event
 from workflows.runtime.types.results import AddWaiter, StepFunctionResult
 from workflows.runtime.types.ticks import TickStepResult, WorkflowTick
 
+from schemas.times import from_micros
+
 MAX_DIGITS = 4300  # of an integer, as `sys.get_int_max_str_digits()` has it by default
 TOO_LONG = b"0" * (MAX_DIGITS + 1)
 DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
@@ -85,6 +87,15 @@ def without_qualified_name(envelope: bytes) -> bytes:
     there a quotation mark follows a backslash, not a comma.
     """
     return envelope[: envelope.rindex(_QUALIFIED_NAME_KEY)] + _QUALIFIED_NAME_KEY + b"null}"
+
+
+def with_emission(envelope: bytes, emitted_at: int | None) -> bytes:
+    """Return an envelope that also says when its event was emitted, in ISO 8601; null if unknown.
+
+    The time is in whole microseconds since the epoch.
+    """
+    time = to_json(from_micros(emitted_at).isoformat() if emitted_at is not None else None)
+    return b'%b,"emitted_at":%b}' % (envelope[:-1], time)
 
 
 def base_names(event_class: type[Event]) -> list[str] | None:

@@ -22,6 +22,7 @@ from schemas.records import (
     Status,
     TickRecord,
 )
+from schemas.times import to_micros
 
 MAX_UNCOMMITTED_BYTES = 1 << 20
 
@@ -124,11 +125,13 @@ class RunJournal:
         self._held = False
         self._touch()
 
-    def add_event(self, envelope: bytes, *, internal: bool) -> int:
-        """Write down an event; return its sequence."""
+    def add_event(self, envelope: bytes, *, internal: bool, emitted_at: int) -> int:
+        """Write down an event, emitted at this time in microseconds; return its sequence."""
         sequence = self.next_sequence
         self.next_sequence += 1
-        self._ready.events.append(EventRecord(self.record.run_id, sequence, envelope, internal))
+        self._ready.events.append(
+            EventRecord(self.record.run_id, sequence, envelope, internal, emitted_at)
+        )
         self._grow(len(envelope))
         return sequence
 
@@ -159,7 +162,7 @@ class RunJournal:
     def end(self, status: Status, envelope: bytes, error: str | None, *, now: datetime) -> None:
         """Write down the run's terminal event and final record; nothing may follow."""
         self._held = False
-        self.add_event(envelope, internal=False)
+        self.add_event(envelope, internal=False, emitted_at=to_micros(now))
         self.set_record(
             replace(
                 self.record,

@@ -33,6 +33,7 @@ from app.runtime.recovery import Recovered, Timer, take_snapshot, timers_of
 from app.runtime.served import RunInput
 from app.runtime.state import UNRESTORABLE
 from schemas.records import Idle
+from schemas.times import to_micros
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +202,9 @@ class Transcript:
     def add_event(self, event: Event) -> None:
         """Write down an event, and what it says of the run; `NotSerializable` if it cannot be."""
         internal = isinstance(event, InternalDispatchEvent)
-        sequence = self._journal.add_event(encode_event(event), internal=internal)
+        sequence = self._journal.add_event(
+            encode_event(event), internal=internal, emitted_at=to_micros(self._clock())
+        )
         if isinstance(event, WorkflowIdleEvent):
             self._write_idle()
         elif isinstance(event, InputRequiredEvent):

@@ -127,6 +127,16 @@ async def test_a_run_of_another_tenant_is_no_run_of_the_handler(tenants: Tenants
         assert problem_of(response) == (404, "run_not_found")
 
 
+async def test_the_runs_of_a_handler_are_the_tenants_own(tenants: Tenants) -> None:
+    for client, times in zip(tenants, (1, 2, 3), strict=True):
+        for _ in range(times):
+            await start(client, "greeter", "same", name="Ada")
+            await wait_ended(client, "same")
+    listings = [(await client.get("/handlers/same/runs")).json()["runs"] for client in tenants]
+    assert [len(runs) for runs in listings] == [1, 2, 3]
+    assert len({run["run_id"] for runs in listings for run in runs}) == 6
+
+
 async def test_an_answer_names_the_handler_as_its_tenant_does(tenants: Tenants) -> None:
     first, _, _ = tenants
     await start(first, "asker", "same")

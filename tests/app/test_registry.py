@@ -118,6 +118,7 @@ async def test_everything_is_refused_before_the_start() -> None:
     refused: list[Callable[[], Awaitable[object]]] = [
         lambda: registry.get("h"),
         lambda: registry.list_handlers(HandlerQuery(limit=1)),
+        lambda: registry.list_runs("h", after=None, limit=1),
         lambda: registry.cancel("h", purge=False),
         lambda: registry.subscribe("h", after=-1),
         lambda: registry.subscribe_shared("h", acquire_timeout=0),

@@ -113,6 +113,8 @@ def test_a_workflow_is_described(report: Report, name: str) -> None:
 def test_a_greeting_is_waited_for_and_asked_for_again(report: Report) -> None:
     greeting = report["greeting"]
     assert result_of(greeting["ran"]) == envelope("StopEvent", result="Hello, Ada!")
+    started_from = greeting["handler"]["data"].pop("start_event")
+    assert (started_from["type"], started_from["value"]) == ("Greet", {"name": "Ada"})
     assert greeting["handler"] == greeting["ran"]
     assert greeting["result"] == {
         "status": 200,
@@ -219,6 +221,7 @@ def test_failed_attempts_are_seen_before_the_answer(report: Report) -> None:
 
 def test_a_failed_run_is_an_error_that_carries_the_handler(report: Report) -> None:
     ran = report["failed"]["ran"]
+    assert report["failed"]["handler"]["error"].pop("start_event")["value"] == {"failures": 3}
     assert report["failed"]["handler"] == ran
     assert ran == {
         "status": 500,

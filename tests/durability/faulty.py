@@ -11,6 +11,7 @@ from schemas.records import (
     Batch,
     EventRecord,
     HandlerQuery,
+    RunPosition,
     RunRecord,
     SnapshotRecord,
     TickRecord,
@@ -93,6 +94,13 @@ class FaultyStore(Store):
 
     async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
         return await self._carry_out("list_handlers", lambda: self._real.list_handlers(query))
+
+    async def list_runs(
+        self, key: str, *, after: RunPosition | None, limit: int
+    ) -> Sequence[RunRecord]:
+        return await self._carry_out(
+            "list_runs", lambda: self._real.list_runs(key, after=after, limit=limit)
+        )
 
     async def list_unfinished(self) -> AsyncIterator[RunRecord]:
         await self._carry_out("list_unfinished", self._nothing)

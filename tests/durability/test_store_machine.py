@@ -22,6 +22,7 @@ from schemas.records import (
     EventRecord,
     HandlerPosition,
     HandlerQuery,
+    RunPosition,
     RunRecord,
     SnapshotRecord,
     StateRecord,
@@ -111,7 +112,9 @@ class StoreMachine(RuleBasedStateMachine):
         for _ in range(count):
             sequence = len(run.events)
             envelope = b'{"n":%d}' % sequence
-            run.events.append(EventRecord(run_id, sequence, envelope, sequence % 2 == 0))
+            emitted_at = self._clock if count % 2 else None
+            record = EventRecord(run_id, sequence, envelope, sequence % 2 == 0, emitted_at)
+            run.events.append(record)
             run.ticks.append(TickRecord(run_id, run.next_tick, b"tick"))
             self._batch.events.append(run.events[-1])
             self._batch.ticks.append(run.ticks[-1])
@@ -175,6 +178,7 @@ class StoreMachine(RuleBasedStateMachine):
     async def _compare(self) -> None:
         await self._compare_runs()
         await self._compare_listings()
+        await self._compare_earlier_runs()
 
     async def _compare_runs(self) -> None:
         store = self._store
@@ -215,6 +219,19 @@ class StoreMachine(RuleBasedStateMachine):
         by_end.sort(key=lambda record: record.completed_at or NOON)
         oldest = list(await self._store.list_ended(before=before, limit=PAGE))
         assert oldest == [record.handler_key for record in by_end[:PAGE]]
+
+    async def _compare_earlier_runs(self) -> None:
+        for handler_id in HANDLERS:
+            records = [
+                run.record for run in self._known.values() if run.record.handler_id == handler_id
+            ]
+            records.sort(key=lambda record: record.started_at, reverse=True)
+            first = list(await self._store.list_runs(handler_id, after=None, limit=1))
+            assert first == records[:1]
+            for record in first:
+                after = RunPosition(record.started_at, record.run_id)
+                rest = await self._store.list_runs(handler_id, after=after, limit=1_000)
+                assert list(rest) == records[1:]
 
     async def _read_all(self, run_id: str) -> list[EventRecord]:
         events: list[EventRecord] = []

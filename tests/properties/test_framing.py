@@ -15,6 +15,7 @@ from app.runtime.encoding import encode_event
 from app.runtime.stream import Page
 from routers.streaming import HEARTBEAT, StreamFormat
 from schemas.records import EventRecord
+from schemas.times import from_micros
 from tests.properties.values import SETTINGS, json_like, text
 
 Framed = list[tuple[int, dict[str, Any]]]
@@ -30,7 +31,7 @@ events = st.lists(st.tuples(envelopes, st.booleans()), max_size=5)
 
 def make_page(events: list[tuple[bytes, bool]], first: int) -> Page:
     records = [
-        EventRecord("run", first + index, envelope, internal)
+        EventRecord("run", first + index, envelope, internal, first + index)
         for index, (envelope, internal) in enumerate(events)
     ]
     return Page(records)
@@ -43,6 +44,8 @@ def shown_by(stream_format: StreamFormat, page: Page) -> Framed:
         envelope = json.loads(event.envelope)
         if not stream_format.include_qualified_name:
             envelope["qualified_name"] = None
+        if stream_format.include_emitted_at:
+            envelope["emitted_at"] = from_micros(event.sequence).isoformat()
         if stream_format.include_internal or not event.internal:
             shown.append((event.sequence, envelope))
     return shown
@@ -114,7 +117,7 @@ def parse_as_the_python_client(chunks: Iterable[bytes]) -> Framed:
 @given(
     events,
     st.integers(0, 10**6),
-    st.builds(StreamFormat, st.just(True), st.booleans(), st.booleans()),
+    st.builds(StreamFormat, st.just(True), *[st.booleans()] * 3),
     st.lists(st.integers(0, 2000), max_size=8),
     st.booleans(),
 )
@@ -136,7 +139,7 @@ def test_every_client_finds_the_events_of_an_sse_stream(
 @SETTINGS
 @given(
     events,
-    st.builds(StreamFormat, st.just(False), st.booleans(), st.booleans()),
+    st.builds(StreamFormat, st.just(False), *[st.booleans()] * 3),
     st.lists(st.integers(0, 2000), max_size=8),
 )
 def test_each_line_of_an_ndjson_stream_is_an_event(
@@ -149,7 +152,7 @@ def test_each_line_of_an_ndjson_stream_is_an_event(
 
 
 @SETTINGS
-@given(st.lists(events, max_size=4), st.builds(StreamFormat, *[st.booleans()] * 3))
+@given(st.lists(events, max_size=4), st.builds(StreamFormat, *[st.booleans()] * 4))
 def test_a_format_frames_a_page_as_it_frames_its_parts(
     pages: list[list[tuple[bytes, bool]]], stream_format: StreamFormat
 ) -> None:

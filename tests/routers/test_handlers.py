@@ -1,5 +1,7 @@
 """`/handlers/{id}` and `/results/{id}`: the status code says how the run is."""
 
+from typing import Any
+
 import httpx
 import pytest
 
@@ -48,8 +50,26 @@ async def test_an_unknown_handler_cannot_be_cancelled(client: httpx.AsyncClient,
 async def test_a_handler_is_the_same_wherever_it_is_asked_for(client: httpx.AsyncClient) -> None:
     handler = await run(client, "greeter", name="Ada")
     listed = (await client.get("/handlers")).json()["handlers"]
-    assert [handler] == listed
-    assert handler == (await client.get(f"/handlers/{handler['handler_id']}")).json()
+    runs = (await client.get(f"/handlers/{handler['handler_id']}/runs")).json()["runs"]
+    in_full = (await client.get(f"/handlers/{handler['handler_id']}")).json()
+    assert [handler] == listed == runs
+    assert handler == {key: value for key, value in in_full.items() if key != "start_event"}
+
+
+@pytest.mark.parametrize(
+    ("workflow", "value"),
+    [("greeter", {"name": "Ada", "times": 1}), ("sleeper", {"seconds": 60.0})],
+)
+async def test_a_handler_says_what_its_run_started_from(
+    client: httpx.AsyncClient, workflow: str, value: dict[str, Any]
+) -> None:
+    handler_id = await start(client, workflow, **value)
+    event = (await client.get(f"/handlers/{handler_id}")).json()["start_event"]
+    assert event["value"] == value
+    body = {"start_event": event, "handler_id": "again"}
+    again = await client.post(f"/workflows/{workflow}/run-nowait", json=body)
+    assert again.status_code == 200
+    assert (await client.get("/handlers/again")).json()["start_event"] == event
 
 
 async def test_the_result_of_a_plain_stop_event_is_unwrapped(client: httpx.AsyncClient) -> None:

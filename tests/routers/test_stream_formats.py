@@ -1,6 +1,7 @@
 """What a stream looks like: SSE and NDJSON, headers, heartbeats, and what can be left out."""
 
 import json
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from app.server import WorkflowServer
 from tests.support.calls import answer, run, start, start_asker
 from tests.support.live import open_client
-from tests.support.streams import read_frames
+from tests.support.streams import read_frames, read_until
 from tests.support.workflows import add_all
 
 
@@ -78,6 +79,31 @@ async def test_the_qualified_name_is_null_when_it_is_left_out(
     response = await client.get(f"/events/{handler_id}", params=params)
     line = response.text[response.text.index("{") :]
     assert json.loads(line) == {**json.loads(ENVELOPE), "qualified_name": None}
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_an_event_says_when_it_was_emitted_where_that_is_asked_for(
+    client: httpx.AsyncClient, named: bool
+) -> None:
+    handler = await run(client, "greeter", name="Ada")
+    query = {"include_emitted_at": True, "include_qualified_name": named}
+    [frame] = await read_frames(client, handler["handler_id"], **query)
+    assert frame.envelope.pop("emitted_at") == handler["completed_at"]
+    [plain] = await read_frames(client, handler["handler_id"], include_qualified_name=named)
+    assert frame == plain
+
+
+async def test_the_times_of_events_are_those_of_their_emission(client: httpx.AsyncClient) -> None:
+    handler_id = await start_asker(client)
+    query: dict[str, bool] = {"include_emitted_at": True, "include_internal": True}
+    asked = await read_until(client, handler_id, lambda frame: frame.type == "Question", **query)
+    answered_at = datetime.now(UTC)
+    await answer(client, handler_id, "yes")
+    frames = await read_frames(client, handler_id, **query)
+    times = [datetime.fromisoformat(frame.envelope["emitted_at"]) for frame in frames]
+    assert frames[: len(asked)] == asked
+    assert times == sorted(times)
+    assert times[len(asked) - 1] < answered_at < times[-1]
 
 
 async def test_a_value_that_looks_like_a_qualified_name_is_left_alone(

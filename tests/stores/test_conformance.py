@@ -14,12 +14,14 @@ from schemas.records import (
     HandlerQuery,
     Idle,
     Question,
+    RunPosition,
     RunRecord,
     SnapshotRecord,
     StateRecord,
     Status,
     TickRecord,
 )
+from schemas.times import to_micros
 from stores.base import Store
 from tests.support.backends import FRESH_URLS, opened_store
 
@@ -172,11 +174,11 @@ async def test_events_are_counted(store: Store) -> None:
     assert await store.count_events("r") == 7
 
 
-async def test_an_event_keeps_its_bytes_and_whether_it_is_internal(store: Store) -> None:
+async def test_an_event_keeps_its_bytes_its_time_and_whether_it_is_internal(store: Store) -> None:
     events = [
-        EventRecord("r", 0, '{"a":"ä\U0001f642"}'.encode(), True),
-        EventRecord("r", 1, b"x" * 2_000_000, False),
-        EventRecord("r", 2, b'"\\u0000"', False),
+        EventRecord("r", 0, '{"a":"ä\U0001f642"}'.encode(), True, 0),
+        EventRecord("r", 1, b"x" * 2_000_000, False, to_micros(NOON) + 1),
+        EventRecord("r", 2, b'"\\u0000"', False, None),
     ]
     await store.commit(Batch(runs={"r": make_run()}, events=events))
     read: list[EventRecord] = []
@@ -295,6 +297,49 @@ async def test_a_page_begins_after_a_position(store: Store) -> None:
 async def test_a_position_of_a_handler_that_is_gone_is_a_position_still(store: Store) -> None:
     await store.commit(batch_of(*(make_run(name) for name in "abd")))
     assert await list_ids(store, after=HandlerPosition(NOON, "c")) == ["b", "a"]
+
+
+async def commit_runs_of_h(store: Store, count: int) -> list[RunRecord]:
+    """Commit runs of one handler, and one of another, and return them, newest first."""
+    runs = [
+        replace(
+            make_run(f"r{at}", minute=at), handler_id="h", current=at == count - 1, result=b"{}"
+        )
+        for at in range(count)
+    ]
+    await store.commit(batch_of(*runs, make_run("other", minute=1)))
+    return runs[::-1]
+
+
+async def test_the_runs_of_a_handler_are_listed_newest_first(store: Store) -> None:
+    runs = await commit_runs_of_h(store, 4)
+    assert list(await store.list_runs("h", after=None, limit=10)) == runs
+    assert list(await store.list_runs("nobody", after=None, limit=10)) == []
+
+
+async def test_a_page_of_runs_begins_after_a_position(store: Store) -> None:
+    runs = await commit_runs_of_h(store, 5)
+    after = RunPosition(runs[1].started_at, runs[1].run_id)
+    assert list(await store.list_runs("h", after=after, limit=2)) == runs[2:4]
+    assert list(await store.list_runs("h", after=after, limit=10)) == runs[2:]
+
+
+async def test_pages_of_runs_that_began_at_once_have_each_of_them_once(store: Store) -> None:
+    runs = [replace(make_run(name), handler_id="h", current=name == "a") for name in "aB_c-"]
+    await store.commit(batch_of(*runs))
+    found: list[RunRecord] = []
+    after: RunPosition | None = None
+    while page := await store.list_runs("h", after=after, limit=2):
+        found += page
+        after = RunPosition(page[-1].started_at, page[-1].run_id)
+    assert sorted(run.run_id for run in found) == sorted("aB_c-")
+
+
+async def test_the_runs_of_a_handler_are_those_of_its_tenant(store: Store) -> None:
+    mine, theirs = replace(make_run("a"), handler_id="h", tenant="t"), make_run("h")
+    await store.commit(batch_of(mine, theirs))
+    assert list(await store.list_runs("t/h", after=None, limit=10)) == [mine]
+    assert list(await store.list_runs("h", after=None, limit=10)) == [theirs]
 
 
 async def test_unfinished_runs_are_those_that_are_running(store: Store) -> None:

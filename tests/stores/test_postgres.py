@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from schemas.records import Batch, HandlerQuery
+from schemas.records import Batch, EventRecord, HandlerQuery
 from stores.base import StoreError, StoreUnavailable
 from stores.migrations import load_migrations
 from stores.postgres import PostgresStore
@@ -77,6 +77,15 @@ async def describe(database: Connection, schema: str) -> list[tuple[object, ...]
     return [tuple(row) for row in (*columns, *indexes)]
 
 
+async def make_schema(database: Connection, schema: str, version: int) -> None:
+    """Make a schema as an older release has left it."""
+    await database.execute(f"CREATE SCHEMA {schema}; SET search_path TO {schema}")
+    await database.execute("CREATE TABLE schema_version (version integer NOT NULL)")
+    await database.execute("INSERT INTO schema_version VALUES ($1)", version)
+    for sql in load_migrations("postgres")[:version]:
+        await database.execute(sql)
+
+
 async def test_a_second_process_is_refused_with_a_sentence(store: PostgresStore, url: str) -> None:
     second = PostgresStore(url)
     with pytest.raises(StoreError) as refused:
@@ -113,15 +122,24 @@ async def test_migrating_an_old_schema_gives_a_new_one(
 ) -> None:
     async with temporary_schema() as old_url:
         old = schema_of(old_url)
-        await database.execute(f"CREATE SCHEMA {old}; SET search_path TO {old}")
-        await database.execute("CREATE TABLE schema_version (version integer NOT NULL)")
-        await database.execute("INSERT INTO schema_version VALUES ($1)", version)
-        for sql in load_migrations("postgres")[:version]:
-            await database.execute(sql)
+        await make_schema(database, old, version)
         migrated = PostgresStore(old_url)
         await migrated.start()
         await migrated.stop()
         assert await describe(database, old) == await describe(database, schema_of(url))
+
+
+async def test_an_event_of_a_schema_without_times_has_none(database: Connection) -> None:
+    async with temporary_schema() as url:
+        await make_schema(database, schema_of(url), 1)
+        await database.execute(
+            "INSERT INTO events (run_id, sequence, internal, envelope) VALUES ('r', 0, false, '{}')"
+        )
+        store = PostgresStore(url)
+        await store.start()
+        found = list(await store.read_events("r", after=-1, limit=10))
+        await store.stop()
+    assert found == [EventRecord("r", 0, b"{}", False, None)]
 
 
 async def test_a_lost_connection_is_told_and_made_again(

@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import pytest
 
-from schemas.records import Batch, HandlerQuery
+from schemas.records import Batch, EventRecord, HandlerQuery
 from stores.base import StoreError, StoreUnavailable
 from stores.migrations import load_migrations
 from stores.rows import DAMAGED
@@ -179,6 +179,22 @@ async def test_migrating_an_old_file_gives_the_schema_of_a_new_one(
     await make_file(new, Batch())
     assert schema_of(path) == schema_of(new)
     assert pragma_of(path, "user_version") == pragma_of(new, "user_version")
+
+
+async def test_an_event_of_a_file_without_times_has_none(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(load_migrations("sqlite")[0])
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(
+            "INSERT INTO events (run_id, sequence, internal, envelope) VALUES ('r', 0, 0, x'7b7d')"
+        )
+        connection.commit()
+    store = SqliteStore(path)
+    await store.start()
+    found = list(await store.read_events("r", after=-1, limit=10))
+    await store.stop()
+    assert found == [EventRecord("r", 0, b"{}", False, None)]
 
 
 async def test_the_file_is_in_wal_mode(path: Path) -> None:

@@ -56,7 +56,7 @@ async def journal(log: CommitLog) -> RunJournal:
 
 
 async def test_what_is_written_down_is_committed(journal: RunJournal, store: ScriptedStore) -> None:
-    journal.add_event(b"{}", internal=False)
+    journal.add_event(b"{}", internal=False, emitted_at=0)
     journal.add_tick(b"[]")
     await journal.wait_committed()
     assert [event.envelope for event in await store.read_events("r", after=-1, limit=9)] == [b"{}"]
@@ -64,14 +64,14 @@ async def test_what_is_written_down_is_committed(journal: RunJournal, store: Scr
 
 
 async def test_events_are_numbered_in_the_order_in_which_they_came(journal: RunJournal) -> None:
-    assert [journal.add_event(b"{}", internal=False) for _ in range(3)] == [0, 1, 2]
+    assert [journal.add_event(b"{}", internal=False, emitted_at=0) for _ in range(3)] == [0, 1, 2]
 
 
 async def test_an_open_unit_is_held_back_until_it_is_closed(
     journal: RunJournal, log: CommitLog, store: ScriptedStore
 ) -> None:
     journal.open_unit()
-    journal.add_event(b"{}", internal=False)
+    journal.add_event(b"{}", internal=False, emitted_at=0)
     log.touch(journal)
     commits = len(store.commits)
     await until(lambda: len(store.commits) > commits)
@@ -85,7 +85,7 @@ async def test_an_open_unit_is_held_back_until_it_is_closed(
 async def test_a_unit_is_committed_whole(journal: RunJournal, store: ScriptedStore) -> None:
     journal.open_unit()
     journal.add_tick(b"[]")
-    journal.add_event(b"{}", internal=False)
+    journal.add_event(b"{}", internal=False, emitted_at=0)
     journal.set_state(b"state")
     journal.close_unit()
     await journal.wait_committed()
@@ -97,7 +97,7 @@ async def test_the_tail_shows_what_is_committed_and_nothing_else(
     journal: RunJournal, store: ScriptedStore
 ) -> None:
     store.open.clear()
-    journal.add_event(b"{}", internal=False)
+    journal.add_event(b"{}", internal=False, emitted_at=0)
     tries = store.tries
     await until(lambda: store.tries > tries)
     before = journal.tail.last
@@ -111,7 +111,7 @@ async def test_emitting_waits_for_room_when_too_much_is_uncommitted(
 ) -> None:
     store.open.clear()
     tries = store.tries
-    journal.add_event(b"x" * (MAX_UNCOMMITTED_BYTES + 1), internal=False)
+    journal.add_event(b"x" * (MAX_UNCOMMITTED_BYTES + 1), internal=False, emitted_at=0)
     emitting = asyncio.create_task(journal.wait_for_room())
     await until(lambda: store.tries > tries)
     waiting = emitting.done()
@@ -125,7 +125,7 @@ async def test_there_is_room_while_little_is_uncommitted(
     journal: RunJournal, store: ScriptedStore
 ) -> None:
     store.open.clear()
-    journal.add_event(b"x" * MAX_UNCOMMITTED_BYTES, internal=False)
+    journal.add_event(b"x" * MAX_UNCOMMITTED_BYTES, internal=False, emitted_at=0)
     async with asyncio.timeout(1):
         await journal.wait_for_room()
 
@@ -135,10 +135,10 @@ async def test_what_comes_while_a_batch_commits_goes_in_the_next(
 ) -> None:
     store.open.clear()
     tries = store.tries
-    journal.add_event(b"{}", internal=False)
+    journal.add_event(b"{}", internal=False, emitted_at=0)
     await until(lambda: store.tries > tries)
     for _ in range(100):
-        journal.add_event(b"{}", internal=False)
+        journal.add_event(b"{}", internal=False, emitted_at=0)
     store.open.set()
     await journal.wait_committed()
     assert [len(batch.events) for batch in store.commits[-2:]] == [1, 100]
@@ -148,10 +148,10 @@ async def test_a_failed_batch_is_committed_once_and_in_order_when_the_store_is_b
     journal: RunJournal, log: CommitLog, store: ScriptedStore
 ) -> None:
     store.failures = 1
-    journal.add_event(b"1", internal=False)
+    journal.add_event(b"1", internal=False, emitted_at=0)
     await journal.wait_committed()
     failed = (journal.is_failed, log.healthy)
-    journal.add_event(b"2", internal=False)
+    journal.add_event(b"2", internal=False, emitted_at=0)
     await until(lambda: log.healthy)
     events = await store.read_events("r", after=-1, limit=9)
     assert failed == (True, False)
@@ -161,6 +161,6 @@ async def test_a_failed_batch_is_committed_once_and_in_order_when_the_store_is_b
 async def test_stopping_commits_what_is_written_down(
     store: ScriptedStore, log: CommitLog, journal: RunJournal
 ) -> None:
-    journal.add_event(b"{}", internal=False)
+    journal.add_event(b"{}", internal=False, emitted_at=0)
     await log.stop()
     assert await store.count_events("r") == 1
