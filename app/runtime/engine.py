@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.dispatcher import active_instrument_tags, instrument_tags
-from workflows import Workflow
+from workflows import Context, Workflow
 from workflows.context.serializers import BaseSerializer
 from workflows.context.state_store import StateStore
 from workflows.errors import WorkflowRuntimeError
@@ -44,7 +44,7 @@ from workflows.runtime.types.step_function import (
 from workflows.runtime.types.ticks import WorkflowTick
 from workflows.runtime.verbose import VerboseDecorator
 
-from app.runtime.shortcuts import EventWriter, take_shortcuts
+from app.runtime.shortcuts import EventWriter, is_observed, take_shortcuts
 
 STEP_GRACE = 0.5  # seconds, as in the engine's own clean-up
 
@@ -146,6 +146,7 @@ class JournalRuntime(BaseRuntimeDecorator):
 
     def __init__(self, workflow: Workflow, decorated: Runtime) -> None:
         super().__init__(decorated)
+        self._workflow = workflow
         self._run_function = create_workflow_run_function(workflow, _control_loop)
         self._registered: RegisteredWorkflow | None = None
         self._registered_version = -1
@@ -175,9 +176,29 @@ class JournalRuntime(BaseRuntimeDecorator):
 
         `tags` are the instrumentation tags that are active in its steps.
         """
-        with instrument_tags({**active_instrument_tags.get(), **tags}):
+        tags = {**active_instrument_tags.get(), **tags}
+        if not is_observed(get_dispatcher()):
+            return _in_context(self._run_without_span(host, broker, start_event, tags), host)
+        with instrument_tags(tags):
             propagated = get_dispatcher().capture_propagation_context()
         return _in_context(self._run_function(broker, start_event, propagated), host)
+
+    async def _run_without_span(
+        self,
+        host: RunHost,
+        broker: BrokerState,
+        start_event: StartEvent | None,
+        tags: dict[str, Any],
+    ) -> StopEvent:
+        """Run as the engine's own run function does, without a span that nobody would see."""
+        workflow = self._workflow
+        active_instrument_tags.set(tags)
+        context: Context[Any] = Context._create_internal(workflow=workflow)
+        steps = workflow._runtime.get_or_register(workflow).steps
+        adapter = workflow._runtime.get_internal_adapter(workflow)
+        runner = _ControlLoopRunner(workflow, adapter, context, steps, broker)
+        host.begin(runner)
+        return await runner.run(start_event=start_event)
 
     def register(self, workflow: Workflow) -> RegisteredWorkflow:
         """Return the workflow's step functions, wrapped once and not for every run."""

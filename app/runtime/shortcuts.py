@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llama_index_instrumentation.dispatcher import Dispatcher
+from llama_index_instrumentation.event_handlers import NullEventHandler
 from llama_index_instrumentation.span_handlers import NullSpanHandler
 from workflows import Workflow
 from workflows.context.internal_context import InternalContext
@@ -63,18 +64,20 @@ class SpanSaver:
 
     def span(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function in a span, or as it is where nobody would learn of the span."""
-        return self._dispatcher.span(func) if _is_observed(self._dispatcher) else func
+        return self._dispatcher.span(func) if is_observed(self._dispatcher) else func
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._dispatcher, name)
 
 
-def _is_observed(dispatcher: Dispatcher) -> bool:
+def is_observed(dispatcher: Dispatcher) -> bool:
+    """Whether anybody has asked a dispatcher, or one that it passes on to, for spans or events."""
     current: Dispatcher | None = dispatcher
     while current is not None:
-        if current.event_handlers or any(
-            not isinstance(handler, NullSpanHandler) for handler in current.span_handlers
-        ):
+        events, spans = current.event_handlers, current.span_handlers
+        if not all(isinstance(handler, NullEventHandler) for handler in events):
+            return True
+        if not all(isinstance(handler, NullSpanHandler) for handler in spans):
             return True
         current = current.parent if current.propagate else None
     return False

@@ -1,0 +1,82 @@
+"""Spans: made for whoever asks for them, and for nobody else."""
+
+from collections.abc import Iterator
+from inspect import BoundArguments
+from typing import Any
+
+import pytest
+from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.dispatcher import Dispatcher
+from llama_index_instrumentation.span import SimpleSpan
+from llama_index_instrumentation.span_handlers import BaseSpanHandler
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
+
+from tests.support.live import serve_workflow
+
+
+class SpanNames(BaseSpanHandler[SimpleSpan]):
+    """Keeps the names of the spans that are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: list[str] = []
+
+    @property
+    def names(self) -> list[str]:
+        return self._names
+
+    def new_span(
+        self, id_: str, bound_args: BoundArguments, *args: Any, **kwargs: Any
+    ) -> SimpleSpan:
+        self._names.append(id_.partition("-")[0])
+        return SimpleSpan(id_=id_)
+
+    def prepare_to_exit_span(
+        self, id_: str, bound_args: BoundArguments, *args: Any, **kwargs: Any
+    ) -> SimpleSpan | None:
+        return self.open_spans.get(id_)
+
+    def prepare_to_drop_span(
+        self, id_: str, bound_args: BoundArguments, *args: Any, **kwargs: Any
+    ) -> SimpleSpan | None:
+        return self.open_spans.get(id_)
+
+
+class Short(Workflow):
+    """Ends with its first step."""
+
+    @step
+    async def only(self, ev: StartEvent) -> StopEvent:
+        return StopEvent(result="done")
+
+
+@pytest.fixture
+def dispatcher() -> Iterator[Dispatcher]:
+    """Return the root of all dispatchers, and take from it what the test adds."""
+    root = get_dispatcher()
+    before = list(root.span_handlers)
+    yield root
+    root.span_handlers = before
+
+
+async def run_once() -> Any:
+    async with serve_workflow(Short()) as client:
+        handler = (await client.post("/workflows/it/run", json={})).json()
+        return handler["result"]["value"]["result"]
+
+
+async def test_a_run_and_its_steps_make_spans_for_who_asks_for_them(
+    dispatcher: Dispatcher,
+) -> None:
+    spans = SpanNames()
+    dispatcher.add_span_handler(spans)
+    assert (await run_once(), spans.names) == ("done", ["Short.run", "Short.only"])
+
+
+async def test_nobody_is_told_of_spans_while_nobody_asks(
+    dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(Dispatcher, "span_enter", lambda *args, **kwargs: told.append("span"))
+    assert (await run_once(), told) == ("done", [])
