@@ -1,9 +1,9 @@
 """The Python face, for people who embed the service."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from contextvars import Context
 from datetime import timedelta
 from types import FrameType
 from typing import Any
@@ -18,6 +18,7 @@ from workflows.events import Event
 from app.access import ANYONE, Access
 from app.catalog import Catalog
 from app.errors import NotStarted, StoreFailed
+from app.logs import get_logger
 from app.main import cors_middleware, create_app
 from app.ownership import Handlers
 from app.registry import HandlerRegistry
@@ -25,7 +26,7 @@ from routers.dependencies import Services
 from stores.backends import open_store
 from stores.base import Store, StoreError
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 DEFAULT_MAX_BODY_SIZE = 10 * 1024 * 1024
 
@@ -191,7 +192,8 @@ class WorkflowServer:
         if self._stopped:
             raise NotStarted("The server is stopped.")
         try:
-            await self.start()
+            # In a context of its own: the server outlives the request that starts it.
+            await asyncio.create_task(self.start(), name="start", context=Context())
         except StoreError as error:
             logger.error("store cannot be opened", exc_info=error)
             raise StoreFailed("The store cannot be opened; the log says why.") from error
@@ -221,6 +223,6 @@ class _HttpServer(uvicorn.Server):
             super().handle_exit(sig, frame)
 
     async def _drain(self, sig: int, frame: FrameType | None) -> None:
-        logger.info("draining", extra={"grace": self._grace})
+        logger.info("draining", grace=self._grace)
         await self._registry.drain(self._grace)
         super().handle_exit(sig, frame)

@@ -1,6 +1,5 @@
 """Errors to `application/problem+json` (RFC 9457): the one place that does it."""
 
-import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -12,9 +11,10 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from app.errors import BadRequest, BodyTooLarge, ServiceError
+from app.logs import get_logger
 from schemas.problems import Fault, Problem
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 CODES = {
@@ -106,7 +106,7 @@ async def answer_http_exception(request: Request, error: HTTPException) -> Respo
 
 async def answer_unexpected_error(request: Request, error: Exception) -> Response:
     """Answer an error of ours with nothing of the inside; the log has it."""
-    logger.error("request failed", extra={"path": request.url.path}, exc_info=error)
+    logger.error("request failed", path=request.url.path, exc_info=error)
     return problem_response(
         500,
         code=ServiceError.code,

@@ -4,8 +4,7 @@ import re
 import secrets
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from app.logs import request_id
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 HEADER = b"x-request-id"
 ALLOWED = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
@@ -30,8 +29,8 @@ class RequestIds:
                 message["headers"] = [*message["headers"], (HEADER, current)]
             await send(message)
 
-        token = request_id.set(current.decode())
+        tokens = bind_contextvars(request_id=current.decode())
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            request_id.reset(token)
+            reset_contextvars(**tokens)

@@ -6,7 +6,6 @@ key that is not among them, but not more often than every `MIN_INTERVAL` seconds
 
 import asyncio
 import json
-import logging
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,11 +18,12 @@ from urllib.parse import urlsplit
 from app.access.principals import AccessError
 from app.address import is_loopback
 from app.errors import IdentityUnavailable
+from app.logs import get_logger
 
 if TYPE_CHECKING:
     from jwt.algorithms import AllowedPublicKeys
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MAX_AGE = 600.0  # seconds until keys are fetched again
 MIN_INTERVAL = 10.0  # seconds between two fetches
@@ -104,7 +104,7 @@ class KeySet:
             self._failed = False
         except (OSError, HTTPException, ValueError) as error:
             self._failed = True
-            logger.error("JWKS cannot be read; the former keys stay", extra={"error": str(error)})
+            logger.error("JWKS cannot be read; the former keys stay", error=str(error))
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -151,6 +151,6 @@ def _parse(content: bytes) -> Iterator[VerificationKey]:
         try:
             key = PyJWK(item, algorithm=algorithms[0]).key
         except (PyJWTError, ValueError, TypeError) as error:
-            logger.warning("key of the JWKS passed over", extra={"error": type(error).__name__})
+            logger.warning("key of the JWKS passed over", error=type(error).__name__)
             continue
         yield VerificationKey(item.get("kid"), key, algorithms)

@@ -7,7 +7,6 @@ import asyncio
 import hashlib
 import hmac
 import json
-import logging
 import secrets
 import time
 import tomllib
@@ -18,8 +17,9 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from app.access.principals import NAME, AccessError, Scope
+from app.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 KEY_PREFIX = "wfs_"  # by which scanners for leaked secrets can know a key
 KEY_BYTES = 32
@@ -152,12 +152,10 @@ class ApiKeys:
                 logger.error("file of API keys is gone, and all its keys with it")
             self._stamp, keys = None, self._fixed
         except (OSError, AccessError) as error:
-            logger.error(
-                "API keys cannot be read; the former ones stay", extra={"error": str(error)}
-            )
+            logger.error("API keys cannot be read; the former ones stay", error=str(error))
             return
         if keys != self._keys:
-            logger.info("API keys changed", extra={"keys": len(keys)})
+            logger.info("API keys changed", keys=len(keys))
         self._keys = keys
 
     def _read(self, file: Path) -> tuple[ApiKey, ...]:

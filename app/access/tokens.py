@@ -1,6 +1,5 @@
 """Tokens of an identity provider: JWTs (RFC 7519), verified as RFC 8725 has it."""
 
-import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from typing import Any
 from app.access.jwks import ALGORITHMS, KeySet
 from app.access.principals import NAME, AccessError, Principal, Scope, expand_scopes
 from app.errors import Unauthenticated
+from app.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 LEEWAY = 30  # seconds by which clocks may differ
 MAX_NAME_LENGTH = 255
@@ -82,7 +82,7 @@ class TokenVerifier:
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("The token has expired; get a new one.") from None
         except (jwt.PyJWTError, TypeError, ValueError) as error:
-            logger.info("token refused", extra={"reason": type(error).__name__})
+            logger.info("token refused", reason=type(error).__name__)
             raise Unauthenticated(
                 "The token is not one that this service takes: its issuer, audience, times and"
                 " signature must be right."

@@ -5,16 +5,16 @@ next one gathers. Nothing that a journal holds is shown to anybody before its co
 """
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Protocol
 
+from app.logs import get_logger
 from app.runtime.metrics import Metrics
 from schemas.records import Batch
 from stores.base import Store, StoreError, StoreUnavailable
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 COMMIT_TIMEOUT = 30.0  # seconds after which a commit counts as failed
 SLOW_COMMIT = 5.0  # seconds after which a commit that goes on is no sign of health
@@ -151,7 +151,7 @@ class CommitLog:
             try:
                 await self._try_write(batch)
             except StoreError as error:
-                logger.warning("commit failed", extra={"error": str(error), "retry_in": pause})
+                logger.warning("commit failed", error=str(error), retry_in=pause)
                 await asyncio.sleep(pause)
             else:
                 return
@@ -178,7 +178,7 @@ class CommitLog:
         purges: dict[str, asyncio.Future[None]],
         error: Exception,
     ) -> None:
-        logger.error("store failed", extra={"runs": len(journals)}, exc_info=error)
+        logger.error("store failed", runs=len(journals), exc_info=error)
         self._failed = True
         for journal in journals:
             journal.failed()

@@ -44,7 +44,10 @@ from workflows.runtime.types.step_function import (
 from workflows.runtime.types.ticks import WorkflowTick
 from workflows.runtime.verbose import VerboseDecorator
 
+from app.logs import get_logger
 from app.runtime.shortcuts import EventWriter, is_observed, take_shortcuts
+
+logger = get_logger(__name__)
 
 STEP_GRACE = 0.5  # seconds, as in the engine's own clean-up
 
@@ -208,7 +211,7 @@ class JournalRuntime(BaseRuntimeDecorator):
                 workflow=workflow,
                 workflow_run_fn=create_workflow_run_function(workflow),
                 steps={
-                    name: _guard_step(function)
+                    name: _guard_step(name, function)
                     for name, function in as_step_worker_functions(workflow).items()
                 },
             )
@@ -246,14 +249,14 @@ async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
         await asyncio.wait(tasks, timeout=STEP_GRACE)
 
 
-def _guard_step(function: StepWorkerFunction) -> StepWorkerFunction:
+def _guard_step(name: str, function: StepWorkerFunction) -> StepWorkerFunction:
     """Let a step that cancels itself, or asks the process to end, fail like any other.
 
     The engine forgets a worker that ends with `CancelledError`, so that its run would wait for
-    ever, and lets `SystemExit` end the event loop.
+    ever, and lets `SystemExit` end the event loop. That a step has failed is logged.
     """
 
-    async def guarded(*args: Any, **kwargs: Any) -> list[StepWorkerOutput]:
+    async def attempt(*args: Any, **kwargs: Any) -> list[StepWorkerOutput]:
         try:
             return await function(*args, **kwargs)
         except asyncio.CancelledError:
@@ -265,7 +268,22 @@ def _guard_step(function: StepWorkerFunction) -> StepWorkerFunction:
             error = WorkflowRuntimeError(f"The step asked the process to end: {leaving!r}.")
         return [StepWorkerFailed(exception=error, failed_at=time.time())]
 
+    async def guarded(*args: Any, **kwargs: Any) -> list[StepWorkerOutput]:
+        outputs = await attempt(*args, **kwargs)
+        for output in outputs:
+            if isinstance(output, StepWorkerFailed):
+                _log_failure(name, output.exception)
+        return outputs
+
     return guarded
+
+
+def _log_failure(step: str, error: BaseException) -> None:
+    """Log where a step has failed; what its exception says may quote what the workflow carries."""
+    at, trace = None, error.__traceback__
+    while trace is not None:
+        at, trace = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}", trace.tb_next
+    logger.warning("step failed", step=step, error=type(error).__qualname__, at=at)
 
 
 async def _in_context(run: Coroutine[None, None, StopEvent], host: RunHost) -> StopEvent:

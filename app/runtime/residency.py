@@ -6,7 +6,6 @@ for a person is released after a while; what is left of it is its place in the l
 
 import asyncio
 import heapq
-import logging
 from collections import OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -14,6 +13,7 @@ from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary
 
+from app.logs import get_logger
 from app.runtime import outcome
 from app.runtime.commit_log import CommitLog
 from app.runtime.journal import RunJournal
@@ -27,7 +27,7 @@ from app.runtime.transcript import Clock
 from schemas.records import Idle, RunRecord, Status
 from stores.base import Store, StoreError
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 MOVED_AT_ONCE = 100  # runs that are brought back, or released, at a time
 SHORTEST_STAY = 0.05  # seconds that a run stays in memory, for what has brought it back
@@ -128,7 +128,7 @@ class Residency:
         run = self._make(record, workflow, run_input, EventTail(), 0)
         self._live[record.handler_key] = run
         run.start(superseded=superseded)
-        logger.info("run accepted", extra={**_ids(record), "workflow": workflow.name})
+        logger.info("run accepted", **_ids(record), workflow=workflow.name)
         self._metrics.runs_started.labels(workflow.name).inc()
         return run
 
@@ -164,9 +164,7 @@ class Residency:
         """Let go of a run whose end is committed."""
         if run.visible is not None:
             self._metrics.count_end(run.visible)
-            logger.info(
-                "run ended", extra={**_ids(run.visible), "status": run.visible.status.value}
-            )
+            logger.info("run ended", **_ids(run.visible), status=run.visible.status.value)
         self._settled.set()
         self._idle.pop(run, None)
         if self._live.get(run.handler_key) is run:
@@ -204,7 +202,7 @@ class Residency:
             async with self._recovering:
                 recovered = recover(journal, workflow)
         except NotRecoverable as reason:
-            logger.warning("run not resumed", extra={"run_id": run_id, "reason": str(reason)})
+            logger.warning("run not resumed", **_ids(record), reason=str(reason))
             await self._end(journal, tail, outcome.failed(RunFailed(str(reason)), None))
             return None
         if recovered.ended is not None:
@@ -215,6 +213,7 @@ class Residency:
             run.wake(recovered, waited=self._waited(record.idle))
         else:
             await run.resume(recovered)
+            logger.info("run resumed", **_ids(record), resumes=record.resumes + 1)
             self._metrics.resumes.inc()
         self._live[record.handler_key] = run
         return run
@@ -283,7 +282,7 @@ class Residency:
                         batch = []
                 await self._load_all(batch)
             except StoreError as error:
-                logger.warning("resuming was cut off", extra={"error": str(error)})
+                logger.warning("resuming was cut off", error=str(error))
                 await asyncio.sleep(RETRY_PAUSE)
             else:
                 return
@@ -318,7 +317,7 @@ class Residency:
                 if record is not None and record.status is Status.RUNNING:
                     await self.load(record)
             except StoreError as error:
-                logger.warning("waking a run was cut off", extra={"error": str(error)})
+                logger.warning("waking a run was cut off", error=str(error))
                 await asyncio.sleep(RETRY_PAUSE)
             else:
                 return

@@ -1,16 +1,16 @@
 """Retention: ended handlers that are older than is wanted, removed in small batches."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from app.errors import StoreFailed
+from app.logs import get_logger
 from app.runtime.transcript import Clock, utc_now
 from schemas.records import Batch
 from stores.base import Store, StoreError
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Purge = Callable[[str], Awaitable[bool]]
 
@@ -38,10 +38,10 @@ async def keep_pruning(store: Store, purge: Purge, *, retention: timedelta, cloc
         try:
             removed = await prune(store, purge, older_than=retention, clock=clock)
         except (StoreError, StoreFailed) as error:
-            logger.warning("pruning was cut off", extra={"error": str(error)})
+            logger.warning("pruning was cut off", error=str(error))
         else:
             if removed:
-                logger.info("handlers pruned", extra={"handlers": removed})
+                logger.info("handlers pruned", handlers=removed)
         await asyncio.sleep(PAUSE)
 
 

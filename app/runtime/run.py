@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from pydantic import Field
+from structlog.contextvars import bind_contextvars
 from workflows.events import Event, InternalDispatchEvent, StopEvent
 from workflows.runtime.types.step_id import StepId
 from workflows.runtime.types.ticks import TickAddEvent, TickCancelRun
@@ -302,6 +303,8 @@ class LiveRun:
 
     async def _execute(self) -> StopEvent:
         run_input = self._input
+        # What is logged from here on, by the steps too, says of which run it is.
+        bind_contextvars(handler_id=self.handler_id, run_id=self.run_id)
         tags = {
             "handler_id": self.handler_id,
             "llamaindex.handler_id": self.handler_id,

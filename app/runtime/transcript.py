@@ -1,7 +1,6 @@
 """The engine's side of a run: what the engine does is written down here, as it does it."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from workflows.runtime.types.ticks import (
     WorkflowTick,
 )
 
+from app.logs import get_logger
 from app.runtime.encoding import NotSerializable, encode_event, encode_tick
 from app.runtime.journal import RunJournal
 from app.runtime.outcome import clean_text
@@ -35,7 +35,7 @@ from app.runtime.state import UNRESTORABLE
 from schemas.records import Idle
 from schemas.times import to_micros
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 Clock = Callable[[], datetime]
 
@@ -278,6 +278,6 @@ class Transcript:
 
     def _mark_unresumable(self, reason: str) -> None:
         if self._journal.record.unresumable is None:
-            logger.warning("run cannot be resumed", extra={"run_id": self.run_id, "reason": reason})
+            logger.warning("run cannot be resumed", run_id=self.run_id, reason=reason)
             reason = clean_text(reason)
             self._journal.set_record(replace(self._journal.record, unresumable=reason))

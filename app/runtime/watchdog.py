@@ -5,15 +5,15 @@ stream moves. A thread notices when the loop has not beaten for a while and says
 """
 
 import asyncio
-import logging
 import sys
 import threading
 import time
 from types import FrameType
 
+from app.logs import get_logger
 from app.runtime.metrics import Metrics
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 BEAT = 0.25  # seconds between two beats of the loop
 BLOCKED = 1.0  # seconds without a beat that are worth a warning
@@ -63,7 +63,9 @@ class Watchdog:
             frame = sys._current_frames().get(self._loop_thread)
             logger.warning(
                 "event loop blocked",
-                extra={"seconds": round(seconds, 1), "step": find_step(frame), "at": _place(frame)},
+                seconds=round(seconds, 1),
+                step=find_step(frame),
+                at=_place(frame),
             )
 
 

@@ -109,6 +109,6 @@ def _read_until_ready(process: subprocess.Popen[str]) -> Iterator[str]:
     for line in process.stdout:
         if READY in line:
             return
-        if " INFO " not in line:
+        if "[info " not in line:
             yield line.rstrip("\n")
     raise AssertionError(f"The server ended with status {process.wait()} before it listened.")
