@@ -194,6 +194,48 @@ class BodyTooLarge(ServiceError):
     status, code, title = 413, "body_too_large", "Content Too Large"
 
 
+class EventTooLarge(BodyTooLarge):
+    """The event is larger than the server takes."""
+
+    code = "event_too_large"
+
+
+class TooMany(ServiceError):
+    """There are too many already; the same request may succeed later."""
+
+    status, code, title = 429, "too_many", "Too Many Requests"
+    retry_after = 1
+
+
+class TooManyRuns(TooMany):
+    """Too many runs wait for their turn already."""
+
+    code = "too_many_runs"
+    retry_after = 5
+
+
+class TooManyStreams(TooMany):
+    """The server, or the client, has as many event streams open as it may."""
+
+    code = "too_many_streams"
+    retry_after = 5
+
+
+class TooManyRequests(TooMany):
+    """The client makes requests faster than it may."""
+
+    code = "too_many_requests"
+
+    def __init__(self, detail: str, *, retry_after: int) -> None:
+        super().__init__(detail)
+        self._seconds = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The seconds until the next request may be made."""
+        return {"Retry-After": str(self._seconds)}
+
+
 class ServiceUnavailable(ServiceError):
     """The service cannot answer now; the same request may succeed later."""
 

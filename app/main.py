@@ -9,12 +9,15 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
 
 from app.access import Access
 from app.catalog import Catalog
+from app.settings import Limits
 from routers import events, handlers, health, metrics, ui, workflows
 from routers.access import REFUSALS, SCHEMES, AccessGuard
 from routers.bodies import BodyLimit
+from routers.client_limits import ClientLimits
 from routers.dependencies import Services
 from routers.headers import SecureHeaders
 from routers.origins import LOCALHOST, OriginGuard
@@ -44,7 +47,7 @@ def create_app(
     *,
     lifespan: Lifespan,
     middleware: Sequence[Middleware],
-    max_body_size: int,
+    limits: Limits,
     root_path: str,
 ) -> FastAPI:
     """Return the application of a server; nothing is started."""
@@ -58,7 +61,7 @@ def create_app(
             Middleware(RequestIds),
             Middleware(SecureHeaders),
             *middleware,
-            Middleware(BodyLimit, limit=max_body_size),
+            Middleware(BodyLimit, limit=limits.max_body_size),
         ],
         generate_unique_id_function=_operation_id,
         swagger_ui_parameters={"defaultModelsExpandDepth": 0},  # there are many, so folded
@@ -66,6 +69,15 @@ def create_app(
     )
     app.state.services = services
     _include_routers(app, services.access)
+    # After the guard of access, which says who asks.
+    app.user_middleware.append(
+        Middleware(
+            ClientLimits,
+            limits=limits,
+            streams=[route for route in events.router.routes if _takes_get(route)],
+            probes=health.router.routes,
+        )
+    )
     add_problem_handlers(app)
     _shape_openapi(app, services.catalog)
     return app
@@ -83,6 +95,10 @@ def _include_routers(app: FastAPI, access: Access | None) -> None:
         app.include_router(router, dependencies=SCHEMES, responses=REFUSALS)
     for router in OPEN_ROUTERS:
         app.include_router(router)
+
+
+def _takes_get(route: BaseRoute) -> bool:
+    return isinstance(route, APIRoute) and "GET" in (route.methods or ())
 
 
 def cors_middleware(origins: Sequence[str], pattern: str | None) -> list[Middleware]:

@@ -12,8 +12,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal, assert_never
 
+from pydantic_core import to_json
+
 from app.errors import (
     Draining,
+    EventTooLarge,
     HandlerEnded,
     HandlerNotFound,
     HandlerRunning,
@@ -35,6 +38,7 @@ from app.runtime.served import RunInput, ServedWorkflow
 from app.runtime.stream import EventTail, SharedPositions, Subscription
 from app.runtime.transcript import Clock, utc_now
 from app.runtime.watchdog import Watchdog
+from app.settings import Limits
 from schemas.handlers import RunRequest
 from schemas.records import (
     HandlerPosition,
@@ -90,10 +94,12 @@ class HandlerRegistry:
         idle_timeout: float,
         max_resumes: int,
         retention: timedelta | None = None,
+        limits: Limits | None = None,
         metrics: Metrics | None = None,
         clock: Clock = utc_now,
         make_id: Callable[[], str] = new_id,
     ) -> None:
+        limits = limits or Limits()
         self._store = store
         self._workflows = workflows
         self._metrics = metrics or Metrics()
@@ -108,17 +114,20 @@ class HandlerRegistry:
             clock=clock,
             idle_timeout=idle_timeout,
             max_resumes=max_resumes,
+            limits=limits,
             metrics=self._metrics,
         )
         self._metrics.observe(
             "uncommitted_bytes", "Journalled, not committed.", lambda: self._runs.uncommitted_bytes
         )
         self._metrics.observe(
-            "runs_idle", "Runs in memory that wait.", lambda: self._runs.count(idle=True)
+            "runs_idle", "Runs in memory that wait for somebody.", lambda: self._runs.idle
         )
         self._metrics.observe(
-            "runs_at_work", "Runs that are executed.", lambda: self._runs.count(idle=False)
+            "runs_pending", "Runs that wait for their turn.", lambda: self._runs.pending
         )
+        self._metrics.observe("runs_at_work", "Runs that are executed.", lambda: self._runs.at_work)
+        self._limits = limits
         self._retention = retention
         self._pruning: asyncio.Task[None] | None = None
         self._reserved: set[str] = set()
@@ -194,7 +203,8 @@ class HandlerRegistry:
         """Start a run, of a new handler of a tenant or of an ended one, and return it at once.
 
         Of many simultaneous requests with one handler id exactly one is accepted; the others
-        raise `HandlerRunning`. A request that is refused leaves nothing behind.
+        raise `HandlerRunning`. Raises `TooManyRuns` where too many wait for their turn already. A
+        request that is refused leaves nothing behind.
         """
         self._check_started()
         if self._draining:
@@ -260,8 +270,8 @@ class HandlerRegistry:
     ) -> None:
         """Return once the event is written down, and so reaches the run exactly once.
 
-        Raises `InvalidEvent`, `UnknownStep`, `HandlerNotFound`, `HandlerEnded`, `RunNotBegun` or
-        `QuestionNotOpen`.
+        Raises `InvalidEvent`, `EventTooLarge`, `UnknownStep`, `HandlerNotFound`, `HandlerEnded`,
+        `RunNotBegun` or `QuestionNotOpen`.
         """
         record, live = await self._find_running(key)
         if live is None:
@@ -275,6 +285,8 @@ class HandlerRegistry:
         event = live.workflow.read_event(data, awaited=live.awaited)
         if step is not None:
             live.workflow.check_step(step, event)
+        if self._limits.max_event_size < self._limits.max_body_size:
+            self._check_size(to_json(data))
         await live.send(event, step=step, reply_to=reply_to)
 
     async def cancel(self, key: str, *, purge: bool) -> Literal["cancelled", "deleted"]:
@@ -424,6 +436,7 @@ class HandlerRegistry:
         run_input: RunInput,
         previous: RunRecord | None,
     ) -> LiveRun:
+        self._runs.check_room(workflow)
         tenant, handler_id = split_key(key)
         now = self._clock()
         record = RunRecord(
@@ -436,8 +449,16 @@ class HandlerRegistry:
             updated_at=now,
             start_event=run_input.start_envelope,
         )
+        self._check_size(record.start_event or b"")
         superseded = replace(previous, current=False) if previous else None
         return self._runs.begin(record, workflow, run_input, superseded=superseded)
+
+    def _check_size(self, event: bytes) -> None:
+        if len(event) > self._limits.max_event_size:
+            raise EventTooLarge(
+                f"The event has {len(event)} bytes of JSON, and {self._limits.max_event_size}"
+                " are allowed."
+            )
 
     # Ending.
 

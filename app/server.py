@@ -22,13 +22,12 @@ from app.logs import get_logger
 from app.main import cors_middleware, create_app
 from app.ownership import Handlers
 from app.registry import HandlerRegistry
+from app.settings import Limits
 from routers.dependencies import Services
 from stores.backends import open_store
 from stores.base import Store, StoreError
 
 logger = get_logger(__name__)
-
-DEFAULT_MAX_BODY_SIZE = 10 * 1024 * 1024
 
 
 class WorkflowServer:
@@ -45,8 +44,9 @@ class WorkflowServer:
     default none. `sse_heartbeat_interval` is in seconds, 0 or None turns heartbeats off.
     `access` says who may call, by default everybody.
     `cors_origins` and `cors_origin_pattern` say which pages may call, by default those of
-    localhost; `middleware`, where it is given, takes the place of that rule. `max_body_size` is in
-    bytes, and `shutdown_timeout` the seconds that runs at work get before the server stops.
+    localhost; `middleware`, where it is given, takes the place of that rule. `limits` bound what
+    clients and runs may take up. `shutdown_timeout` are the seconds that runs at work get before
+    the server stops.
     """
 
     def __init__(
@@ -62,10 +62,11 @@ class WorkflowServer:
         access: Access | None = None,
         cors_origins: Sequence[str] = (),
         cors_origin_pattern: str | None = None,
-        max_body_size: int = DEFAULT_MAX_BODY_SIZE,
+        limits: Limits | None = None,
         root_path: str = "",
         shutdown_timeout: float = 10.0,
     ) -> None:
+        limits = limits or Limits()
         store = workflow_store if workflow_store is not None else "memory:"
         self._store = open_store(store) if isinstance(store, str) else store
         self._catalog = Catalog()
@@ -76,6 +77,7 @@ class WorkflowServer:
             idle_timeout=idle_timeout,
             max_resumes=max_resumes,
             retention=retention,
+            limits=limits,
         )
         self._shutdown_timeout = shutdown_timeout
         self._starting: asyncio.Lock | None = None
@@ -96,7 +98,7 @@ class WorkflowServer:
             services,
             lifespan=self._lifespan,
             middleware=middleware,
-            max_body_size=max_body_size,
+            limits=limits,
             root_path=root_path,
         )
 

@@ -5,10 +5,11 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "WORKFLOW_SERVER_"
+MIB = 1024 * 1024
 
 DURATION = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>[smhdw])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -24,7 +25,59 @@ class SettingsError(ValueError):
     """A setting has a value that cannot be; the sentence names the setting and the mend."""
 
 
-class Settings(BaseSettings):
+class Limits(BaseModel):
+    """How much of a server its clients and runs may take up."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    max_body_size: int = Field(
+        default=10 * MIB,
+        ge=1,
+        description="Largest request body that is taken, in bytes.",
+    )
+    max_event_size: int = Field(
+        default=10 * MIB,
+        ge=1024,
+        description="Largest event that is sent, or written by a step, in bytes of JSON.",
+    )
+    max_runs: int = Field(
+        default=1_000,
+        ge=1,
+        description="How many runs are at work at once; further ones wait for their turn.",
+    )
+    max_runs_per_workflow: int = Field(
+        default=0,
+        ge=0,
+        description="How many of them may be of one workflow; 0: all of them.",
+    )
+    max_pending_runs: int = Field(
+        default=10_000,
+        ge=0,
+        description="How many runs may wait for their turn; further ones are refused.",
+    )
+    max_streams: int = Field(
+        default=10_000,
+        ge=1,
+        description="How many event streams are open at once.",
+    )
+    max_streams_per_client: int = Field(
+        default=1_000,
+        ge=1,
+        description="How many of them one client may have, by its credential or its address.",
+    )
+    rate_limit: float = Field(
+        default=0.0,
+        ge=0,
+        description="Requests a second that one client may make in the long run; 0: any number.",
+    )
+    rate_burst: int = Field(
+        default=100,
+        ge=1,
+        description="Requests that one client may make at once, where there is a rate limit.",
+    )
+
+
+class Settings(Limits, BaseSettings):
     """How a server runs, each field also a `WORKFLOW_SERVER_*` variable.
 
     In a variable a list is comma-separated or JSON; an empty variable counts as absent.
@@ -122,11 +175,6 @@ class Settings(BaseSettings):
     cors_origin_pattern: str | None = Field(
         default=None,
         description="Regular expression for whole origins whose pages may call.",
-    )
-    max_body_size: int = Field(
-        default=10 * 1024 * 1024,
-        ge=1,
-        description="Largest request body that is taken, in bytes.",
     )
     shutdown_timeout: float = Field(
         default=10.0,

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from app.errors import (
     BodyTooLarge,
+    EventTooLarge,
     HandlerEnded,
     HandlerNotFound,
     InvalidEvent,
@@ -13,6 +14,7 @@ from app.errors import (
     RunNotBegun,
     RunNotFound,
     StreamTaken,
+    TooManyStreams,
     UnknownStep,
 )
 from routers.dependencies import HandlerId, JsonRoute, RegistryDep, RunId, ServicesDep
@@ -29,7 +31,10 @@ MAX_ACQUIRE_TIMEOUT = 3_600.0
     "/{handler_id}",
     response_class=Response,
     summary="Read a handler's events",
-    responses={**problems(HandlerNotFound, RunNotFound, StreamTaken), **describe_stream()},
+    responses={
+        **problems(HandlerNotFound, RunNotFound, StreamTaken, TooManyStreams),
+        **describe_stream(),
+    },
 )
 async def stream_events(
     handler_id: HandlerId,
@@ -103,6 +108,7 @@ async def stream_events(
         QuestionNotOpen,
         RunNotBegun,
         BodyTooLarge,
+        EventTooLarge,
     ),
 )
 async def send_event(

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from app.errors import BadRequest, BodyTooLarge, ServiceError
+from app.errors import BadRequest, BodyTooLarge, ServiceError, TooManyRequests
 from app.logs import get_logger
 from schemas.problems import Fault, Problem
 
@@ -29,10 +29,11 @@ CODES = {
 def problems(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of an operation that may answer with these errors.
 
-    Every operation may also refuse a malformed request and be asked before the server is started.
+    Every operation may also refuse a malformed request or one too many, and be asked before the
+    server is started.
     """
     by_status: dict[int, list[str]] = {}
-    every: tuple[type[ServiceError], ...] = (*errors, BadRequest)
+    every: tuple[type[ServiceError], ...] = (*errors, BadRequest, TooManyRequests)
     for error in every:
         sentence = (error.__doc__ or "").partition("\n")[0]
         by_status.setdefault(error.status, []).append(f"`{error.code}`: {sentence}")

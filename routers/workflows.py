@@ -6,12 +6,14 @@ from fastapi import APIRouter, Body, Response
 
 from app.errors import (
     BodyTooLarge,
+    EventTooLarge,
     HandlerRunning,
     InvalidContext,
     InvalidHandlerId,
     InvalidStartEvent,
     OtherWorkflow,
     StateNotRestorable,
+    TooManyRuns,
     WorkflowNotFound,
 )
 from routers.dependencies import CatalogDep, JsonRoute, RegistryDep, WorkflowDep
@@ -37,6 +39,8 @@ RUN_ERRORS = problems(
     OtherWorkflow,
     StateNotRestorable,
     BodyTooLarge,
+    EventTooLarge,
+    TooManyRuns,
 )
 
 

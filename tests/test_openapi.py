@@ -44,7 +44,7 @@ TYPED = {
 }
 OPERATIONS = GENERIC | TYPED
 TAGS = ["workflows", "handlers", "events", "health", *EXAMPLES]
-MALFORMED = {"400", "503"}
+MALFORMED = {"400", "429", "503"}
 ERRORS = {
     ("get", "/health"): set[str](),
     ("get", "/livez"): set[str](),

@@ -18,6 +18,7 @@ from schemas.times import from_micros
 
 MAX_DIGITS = 4300  # of an integer, as `sys.get_int_max_str_digits()` has it by default
 TOO_LONG = b"0" * (MAX_DIGITS + 1)
+MAX_DEPTH = 200  # of arrays and objects in one another, as JSON is read here
 DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 _QUALIFIED_NAME_KEY = b',"qualified_name":'
 _UNSAFE = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
@@ -29,9 +30,17 @@ class NotSerializable(Exception):
     """A value that JSON cannot carry; the sentence names its place and its class."""
 
 
-def encode_event(event: Event) -> bytes:
-    """Return the event's envelope as JSON; `NotSerializable` names the value that cannot be."""
-    return b'{"value":' + encode_value(event) + _envelope_tail(type(event))
+def encode_event(event: Event, *, max_size: int | None = None) -> bytes:
+    """Return the event's envelope as JSON; `NotSerializable` names the value that cannot be.
+
+    That is also an envelope of more than `max_size` bytes.
+    """
+    envelope = b'{"value":' + encode_value(event) + _envelope_tail(type(event))
+    if max_size is not None and len(envelope) > max_size:
+        raise NotSerializable(
+            f"{type(event).__name__} has {len(envelope)} bytes of JSON, and {max_size} are allowed"
+        )
+    return envelope
 
 
 def encode_value(event: Event) -> bytes:
@@ -41,18 +50,25 @@ def encode_value(event: Event) -> bytes:
     except _SERIALIZATION_ERRORS as error:
         value = _encode_leniently(event, error)
     if len(value) > MAX_DIGITS and TOO_LONG in value.translate(DIGITS):
-        _check_numbers(event, value)
+        _check_readable(value, f"{type(event).__name__} holds a number that is too long")
+    if _may_be_deep(value):
+        _check_readable(value, f"{type(event).__name__} is nested too deeply")
     if not value.startswith(b"{"):
         raise NotSerializable(f"{type(event).__name__} serializes to no JSON object")
     return _escape_line_breaks(value)
 
 
-def _check_numbers(event: Event, value: bytes) -> None:
-    """Refuse an integer of more digits than JSON parsers, Python's own among them, take."""
+def _may_be_deep(value: bytes) -> bool:
+    """Whether there are brackets enough for more depth than the parser takes."""
+    return len(value) > 2 * MAX_DEPTH and value.count(b"[") + value.count(b"{") >= MAX_DEPTH - 1
+
+
+def _check_readable(value: bytes, sentence: str) -> None:
+    """Refuse what JSON parsers, our own among them, do not take, though it can be written."""
     try:
-        from_json(value)
+        from_json(b'{"value":%b}' % value)
     except ValueError as error:
-        raise NotSerializable(f"{type(event).__name__} holds a number that is too long") from error
+        raise NotSerializable(sentence) from error
 
 
 def encode_tick(tick: WorkflowTick) -> bytes:
@@ -60,9 +76,11 @@ def encode_tick(tick: WorkflowTick) -> bytes:
     try:
         encoded = type(tick).__pydantic_serializer__.to_json(tick)
         if isinstance(tick, TickStepResult) and any(map(_required, tick.result)):
-            return _with_requirements(tick, encoded)
+            encoded = _with_requirements(tick, encoded)
     except _SERIALIZATION_ERRORS as error:
         raise NotSerializable(str(error)) from error
+    if _may_be_deep(encoded):
+        _check_readable(encoded, "it is nested too deeply")
     return encoded
 
 

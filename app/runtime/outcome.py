@@ -27,10 +27,13 @@ class RunFailed(Exception):
     """The service ended the run; the sentence says why."""
 
 
-def completed(result: StopEvent) -> Outcome:
-    """Return the outcome of a run that returned; a result that JSON cannot carry fails it."""
+def completed(result: StopEvent, *, max_size: int | None = None) -> Outcome:
+    """Return the outcome of a run that returned.
+
+    A result that JSON cannot carry fails it, as does one of more than `max_size` bytes.
+    """
     try:
-        return Outcome(Status.COMPLETED, encode_event(result))
+        return Outcome(Status.COMPLETED, encode_event(result, max_size=max_size))
     except NotSerializable as error:
         return failed(RunFailed(f"The result cannot be returned: {error}."), None)
 

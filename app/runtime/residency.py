@@ -24,6 +24,8 @@ from app.runtime.run import LiveRun
 from app.runtime.served import RunInput, ServedWorkflow
 from app.runtime.stream import EventTail
 from app.runtime.transcript import Clock
+from app.runtime.turns import Turns
+from app.settings import Limits
 from schemas.records import Idle, RunRecord, Status
 from stores.base import Store, StoreError
 
@@ -47,6 +49,7 @@ class Residency:
         clock: Clock,
         idle_timeout: float,
         max_resumes: int,
+        limits: Limits,
         metrics: Metrics | None = None,
     ) -> None:
         self._store = store
@@ -55,6 +58,8 @@ class Residency:
         self._clock = clock
         self._idle_timeout = idle_timeout
         self._max_resumes = max_resumes
+        self._limits = limits
+        self._turns = Turns(limits)
         self._metrics = metrics or Metrics()
         self._live: dict[str, LiveRun] = {}
         self._loading: dict[str, asyncio.Task[LiveRun | None]] = {}
@@ -72,6 +77,7 @@ class Residency:
     def start(self) -> None:
         """Begin to resume what was running, and to watch what is idle."""
         self._started_at = self._clock()
+        self._turns = Turns(self._limits)
         self._spawn(self._resume_all(), "resume")
         self._spawn(self._release_idle(), "release")
         self._spawn(self._wake_due(), "wake")
@@ -90,10 +96,11 @@ class Residency:
         self._due.clear()
 
     async def wait_quiet(self, seconds: float) -> None:
-        """Return when no run is at work, or after some seconds."""
+        """Let no run begin, and return when none is at work, or after some seconds."""
+        self._turns.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        while any(not run.is_idle for run in self._live.values()) and loop.time() < deadline:
+        while self.at_work and loop.time() < deadline:
             await _wait(self._settled, deadline - loop.time())
 
     def dismiss(self) -> None:
@@ -108,9 +115,24 @@ class Residency:
         """What the live runs have journalled and is not committed yet."""
         return sum(run.uncommitted_bytes for run in self._live.values())
 
-    def count(self, *, idle: bool) -> int:
-        """Return how many runs in memory are idle, or are not."""
-        return sum(run.is_idle is idle for run in self._live.values())
+    @property
+    def idle(self) -> int:
+        """How many runs in memory wait for an event from outside."""
+        return sum(run.is_idle for run in self._live.values())
+
+    @property
+    def pending(self) -> int:
+        """How many runs wait for their turn."""
+        return self._turns.pending
+
+    @property
+    def at_work(self) -> int:
+        """How many runs are executed."""
+        return sum(not (run.is_idle or run.is_pending) for run in self._live.values())
+
+    def check_room(self, workflow: ServedWorkflow) -> None:
+        """Raise `TooManyRuns` where a run of the workflow cannot be taken, not even to wait."""
+        self._turns.check_room(workflow)
 
     def get(self, key: str) -> LiveRun | None:
         """Return the handler's run where it is in memory."""
@@ -212,7 +234,7 @@ class Residency:
         if record.idle is not None:
             run.wake(recovered, waited=self._waited(record.idle))
         else:
-            await run.resume(recovered)
+            run.resume(recovered)
             logger.info("run resumed", **_ids(record), resumes=record.resumes + 1)
             self._metrics.resumes.inc()
         self._live[record.handler_key] = run
@@ -264,6 +286,8 @@ class Residency:
             tail=tail,
             observer=self,
             clock=self._clock,
+            turns=self._turns,
+            max_event_size=self._limits.max_event_size,
             next_tick=next_tick,
         )
 

@@ -5,8 +5,7 @@ alone would hold it by weak references only, and the garbage collector could end
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
@@ -26,6 +25,7 @@ from app.runtime.recovery import Recovered
 from app.runtime.served import RunInput, ServedWorkflow
 from app.runtime.stream import EventTail
 from app.runtime.transcript import Clock, Transcript
+from app.runtime.turns import Turn, Turns
 from schemas.records import RunRecord, Status
 
 
@@ -73,6 +73,8 @@ class LiveRun:
         tail: EventTail,
         observer: RunObserver,
         clock: Clock,
+        turns: Turns,
+        max_event_size: int,
         next_tick: int = 0,
     ) -> None:
         self.run_id = record.run_id
@@ -84,6 +86,10 @@ class LiveRun:
         self._input = run_input
         self._clock = clock
         self._observer = observer
+        self._turns = turns
+        self._max_event_size = max_event_size
+        self._turn: Turn | None = None
+        self._resumed = False
         self._journal = RunJournal(
             record,
             log,
@@ -93,7 +99,12 @@ class LiveRun:
             on_failed=self._on_store_failed,
         )
         self._transcript = Transcript(
-            self._journal, run_input, timeout=workflow.timeout, clock=clock, reader=self
+            self._journal,
+            run_input,
+            timeout=workflow.timeout,
+            max_event_size=max_event_size,
+            clock=clock,
+            reader=self,
         )
         self._ended: asyncio.Future[RunRecord] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[StopEvent] | None = None
@@ -116,6 +127,11 @@ class LiveRun:
         return self._journal.record.idle is not None and not coming
 
     @property
+    def is_pending(self) -> bool:
+        """Whether the run waits for its turn, and has not begun."""
+        return self._turn is not None and self._turn.is_pending
+
+    @property
     def uncommitted_bytes(self) -> int:
         """What the run has journalled and is not committed yet."""
         return self._journal.uncommitted_bytes
@@ -132,23 +148,14 @@ class LiveRun:
         if run_input.has_context:
             self._transcript.write_snapshot(run_input.broker)
         journal.close_unit()
-        self._begin()
+        self._begin(self._turns.take(self.workflow))
 
-    async def resume(self, recovered: Recovered) -> None:
-        """Go on where the journal ends; the readers see that the run was resumed.
-
-        That it is resumed is written down before it begins, for it may end the process again.
-        """
-        record = self.visible = self._journal.record
+    def resume(self, recovered: Recovered) -> None:
+        """Go on where the journal ends, when it is the run's turn."""
+        self.visible = self._journal.record
         self._transcript.restore(recovered)
-        resumes = record.resumes + 1
-        self._journal.open_unit()
-        self._transcript.add_event(RunResumedEvent(resumes=resumes))
-        self._journal.set_record(replace(record, resumes=resumes, updated_at=self._clock()))
-        self._journal.close_unit()
-        await self._journal.wait_committed()
-        if not self._journal.is_failed:
-            self._begin()
+        self._resumed = True
+        self._begin(self._turns.take(self.workflow))
 
     def wake(self, recovered: Recovered, *, waited: float) -> None:
         """Go on after the run was released from memory, `waited` seconds after it became idle.
@@ -167,10 +174,11 @@ class LiveRun:
             self._transcript.write_snapshot(broker)
             self._journal.set_record(replace(record, idle=idle))
             self._journal.close_unit()
-        self._begin()
+        self._begin(self._turns.take_resting(self.workflow))
         self._observer.run_idle(self)
 
-    def _begin(self) -> None:
+    def _begin(self, turn: Turn) -> None:
+        self._turn = turn
         self._task = asyncio.create_task(self._execute(), name=f"run {self.run_id}")
         self._task.add_done_callback(self._on_done)
 
@@ -200,13 +208,11 @@ class LiveRun:
 
         Raises `HandlerEnded`, `RunNotBegun` or `QuestionNotOpen`.
         """
-        transcript, slots = self._transcript, self.workflow.slots
+        transcript = self._transcript
         if self._task is None or self._task.done() or transcript.terminal is not None:
             raise self._ended_error()
-        if transcript.runner is None and slots is not None and slots.locked():
-            raise RunNotBegun(
-                f"The handler '{self.handler_id}' waits until another run of its workflow ends."
-            )
+        if self.is_pending:
+            raise RunNotBegun(f"The handler '{self.handler_id}' waits until another run ends.")
         answer = _Answer(event, self._take_question(event, reply_to))
         self._answers[id(event)] = answer
         step_id = StepId.root(step) if step is not None else None
@@ -285,8 +291,15 @@ class LiveRun:
         self._observer.step_ended(self, step)
 
     def became_idle(self) -> None:
-        """Pass on that the run waits for an event from outside."""
+        """Make room for other runs, and pass on that this one waits for an event from outside."""
+        if self._turn is not None:
+            self._turn.rest()
         self._observer.run_idle(self)
+
+    def went_on(self) -> None:
+        """Be at work again."""
+        if self._turn is not None:
+            self._turn.go_on()
 
     def cannot_go_on(self, sentence: str) -> None:
         """End the run as failed, for the reason that the sentence gives."""
@@ -296,8 +309,6 @@ class LiveRun:
         self._transcript.close()
         if self._task is not None:
             self._task.cancel()
-        else:  # about to be resumed
-            self._end(outcome.failed(self._failure, None))
 
     # The course of the run.
 
@@ -310,20 +321,30 @@ class LiveRun:
             "llamaindex.handler_id": self.handler_id,
             "llamaindex.run_id": self.run_id,
         }
-        async with self._slot():
-            return await self.workflow.runtime.execute(
-                self._transcript, run_input.broker, run_input.start_event, tags
-            )
+        if self._turn is not None:
+            await self._turn.wait()
+        if self._resumed:
+            await self._note_resumed()
+        return await self.workflow.runtime.execute(
+            self._transcript, run_input.broker, run_input.start_event, tags
+        )
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        if self.workflow.slots is None:
-            yield
-        else:
-            async with self.workflow.slots:
-                yield
+    async def _note_resumed(self) -> None:
+        """Show the readers that the run was resumed.
+
+        It is committed before the run goes on, for that may end the process again.
+        """
+        record = self._journal.record
+        resumes = record.resumes + 1
+        self._journal.open_unit()
+        self._transcript.add_event(RunResumedEvent(resumes=resumes))
+        self._journal.set_record(replace(record, resumes=resumes, updated_at=self._clock()))
+        self._journal.close_unit()
+        await self._journal.wait_committed()
 
     def _on_done(self, task: asyncio.Task[StopEvent]) -> None:
+        if self._turn is not None:
+            self._turn.end()
         self._transcript.runner = None
         stopped = task.cancelled() and not self._cancelling and self._failure is None
         if self._parked or stopped:
@@ -338,7 +359,7 @@ class LiveRun:
         error = task.exception()
         if error is not None:
             return outcome.failed(error, self._transcript.terminal)
-        return outcome.completed(task.result())
+        return outcome.completed(task.result(), max_size=self._max_event_size)
 
     def _end(self, ended: Outcome) -> None:
         journal = self._journal

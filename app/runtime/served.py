@@ -1,6 +1,5 @@
 """A workflow as it is served: what may be sent to it, and how its runs are started."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -95,11 +94,10 @@ class ServedWorkflow:
         """The seconds that a run may be alive, or None for no limit."""
         return self.workflow._timeout
 
-    @cached_property
-    def slots(self) -> asyncio.Semaphore | None:
+    @property
+    def concurrent_runs(self) -> int | None:
         """The workflow's own limit of concurrent runs, or None where it has none."""
-        limit = self.workflow._num_concurrent_runs
-        return asyncio.Semaphore(limit) if limit is not None else None
+        return self.workflow._num_concurrent_runs
 
     @cached_property
     def schemas(self) -> tuple[dict[str, Any], dict[str, Any]]:

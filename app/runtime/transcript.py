@@ -66,6 +66,9 @@ class TranscriptReader(Protocol):
     def became_idle(self) -> None:
         """The run waits for an event from outside."""
 
+    def went_on(self) -> None:
+        """The run is idle no more."""
+
     def cannot_go_on(self, sentence: str) -> None:
         """The run must end as failed, for the reason that the sentence gives."""
 
@@ -83,6 +86,7 @@ class Transcript:
         run_input: RunInput,
         *,
         timeout: float | None,
+        max_event_size: int,
         clock: Clock,
         reader: TranscriptReader,
     ) -> None:
@@ -96,6 +100,7 @@ class Transcript:
         self._journal = journal
         self._serializer = run_input.serializer
         self._timeout = timeout
+        self._max_event_size = max_event_size
         self._clock = clock
         self._reader = reader
         self._tick: WorkflowTick | None = None
@@ -172,7 +177,10 @@ class Transcript:
         self._tick = tick
         self.ticks_since_snapshot += 1
         try:
-            self._journal.add_tick(encode_tick(tick))
+            encoded = encode_tick(tick)
+            self._journal.add_tick(encoded)
+            if len(encoded) > self._max_event_size and isinstance(tick, TickAddEvent):
+                self._check_size(tick.event)
         except NotSerializable as error:
             self._mark_unresumable(f"what a step took or gave cannot be stored: {error}")
         if isinstance(tick, TickStepResult):
@@ -191,6 +199,7 @@ class Transcript:
             self.write_questions()
         if self._journal.record.idle is not None and not isinstance(self._tick, IDLE_TICKS):
             self._journal.set_record(replace(self._journal.record, idle=None))
+            self._reader.went_on()
         if self.ticks_since_snapshot >= SNAPSHOT_TICKS and self.runner is not None:
             self.write_snapshot(self.runner.state)
         self._tick = None
@@ -203,7 +212,9 @@ class Transcript:
         """Write down an event, and what it says of the run; `NotSerializable` if it cannot be."""
         internal = isinstance(event, InternalDispatchEvent)
         sequence = self._journal.add_event(
-            encode_event(event), internal=internal, emitted_at=to_micros(self._clock())
+            encode_event(event, max_size=self._max_event_size),
+            internal=internal,
+            emitted_at=to_micros(self._clock()),
         )
         if isinstance(event, WorkflowIdleEvent):
             self._write_idle()
@@ -233,6 +244,13 @@ class Transcript:
         if snapshot is not None:
             self._journal.set_snapshot(snapshot)
             self.ticks_since_snapshot = 0
+
+    def _check_size(self, event: Event) -> None:
+        """End the run where an event that a step gave is too large."""
+        try:
+            encode_event(event, max_size=self._max_event_size)
+        except NotSerializable as error:
+            self._reader.cannot_go_on(f"An event is too large: {error}.")
 
     def _end_step(self, tick: TickStepResult) -> None:
         self._reader.step_ended(str(tick.step_id))
