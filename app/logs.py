@@ -9,25 +9,16 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from logging import LogRecord
 from traceback import format_exception, format_tb
 
-from structlog import BoundLoggerBase
 from structlog.contextvars import merge_contextvars
 from structlog.dev import ConsoleRenderer
-from structlog.processors import JSONRenderer, TimeStamper
-from structlog.stdlib import (
-    ExtraAdder,
-    ProcessorFormatter,
-    add_log_level,
-    add_logger_name,
-    render_to_log_kwargs,
-)
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.processors import JSONRenderer
+from structlog.typing import EventDict, Processor
 
 from stores.base import StoreError
-
-# From the standard library's logger to who has called one of ours, which is who logs.
-FRAMES = 4
 
 # The first part of the names of loggers that are not the user's own.
 SERVICE_LOGGERS = frozenset(
@@ -47,63 +38,70 @@ SERVICE_LOGGERS = frozenset(
 QUOTING_LOGGERS = ("sse_starlette",)
 # Exceptions whose messages quote nothing of what workflows carry.
 PLAIN_ERRORS = (OSError, StoreError)
+# What every record has, and uvicorn's second, coloured wording.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 
-class EventLogger(BoundLoggerBase):
-    """Logs events with values; costs next to nothing where the level is not logged.
+class EventLogger:
+    """Logs events with values, as structlog does, but for next to nothing below the level."""
 
-    structlog's own classes ask for the level only when the event is half made.
-    """
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
 
     def info(self, event: str, **values: object) -> None:
         """Log what happens as it should."""
-        self._log(logging.INFO, "info", event, values)
+        if self._logger.isEnabledFor(logging.INFO):
+            self._logger.info(event, extra=values, stacklevel=2)
 
     def warning(self, event: str, **values: object) -> None:
         """Log what somebody should look at."""
-        self._log(logging.WARNING, "warning", event, values)
+        if self._logger.isEnabledFor(logging.WARNING):
+            self._logger.warning(event, extra=values, stacklevel=2)
 
-    def error(self, event: str, **values: object) -> None:
-        """Log what is broken; `exc_info` is the exception to show, or True for the current one."""
-        self._log(logging.ERROR, "error", event, values)
+    def error(self, event: str, *, exc_info: BaseException | None = None, **values: object) -> None:
+        """Log what is broken, with the exception that says why."""
+        self._logger.error(event, exc_info=exc_info, extra=values, stacklevel=2)
 
     def exception(self, event: str, **values: object) -> None:
-        """Log an error with the exception that is being handled."""
-        self._log(logging.ERROR, "error", event, {**values, "exc_info": True})
-
-    def _log(self, level: int, method: str, event: str, values: dict[str, object]) -> None:
-        if self._logger.isEnabledFor(level):
-            self._proxy_to_logger(method, event, stacklevel=FRAMES, **values)
+        """Log what is broken, with the exception that is being handled."""
+        self._logger.error(event, exc_info=sys.exception(), extra=values, stacklevel=2)
 
 
 def get_logger(name: str) -> EventLogger:
     """Return the logger of a module, on top of the standard library's of the same name."""
-    return EventLogger(logging.getLogger(name), [render_to_log_kwargs], {})
+    return EventLogger(logging.getLogger(name))
 
 
 def configure_logs(level: str, *, as_json: bool = False) -> None:
     """Log to the standard error, from a level on, for people or as JSON for programs."""
     handler = logging.StreamHandler()
     colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    handler.setFormatter(make_formatter(make_renderer(as_json=as_json, colors=colors)))
+    handler.setFormatter(EventFormatter(make_renderer(as_json=as_json, colors=colors)))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     for name in QUOTING_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.INFO, logging.root.level))
 
 
-def make_formatter(renderer: Processor) -> ProcessorFormatter:
-    """Return what turns every record, ours or not, into an event with its values."""
-    return ProcessorFormatter(
-        foreign_pre_chain=[
-            merge_contextvars,
-            ExtraAdder(),
-            add_logger_name,
-            add_log_level,
-            TimeStamper(fmt="iso", key="time"),
-            _add_traceback,
-        ],
-        processors=[ProcessorFormatter.remove_processors_meta, renderer],
-    )
+class EventFormatter(logging.Formatter):
+    """Turns every record, ours or not, into an event with its values, and writes that."""
+
+    def __init__(self, renderer: Processor) -> None:
+        super().__init__()
+        self._renderer = renderer
+
+    def format(self, record: LogRecord) -> str:
+        """Return the event as the renderer writes it."""
+        event: EventDict = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        merge_contextvars(None, record.levelname, event)
+        event.update(item for item in vars(record).items() if item[0] not in _STANDARD)
+        if record.exc_info and record.exc_info[1]:
+            event["exception"] = _show(record.exc_info[1], record.name)
+        return str(self._renderer(None, record.levelname, event))
 
 
 def make_renderer(*, as_json: bool, colors: bool = False) -> Processor:
@@ -118,20 +116,15 @@ def make_renderer(*, as_json: bool, colors: bool = False) -> Processor:
     )
 
 
-def _add_traceback(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Show the exception of a record; drop what uvicorn says a second time, in colour.
+def _show(error: BaseException, logger: str) -> str:
+    """Return the traceback of an exception.
 
-    What an exception says of itself may quote what a workflow carries. That is shown where the
-    user's own code has logged it, and left out of what the service and its libraries log.
+    What it says of itself may quote what a workflow carries. That is shown where the user's own
+    code has logged it, and left out of what the service and its libraries log.
     """
-    event.pop("color_message", None)
-    info = event.pop("exc_info", None)
-    error = info[1] if isinstance(info, tuple) else None
-    if error is not None:
-        of_service = event["logger"].partition(".")[0] in SERVICE_LOGGERS
-        lines = _format_plainly(error) if of_service else format_exception(error)
-        event["exception"] = "".join(lines).rstrip("\n")
-    return event
+    of_service = logger.partition(".")[0] in SERVICE_LOGGERS
+    lines = _format_plainly(error) if of_service else format_exception(error)
+    return "".join(lines).rstrip("\n")
 
 
 def _format_plainly(error: BaseException) -> Iterator[str]:
