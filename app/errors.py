@@ -236,6 +236,17 @@ class TooManyRequests(TooMany):
         return {"Retry-After": str(self._seconds)}
 
 
+class UnsupportedCoding(ServiceError):
+    """The body is compressed, or otherwise coded; it must be sent as it is."""
+
+    status, code, title = 415, "unsupported_coding", "Unsupported Media Type"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is taken (RFC 9110, section 12.5.3)."""
+        return {"Accept-Encoding": "identity"}
+
+
 class ServiceUnavailable(ServiceError):
     """The service cannot answer now; the same request may succeed later."""
 

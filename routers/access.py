@@ -72,7 +72,9 @@ class AccessGuard:
 
 
 def read_credential(headers: Headers) -> str:
-    """Return the credential of a request; `Unauthenticated` where there is none."""
+    """Return the credential of a request; `Unauthenticated` where there is none, or more."""
+    if any(len(headers.getlist(name)) > 1 for name in ("authorization", API_KEY)):
+        raise Unauthenticated("The request carries several credentials of a kind; send one.")
     scheme, _, credential = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and credential.strip():
         return credential.strip()

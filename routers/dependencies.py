@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from app.access import Access, Principal
 from app.catalog import Catalog
+from app.errors import UnsupportedCoding
 from app.ownership import Handlers
 from app.registry import HandlerRegistry
 from app.runtime.served import ServedWorkflow
@@ -91,6 +92,17 @@ RunId = Annotated[
 ]
 
 
+# What is taken of each: nothing is ever unpacked, so that no small body becomes a large one.
+CODINGS = {b"content-encoding": (b"", b"identity"), b"transfer-encoding": (b"chunked",)}
+
+
+def _refuse_codings(request: Request) -> None:
+    """Raise `UnsupportedCoding` for a body that is not sent as it is."""
+    for name, value in request.scope["headers"]:
+        if name in CODINGS and value.strip().lower() not in CODINGS[name]:
+            raise UnsupportedCoding("The body is coded; send it as plain JSON, whole or chunked.")
+
+
 class JsonRequest(Request):
     """A request whose body is strict JSON: UTF-8, no lone surrogates, no NaN, 200 levels deep."""
 
@@ -118,6 +130,7 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_json(request: Request) -> Response:
+            _refuse_codings(request)
             headers = MutableHeaders(scope=request.scope)
             headers["content-type"] = "application/json"
             return await handle(JsonRequest(request.scope, request.receive))

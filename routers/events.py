@@ -16,6 +16,7 @@ from app.errors import (
     StreamTaken,
     TooManyStreams,
     UnknownStep,
+    UnsupportedCoding,
 )
 from routers.dependencies import HandlerId, JsonRoute, RegistryDep, RunId, ServicesDep
 from routers.problems import problems
@@ -79,7 +80,7 @@ async def stream_events(
     read at once, and each gets every event in order. Sequences count all events of the run, the
     hidden internal ones too, so a reader that reconnects with the last `id` it saw misses nothing.
     """
-    cursor = _integer(last_event_id)
+    cursor = read_event_id(last_event_id)
     after = cursor if cursor is not None else after_sequence
     if after is None:
         subscription = await services.handlers.subscribe_shared(
@@ -109,6 +110,7 @@ async def stream_events(
         RunNotBegun,
         BodyTooLarge,
         EventTooLarge,
+        UnsupportedCoding,
     ),
 )
 async def send_event(
@@ -122,7 +124,8 @@ async def send_event(
     return SendEventResponse(status="sent")
 
 
-def _integer(text: str | None) -> int | None:
+def read_event_id(text: str | None) -> int | None:
+    """Return the sequence that a `Last-Event-ID` names; None where it names none."""
     try:
         return int(text) if text is not None and len(text) < 100 else None
     except ValueError:

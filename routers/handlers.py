@@ -72,12 +72,12 @@ async def list_handlers(
         statuses=frozenset(status or ()),
         workflow_names=frozenset(workflow_name or ()),
         waiting=waiting,
-        after=HandlerPosition(*_read_cursor(cursor)) if cursor else None,
+        after=HandlerPosition(*read_cursor(cursor)) if cursor else None,
         limit=limit,
     )
     page = await registry.list_handlers(query)
     position = page.next
-    following = _write_cursor(position.created_at, position.handler_id) if position else None
+    following = write_cursor(position.created_at, position.handler_id) if position else None
     return list_response(page.records, following, of="handlers")
 
 
@@ -107,9 +107,9 @@ async def list_runs(
 
     `run_id` reads one of them, its events too.
     """
-    after = RunPosition(*_read_cursor(cursor)) if cursor else None
+    after = RunPosition(*read_cursor(cursor)) if cursor else None
     page = await registry.list_runs(handler_id, after=after, limit=limit)
-    following = _write_cursor(page.next.started_at, page.next.run_id) if page.next else None
+    following = write_cursor(page.next.started_at, page.next.run_id) if page.next else None
     return list_response(page.records, following, of="runs")
 
 
@@ -142,12 +142,14 @@ async def get_result(handler_id: HandlerId, registry: RegistryDep) -> Response:
     return result_response(await registry.get(handler_id))
 
 
-def _write_cursor(time: datetime, identity: str) -> str:
+def write_cursor(time: datetime, identity: str) -> str:
+    """Return a place in a listing as a cursor."""
     text = f"{time.isoformat()} {identity}"
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str) -> tuple[datetime, str]:
+def read_cursor(cursor: str) -> tuple[datetime, str]:
+    """Return the place that a cursor names; `InvalidCursor` where it names none."""
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
         written, _, identity = text.partition(" ")

@@ -14,6 +14,7 @@ from app.errors import (
     OtherWorkflow,
     StateNotRestorable,
     TooManyRuns,
+    UnsupportedCoding,
     WorkflowNotFound,
 )
 from routers.dependencies import CatalogDep, JsonRoute, RegistryDep, WorkflowDep
@@ -41,6 +42,7 @@ RUN_ERRORS = problems(
     BodyTooLarge,
     EventTooLarge,
     TooManyRuns,
+    UnsupportedCoding,
 )
 
 

@@ -255,6 +255,9 @@ class PostgresStore(Store):
             raise StoreUnavailable("The store is not open.")
         try:
             rows = await self._pool.fetch(sql, *values)
+        except asyncpg.CharacterNotInRepertoireError:
+            # U+0000, which no text here holds: nothing equals it, as nothing equals NULL.
+            return await self._read(sql, *map(_without_nul, values))
         except ERRORS as error:
             raise StoreUnavailable(f"Postgres: {_one_line(error)}") from error
         return [tuple(row) for row in rows]
@@ -291,6 +294,10 @@ class PostgresStore(Store):
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.terminate()
+
+
+def _without_nul(value: Any) -> Any:
+    return None if isinstance(value, str) and "\0" in value else value
 
 
 def _placeholder(index: int) -> str:

@@ -245,7 +245,7 @@ def test_an_older_image_s_runs_go_on_in_this_one(
     with sqlite_data() as data:
         with running(older, port, *serving_flows(gate), *data) as container:
             start_errand(container)
-            assert container.stop() == 0
+            container.stop()  # or killed at the end of its grace: releases before draining were
         with running(image, port, *serving_flows(gate), *data) as container:
             assert get_errand(container)["status"] == "running"
             (gate / "open").touch()

@@ -394,3 +394,11 @@ async def test_purging_comes_last_in_its_batch(store: Store) -> None:
 async def test_purging_an_unknown_handler_is_passed_over(store: Store) -> None:
     await store.commit(Batch(purged=["nobody"]))
     assert await list_ids(store) == []
+
+
+async def test_an_id_with_a_null_character_is_an_unknown_one(store: Store) -> None:
+    await store.commit(Batch(runs={"r": make_run()}))
+    assert await store.get_handler("a\0") is None
+    assert await store.get_run("\0") is None
+    query = HandlerQuery(workflow_names=frozenset({"\0", "w"}), limit=10)
+    assert await store.list_handlers(query) == [make_run()]
