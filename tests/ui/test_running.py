@@ -50,7 +50,7 @@ def test_an_ended_run_tells_the_same_story_from_its_stored_events(
     ui.open("runs", handler["handler_id"])
     expect(ui.node("Counted")).to_have_attribute("data-state", "done")
     expect(ui.node("count")).to_have_accessible_name("count: step, done, 3 times")
-    expect(ui.panel("Timeline")).to_contain_text("×3")
+    expect(ui.panel("Timeline")).to_contain_text(re.compile(r"×3 · longest \d+(\.\d+)? (µs|ms)"))
     expect(ui.panel("Events")).to_contain_text("Progress")
 
 
@@ -74,13 +74,39 @@ def test_a_handler_is_purged_after_a_question(ui: Ui, api: httpx.Client) -> None
     assert api.get("/handlers/purge").status_code == 404
 
 
-def test_a_run_is_run_again_with_the_same_input(ui: Ui) -> None:
-    ui.start("greeting", name="Grace")
-    ui.expect_status("completed")
+def test_a_run_that_another_client_started_is_run_again_with_the_same_input(
+    ui: Ui, api: httpx.Client
+) -> None:
+    body = {"start_event": {"name": "Grace"}, "handler_id": "elsewhere"}
+    api.post("/workflows/greeting/run", json=body)
+    ui.open("runs", "elsewhere")
+    expect(ui.panel("Input")).to_contain_text("Grace")
     first = ui.page.url
     ui.press("Run again")
     ui.page.wait_for_url(lambda url: url != first)
     expect(ui.panel("Result")).to_contain_text("Hello, Grace!")
+
+
+def test_the_input_of_a_run_is_edited_and_run(ui: Ui, api: httpx.Client) -> None:
+    body = {"start_event": {"text": "one two", "delay": 0.01}, "handler_id": "edited"}
+    api.post("/workflows/tokens/run", json=body)
+    ui.open("runs", "edited")
+    ui.page.get_by_role("link", name="Edit and run").click()
+    expect(ui.field("delay")).to_have_value("0.01")
+    expect(ui.field("text")).to_have_value("one two")
+    ui.field("text").fill("three")
+    ui.press("Run")
+    expect(ui.panel("Events")).to_contain_text('{"text":"three"}')
+
+
+def test_durations_are_known_after_the_page_was_loaded_anew(ui: Ui) -> None:
+    ui.start("flaky")
+    ui.expect_status("completed")
+    facts = ui.panel("Timeline").locator(".lane-facts")
+    expect(facts).to_contain_text("longest")
+    told = facts.inner_text()
+    ui.page.reload()
+    expect(facts).to_have_text(told)
 
 
 def test_a_handler_is_continued_from_its_state(ui: Ui) -> None:
@@ -100,6 +126,28 @@ def test_an_earlier_run_of_a_handler_can_be_linked(ui: Ui, api: httpx.Client) ->
     expect(ui.panel("Result")).to_contain_text("turn: 1")
     ui.page.get_by_role("link", name="Show its newest run").click()
     expect(ui.panel("Result")).to_contain_text("turn: 2")
+
+
+def test_the_runs_of_a_handler_are_listed_and_link_to_each(ui: Ui, api: httpx.Client) -> None:
+    body = {"start_event": {"message": "again"}, "handler_id": "chat"}
+    ids = [api.post("/workflows/conversation/run", json=body).json()["run_id"] for _ in range(12)]
+    ui.open("runs", "chat")
+    runs = ui.panel("Runs of this handler")
+    expect(runs.locator("tbody tr")).to_have_count(10)
+    expect(runs.get_by_role("link", name=ids[-1])).to_have_attribute("aria-current", "page")
+    ui.press("Show older runs")
+    runs.get_by_role("link", name=ids[0]).click()
+    expect(ui.panel("Result")).to_contain_text("turn: 1")
+    expect(ui.page.get_by_role("link", name="Show its newest run")).to_be_visible()
+    assert ui.page.evaluate("window.scrollY") == 0
+
+
+def test_a_handler_with_one_run_has_no_list_of_them(ui: Ui, api: httpx.Client) -> None:
+    api.post("/workflows/greeting/run", json={"start_event": {"name": "A"}, "handler_id": "single"})
+    with ui.page.expect_response("**/handlers/single/runs*"):
+        ui.open("runs", "single")
+    expect(ui.panel("Result")).to_be_visible()
+    expect(ui.panel("Runs of this handler")).to_have_count(0)
 
 
 def test_an_unknown_run_says_what_to_do(ui: Ui) -> None:

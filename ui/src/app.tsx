@@ -21,7 +21,7 @@ const THEMES: Theme[] = ["auto", "light", "dark"];
 export function App() {
   const place = usePlace();
   const main = useRef<HTMLElement>(null);
-  const path = place.parts.join("/");
+  const path = [...place.parts, place.query.get("run") ?? ""].join("/");
   const first = useRef(true);
   const [refused, setRefused] = useState(false);
   useLayoutEffect(() => listenForRefusals(() => setRefused(true)), []);

@@ -2,6 +2,7 @@
 
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Problem } from "./api/client";
+import { serverNow } from "./api/request";
 
 export interface Resource<T> {
   data: T | null;
@@ -55,13 +56,13 @@ export function useResource<T>(key: string, load: (signal: AbortSignal) => Promi
   return { data: fits ? state.data : null, problem: fits ? state.problem : null, reload };
 }
 
-/** The time, as it passes; it stands still where `every` is null. */
+/** The time at the server, as it passes; it stands still where `every` is null. */
 export function useNow(every: number | null): number {
-  const [now, setNow] = useState(() => Date.now());
+  const [now, setNow] = useState(serverNow);
   useEffect(() => {
-    setNow(Date.now());
+    setNow(serverNow());
     if (every === null) return;
-    const timer = setInterval(() => setNow(Date.now()), every);
+    const timer = setInterval(() => setNow(serverNow()), every);
     return () => clearInterval(timer);
   }, [every]);
   return now;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { SseParser } from "../src/api/sse";
+import { SseParser, toEvent } from "../src/api/sse";
 
 const frames = (text: string, size: number) => {
   const parser = new SseParser();
@@ -28,5 +28,17 @@ describe("SseParser", () => {
 
   it("holds back a frame that has not ended", () => {
     expect(frames("id: 3\ndata: {}\n", 100)).toEqual([]);
+  });
+});
+
+describe("an event of a stream", () => {
+  const envelope = { value: {}, type: "T", types: null, qualified_name: null };
+
+  it.each([
+    ["2026-11-25T13:31:07.214633+00:00", Date.UTC(2026, 10, 25, 13, 31, 7) + 214.633],
+    ["2026-11-25T13:31:07+00:00", Date.UTC(2026, 10, 25, 13, 31, 7)],
+    [null, null],
+  ])("that was emitted at %s knows it to the microsecond", (emitted_at, at) => {
+    expect(toEvent("7", JSON.stringify({ ...envelope, emitted_at }))).toEqual({ ...envelope, sequence: 7, at });
   });
 });

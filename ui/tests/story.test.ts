@@ -66,6 +66,13 @@ describe("a story", () => {
     expect([outcomes(story), story.steps.get("s")?.retries]).toEqual([[["waited", 1], ["running", 1]], 0]);
   });
 
+  it("says of steps that still ran at the end that they were stopped, and when", () => {
+    const story = tell(change("s", "running", { at: 1 }), event("WorkflowCancelledEvent", {}, ["StopEvent"], 5));
+    story.close();
+    expect(outcomes(story)).toEqual([["stopped", 1]]);
+    expect(story.steps.get("s")?.spans.map(durationOf)).toEqual([4]);
+  });
+
   it("says which step failed", () => {
     const failed = event("WorkflowFailedEvent", { step_name: "s" }, ["StopEvent"]);
     const story = tell(change("s", "running"), change("s", "not_running"), failed);

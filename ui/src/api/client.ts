@@ -1,7 +1,7 @@
 /** Calls of the API. Each action is a `Call` first, so that its `curl` is the same request. */
 
 import { ask, holdsCredential, href } from "./request";
-import type { Fault, Handler, HandlerPage, Json, JsonObject, JsonSchema, Representation } from "./types";
+import type { Fault, HandlerInFull, HandlerPage, Json, JsonObject, JsonSchema, Representation, RunPage } from "./types";
 
 export interface Call {
   method: "GET" | "POST";
@@ -106,6 +106,7 @@ export const calls = {
     method: "GET",
     path: `events/${encodeURIComponent(id)}?after_sequence=-1`,
   }),
+  runs: (id: string): Call => ({ method: "GET", path: `handlers/${encodeURIComponent(id)}/runs` }),
   handlers: (query: string): Call => ({ method: "GET", path: `handlers${query && `?${query}`}` }),
   workflows: (): Call => ({ method: "GET", path: "workflows" }),
 };
@@ -139,7 +140,11 @@ export async function listHandlers(query: URLSearchParams, signal?: AbortSignal)
   return get(calls.handlers(query.toString()).path, signal);
 }
 
-export async function getHandler(id: string, runId: string | null, signal?: AbortSignal): Promise<Handler> {
+export async function listRuns(id: string, query: URLSearchParams, signal?: AbortSignal): Promise<RunPage> {
+  return get(`${calls.runs(id).path}?${query.toString()}`, signal);
+}
+
+export async function getHandler(id: string, runId: string | null, signal?: AbortSignal): Promise<HandlerInFull> {
   const run = runId ? `?run_id=${encodeURIComponent(runId)}` : "";
   return get(calls.handler(id).path + run, signal);
 }

@@ -39,11 +39,27 @@ export function listenForRefusals(listener: () => void): void {
   onRefused = listener;
 }
 
+/** By how many milliseconds the clock of this machine is ahead of the server's, where it matters. */
+let ahead = 0;
+const SAME_CLOCK = 2_000;
+
+/** The time at the server, to which its times of runs and events are compared. */
+export function serverNow(): number {
+  return Date.now() - ahead;
+}
+
+/** `Date` counts in whole seconds and is sent a little earlier. */
+function compareClocks(response: Response): void {
+  const difference = Date.now() - Date.parse(response.headers.get("Date") ?? "");
+  if (!Number.isNaN(difference)) ahead = Math.abs(difference) < SAME_CLOCK ? 0 : difference;
+}
+
 /** `fetch` of a path of the API. */
 export async function ask(path: string, init: RequestInit): Promise<Response> {
   const headers = new Headers(init.headers);
   if (held !== null) headers.set("Authorization", `Bearer ${held}`);
   const response = await fetch(href(path), { ...init, headers });
+  compareClocks(response);
   if (response.status === 401) onRefused();
   return response;
 }

@@ -1,5 +1,7 @@
 /** Server-Sent Events from the chunks of a fetched body. */
 
+import type { Envelope, RunEvent } from "./types";
+
 export interface Frame {
   id: string | null;
   data: string;
@@ -31,4 +33,16 @@ function parseBlock(block: string): Frame[] {
     if (field === "data") data.push(value);
   }
   return data.length ? [{ id, data: data.join("\n") }] : [];
+}
+
+/** The event of a frame. */
+export function toEvent(id: string | null, data: string): RunEvent {
+  const { emitted_at, ...event } = JSON.parse(data) as Envelope & { emitted_at?: string | null };
+  return { ...event, sequence: Number(id), at: emitted_at ? parseTime(emitted_at) : null };
+}
+
+/** ISO 8601 in milliseconds, with the microseconds that `Date` would drop. */
+function parseTime(iso: string): number {
+  const [, seconds = iso, fraction = "", zone = ""] = /^(.{19})(\.\d+)?(.*)$/.exec(iso) ?? [];
+  return Date.parse(seconds + zone) + Number(`0${fraction}`) * 1000;
 }

@@ -1,9 +1,9 @@
 /** A run's events, followed to their end over any number of connections. */
 
-import { calls, Problem, toProblem } from "./client";
+import { Problem, toProblem } from "./client";
 import { ask } from "./request";
-import { SseParser } from "./sse";
-import type { Envelope, Json, RunEvent } from "./types";
+import { SseParser, toEvent } from "./sse";
+import type { Json, RunEvent } from "./types";
 
 export type Connection =
   | { state: "connecting" }
@@ -16,27 +16,22 @@ export interface Following {
   handlerId: string;
   runId: string;
   after: number;
-  /** Whether what is stored already has only just happened. */
-  fresh: boolean;
   signal: AbortSignal;
   onEvents: (events: RunEvent[]) => void;
   onConnection: (connection: Connection) => void;
 }
 
-/** Within this time of a connection's begin, events are taken for stored ones. */
-const REPLAY_MS = 200;
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 8_000;
 
 /** Follows a run until it has ended, the server refuses, or the signal aborts. */
 export async function follow(run: Following): Promise<void> {
   let after = run.after;
-  let fresh = run.fresh;
   let attempt = 0;
   while (!run.signal.aborted) {
     try {
       const before = after;
-      const ended = await readOnce(run, after, fresh, (last) => {
+      const ended = await readOnce(run, after, (last) => {
         after = last;
         attempt = 0;
       });
@@ -49,7 +44,6 @@ export async function follow(run: Following): Promise<void> {
         return run.onConnection({ state: "refused", detail: error.detail });
       }
     }
-    fresh = false;
     const wait = Math.min(FIRST_RETRY_MS * 2 ** attempt, LAST_RETRY_MS);
     attempt += 1;
     run.onConnection({ state: "reconnecting", attempt, retryAt: Date.now() + wait });
@@ -58,37 +52,31 @@ export async function follow(run: Following): Promise<void> {
 }
 
 /** Reads one connection; true when the run has ended and nothing is left. */
-async function readOnce(
-  run: Following,
-  after: number,
-  fresh: boolean,
-  onProgress: (last: number) => void,
-): Promise<boolean> {
-  const path = `${calls.events(run.handlerId).path.split("?")[0]}?include_internal=true&after_sequence=${after}&run_id=${encodeURIComponent(run.runId)}`;
+async function readOnce(run: Following, after: number, onProgress: (last: number) => void): Promise<boolean> {
+  const query = new URLSearchParams({
+    include_internal: "true",
+    include_emitted_at: "true",
+    after_sequence: String(after),
+    run_id: run.runId,
+  });
+  const path = `events/${encodeURIComponent(run.handlerId)}?${query.toString()}`;
   const response = await ask(path, { signal: run.signal, headers: { Accept: "text/event-stream" } });
   if (response.status === 204) return true;
   if (!response.ok || !response.body) {
     throw toProblem(response, (await response.json().catch(() => null)) as Json);
   }
   run.onConnection({ state: "live" });
-  const opened = Date.now();
   const parser = new SseParser();
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return false;
-    const now = Date.now();
-    const at = fresh || now - opened > REPLAY_MS ? now : null;
-    const events = parser.push(value).map((frame) => toEvent(frame.id, frame.data, at));
+    const events = parser.push(value).map((frame) => toEvent(frame.id, frame.data));
     const last = events.at(-1);
     if (!last) continue;
     run.onEvents(events);
     onProgress(last.sequence);
   }
-}
-
-export function toEvent(id: string | null, data: string, at: number | null): RunEvent {
-  return { ...(JSON.parse(data) as Envelope), sequence: Number(id), at };
 }
 
 function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
@@ -110,7 +98,7 @@ export async function readEvent(handlerId: string, sequence: number, signal: Abo
   const found = new AbortController();
   signal.addEventListener("abort", () => found.abort());
   let event: RunEvent | null = null;
-  const path = `${calls.events(handlerId).path.split("?")[0]}?after_sequence=${sequence - 1}`;
+  const path = `events/${encodeURIComponent(handlerId)}?after_sequence=${sequence - 1}`;
   const response = await ask(path, { signal: found.signal });
   if (response.status !== 200 || !response.body) return null;
   const parser = new SseParser();
@@ -119,7 +107,7 @@ export async function readEvent(handlerId: string, sequence: number, signal: Abo
     const { value, done } = await reader.read();
     if (done) break;
     const frame = parser.push(value)[0];
-    if (frame) event = toEvent(frame.id, frame.data, null);
+    if (frame) event = toEvent(frame.id, frame.data);
   }
   found.abort();
   return event?.sequence === sequence ? event : null;

@@ -56,12 +56,19 @@ export interface Handler {
   result: Envelope | null;
   /** Servers from before the field leave it out. */
   questions?: { sequence: number }[];
-  /** Given by servers that tell what a run started from. */
-  start_event?: Envelope | null;
+}
+
+export interface HandlerInFull extends Handler {
+  start_event: Envelope | null;
 }
 
 export interface HandlerPage {
   handlers: Handler[];
+  next_cursor: string | null;
+}
+
+export interface RunPage {
+  runs: Handler[];
   next_cursor: string | null;
 }
 
@@ -87,7 +94,7 @@ export interface Representation {
   edges: GraphEdge[];
 }
 
-/** An event as the page holds it; `at` is when it arrived, or null for one that was stored. */
+/** An event as the page holds it; `at` is when it was emitted, in milliseconds, where that is known. */
 export interface RunEvent extends Envelope {
   sequence: number;
   at: number | null;

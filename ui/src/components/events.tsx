@@ -2,7 +2,7 @@
 
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { isInternal, isQuestion, isStop, type RunEvent } from "../api/types";
-import { formatClock, preview } from "../model/format";
+import { formatClock, formatTime, preview } from "../model/format";
 import { rowsInSight } from "../model/rows";
 import { CopyButton } from "./copy";
 import { Icon } from "./icon";
@@ -148,7 +148,11 @@ function EventRow({ event, open, onResize }: EventRowProps) {
       <button type="button" class="event-row" aria-expanded={open} onClick={() => onResize(open ? null : 0)}>
         <Icon name="right" />
         <span class="number sequence">{event.sequence}</span>
-        {event.at !== null && <span class="number clock">{formatClock(event.at)}</span>}
+        {event.at !== null && (
+          <span class="number clock" title={formatTime(event.at)}>
+            {formatClock(event.at)}
+          </span>
+        )}
         <span class={`type ${toneOf(event)}`}>{event.type}</span>
         <span class="preview">{preview(event.value)}</span>
       </button>
@@ -158,6 +162,7 @@ function EventRow({ event, open, onResize }: EventRowProps) {
             <span class="muted">
               {event.qualified_name ?? event.type}
               {event.types?.length ? ` · ${event.types.join(" · ")}` : ""}
+              {event.at !== null && ` · ${formatTime(event.at)}`}
             </span>
             <CopyButton compact label={`Copy event ${event.sequence}`} text={() => JSON.stringify(event.value, null, 2)} />
           </div>

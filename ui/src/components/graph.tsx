@@ -27,6 +27,8 @@ const KINDS: Record<NodeKind, string> = {
 };
 /** Below this scale the labels are hard to read. */
 const SMALLEST = 0.8;
+/** Outlines of small graphs are not blown up: boxes are of about one size on all cards. */
+const OUTLINE = 0.5;
 
 export function Graph({ graph, story, waiting = false }: GraphProps) {
   const frame = useRef<HTMLDivElement>(null);
@@ -140,7 +142,13 @@ function Times({ x, y, times }: { x: number; y: number; times: number }) {
 export function GraphOutline({ graph }: { graph: Representation }) {
   const layout = useMemo(() => layOut(graph, "LR"), [graph]);
   return (
-    <svg class="graph-outline" viewBox={`0 0 ${layout.width} ${layout.height}`} aria-hidden="true" preserveAspectRatio="xMinYMid meet">
+    <svg
+      class="graph-outline"
+      viewBox={`0 0 ${layout.width} ${layout.height}`}
+      width={Math.round(layout.width * OUTLINE)}
+      aria-hidden="true"
+      preserveAspectRatio="xMinYMid meet"
+    >
       {layout.edges.map((edge) => (
         <path key={`${edge.source} ${edge.target}`} class="edge" d={edge.path} />
       ))}

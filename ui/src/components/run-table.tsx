@@ -5,14 +5,22 @@ import { preview } from "../model/format";
 import { link } from "../router";
 import { Ago, RunDuration, StatusBadge, standingOf } from "./parts";
 
-export function RunTable({ handlers, withWorkflow }: { handlers: Handler[]; withWorkflow: boolean }) {
+interface RunTableProps {
+  handlers: Handler[];
+  /** What the rows are: handlers of any workflow, of one, or the runs of one handler. */
+  of: "all" | "workflow" | "handler";
+  /** The run that the page shows. */
+  shown?: string;
+}
+
+export function RunTable({ handlers, of, shown }: RunTableProps) {
   return (
     <table class="runs">
       <thead>
         <tr>
           <th scope="col">Status</th>
-          {withWorkflow && <th scope="col">Workflow</th>}
-          <th scope="col">Handler</th>
+          {of === "all" && <th scope="col">Workflow</th>}
+          <th scope="col">{of === "handler" ? "Run" : "Handler"}</th>
           <th scope="col">Started</th>
           <th scope="col">Took</th>
           <th scope="col" class="outcome-cell">
@@ -22,19 +30,29 @@ export function RunTable({ handlers, withWorkflow }: { handlers: Handler[]; with
       </thead>
       <tbody>
         {handlers.map((handler) => (
-          <tr key={handler.handler_id}>
+          <tr key={handler.run_id}>
             <td class="status-cell">
               <StatusBadge standing={standingOf(handler)} />
             </td>
-            {withWorkflow && (
+            {of === "all" && (
               <td class="workflow-cell">
                 <a href={link(["workflows", handler.workflow_name])}>{handler.workflow_name}</a>
               </td>
             )}
             <td class="handler-cell">
-              <a class="id" href={link(["runs", handler.handler_id])}>
-                {handler.handler_id}
-              </a>
+              {of === "handler" ? (
+                <a
+                  class="id"
+                  href={link(["runs", handler.handler_id], { run: handler.run_id })}
+                  {...(handler.run_id === shown ? { "aria-current": "page" as const } : {})}
+                >
+                  {handler.run_id}
+                </a>
+              ) : (
+                <a class="id" href={link(["runs", handler.handler_id])}>
+                  {handler.handler_id}
+                </a>
+              )}
             </td>
             <td class="started-cell">
               <Ago iso={handler.started_at} />

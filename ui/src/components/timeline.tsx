@@ -38,11 +38,14 @@ export function Timeline({ story, now }: TimelineProps) {
           <Lane key={step.name} step={step} scale={scale} now={now} />
         ))}
       </ol>
-      <p class="muted axis">
-        {scale.kind === "time"
-          ? `Over ${formatDuration(scale.to - scale.from)}, as seen by this page.`
-          : "In the order of events. Durations are known of steps that were watched while they ran."}
-      </p>
+      {scale.kind === "time" ? (
+        <p class="muted number axis" role="group" aria-label="Time since the first step began">
+          <span>0</span>
+          <span>{formatDuration(scale.to - scale.from)}</span>
+        </p>
+      ) : (
+        <p class="muted axis">In the order of events: an older release did not keep their times.</p>
+      )}
     </div>
   );
 }

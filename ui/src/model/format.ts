@@ -2,7 +2,7 @@
 
 export function formatDuration(milliseconds: number): string {
   const seconds = milliseconds / 1000;
-  if (milliseconds < 1) return "<1 ms";
+  if (milliseconds < 1) return `${Math.round(milliseconds * 1000)} µs`;
   if (seconds < 1) return `${Math.round(milliseconds)} ms`;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 60) return `${Math.floor(seconds)} s`;
@@ -22,8 +22,8 @@ export function formatAgo(then: number, now: number): string {
   return new Date(then).toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" });
 }
 
-export function formatTime(iso: string): string {
-  return new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+export function formatTime(time: string | number): string {
+  return new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 }
 
 export function formatClock(at: number): string {

@@ -4,7 +4,7 @@ import { isQuestion, isStop, type RunEvent } from "../api/types";
 
 export type Outcome = "running" | "done" | "retried" | "waited" | "failed" | "stopped";
 
-/** One execution of a step. `startedAt` and `endedAt` are null where nobody watched. */
+/** One execution of a step. `startedAt` and `endedAt` are null where the server does not know them. */
 export interface Span {
   step: string;
   worker: string;
@@ -42,6 +42,7 @@ export class Story {
   private readonly counts = { into: new Map<string, number>(), out: new Map<string, number>(), stream: new Map<string, number>() };
   readonly questions: RunEvent[] = [];
   last = -1;
+  private lastAt: number | null = null;
   ended = false;
   /** Ended executions without an output, whose reason the next events tell. */
   private unexplained: Span[] = [];
@@ -50,6 +51,7 @@ export class Story {
 
   add(event: RunEvent): void {
     this.last = event.sequence;
+    this.lastAt = event.at;
     switch (event.type) {
       case "StepStateChanged":
         return this.change(event);
@@ -71,7 +73,7 @@ export class Story {
   close(): void {
     this.ended = true;
     for (const step of this.steps.values()) {
-      for (const span of step.open.values()) span.outcome = "stopped";
+      for (const span of step.open.values()) stop(span, this.last, this.lastAt);
       step.open.clear();
       step.preparing = 0;
     }
@@ -105,10 +107,7 @@ export class Story {
     }
     // A process that died left its steps without an end; they run again.
     const cut = step.open.get(worker);
-    if (cut) {
-      cut.outcome = "stopped";
-      cut.to = event.sequence;
-    }
+    if (cut) stop(cut, event.sequence, event.at);
     if (!before && !waited) this.count("into", input);
     const span: Span = {
       step: step.name,
@@ -163,6 +162,10 @@ export class Story {
 function take(spans: Span[], step: string, input: string): Span | undefined {
   const index = spans.findIndex((span) => span.step === step && span.input === input);
   return index < 0 ? undefined : spans.splice(index, 1)[0];
+}
+
+function stop(span: Span, to: number, endedAt: number | null): void {
+  Object.assign(span, { outcome: "stopped", to, endedAt });
 }
 
 export function durationOf(span: Span): number | null {

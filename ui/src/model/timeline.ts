@@ -2,7 +2,7 @@
 
 import type { Outcome, Span, StepStory } from "./story";
 
-/** Over time where all of it was watched; else over the order of events. */
+/** Over time where the times of all of it are known; else over the order of events. */
 export interface Scale {
   kind: "time" | "order";
   from: number;
@@ -17,18 +17,18 @@ const MAX_ROWS = 6;
 const ORDER: Outcome[] = ["done", "waited", "stopped", "retried", "failed", "running"];
 
 export function scaleOf(steps: StepStory[], now: number): Scale {
-  let [watched, from, to, last, running] = [true, Infinity, -Infinity, 1, false];
+  let [known, from, to, last, running] = [true, Infinity, -Infinity, 1, false];
   for (const { spans } of steps) {
     for (const span of spans) {
-      if (span.startedAt === null || (span.endedAt === null && span.outcome !== "running")) watched = false;
+      if (span.startedAt === null || (span.endedAt === null && span.outcome !== "running")) known = false;
       from = Math.min(from, span.startedAt ?? Infinity);
       to = Math.max(to, span.endedAt ?? -Infinity);
       last = Math.max(last, span.to ?? span.from + 1);
       running ||= span.outcome === "running";
     }
   }
-  if (!watched || from === Infinity) return { kind: "order", from: 0, to: last };
-  return { kind: "time", from, to: Math.max(from + 1, running ? now : to) };
+  if (!known || from === Infinity) return { kind: "order", from: 0, to: last };
+  return { kind: "time", from, to: Math.max(from + 0.001, running ? now : to) };
 }
 
 export interface Bars {

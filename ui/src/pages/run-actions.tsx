@@ -2,17 +2,17 @@
 
 import { useState } from "preact/hooks";
 import { call, calls } from "../api/client";
-import type { Handler } from "../api/types";
+import type { HandlerInFull, JsonObject } from "../api/types";
 import { Confirm } from "../components/confirm";
 import { CurlButton } from "../components/copy";
 import { Icon } from "../components/icon";
 import { toast } from "../components/toast";
 import { toProblem } from "../hooks";
 import { link, navigate } from "../router";
-import { inputOf, startRun } from "./workflow";
+import { startRun } from "./workflow";
 
 interface RunActionsProps {
-  handler: Handler;
+  handler: HandlerInFull;
   onChanged: () => void;
 }
 
@@ -20,7 +20,7 @@ export function RunActions({ handler, onChanged }: RunActionsProps) {
   const [asking, setAsking] = useState<"cancel" | "purge" | null>(null);
   const { handler_id: id, workflow_name: workflow, run_id: runId } = handler;
   const running = handler.status === "running";
-  const input = inputOf(handler);
+  const input = handler.start_event;
   const cancel = async (): Promise<void> => {
     await call(calls.cancel(id));
     toast("Cancelled.");
@@ -31,16 +31,16 @@ export function RunActions({ handler, onChanged }: RunActionsProps) {
     toast(`${id} is removed.`);
     navigate(link(["runs"]));
   };
-  const again = (): void => {
-    if (!input) return navigate(link(["workflows", workflow]));
-    const request = calls.run(workflow, { start_event: input });
-    startRun(request, input).catch((error: unknown) => toast(toProblem(error).detail));
-  };
+  // The envelope as it is: it names its class, and may hold fields that no form shows.
+  const rerun = calls.run(workflow, { start_event: input as JsonObject | null });
+  const again = (): void => void startRun(rerun).catch((error: unknown) => toast(toProblem(error).detail));
   return (
     <div class="row actions">
-      <button type="button" class="button" onClick={again} title={input ? "" : "What it started from is not known here: opens the form"}>
-        <Icon name="again" /> Run again
-      </button>
+      {input && (
+        <button type="button" class="button" onClick={again}>
+          <Icon name="again" /> Run again
+        </button>
+      )}
       <a class="button" href={link(["workflows", workflow], { from: `${id} ${runId}` })}>
         <Icon name="edit" /> Edit and run
       </a>

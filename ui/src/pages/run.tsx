@@ -2,7 +2,7 @@
 
 import { getEventSchemas, getGraph } from "../api/client";
 import type { Connection } from "../api/stream";
-import { unwrapped, type Handler, type Representation } from "../api/types";
+import { unwrapped, type Envelope, type Handler, type HandlerInFull, type Json, type Representation } from "../api/types";
 import { CopyButton } from "../components/copy";
 import { EventLog } from "../components/events";
 import { Graph } from "../components/graph";
@@ -14,6 +14,7 @@ import { useNow, useResource, useTitle } from "../hooks";
 import { formatTime } from "../model/format";
 import { link } from "../router";
 import { RunActions } from "./run-actions";
+import { RunsOfHandler } from "./runs-of-handler";
 import { useRun, type Run } from "./use-run";
 
 interface RunPageProps {
@@ -55,7 +56,7 @@ function Missing({ problem, retry }: { problem: NonNullable<Run["problem"]>; ret
   );
 }
 
-function Told({ run, handler }: { run: Run; handler: Handler }) {
+function Told({ run, handler }: { run: Run; handler: HandlerInFull }) {
   const running = handler.status === "running";
   const now = useNow(running ? 250 : null);
   const workflow = handler.workflow_name;
@@ -70,7 +71,10 @@ function Told({ run, handler }: { run: Run; handler: Handler }) {
       )}
       {run.problem && <ProblemNote problem={run.problem} />}
       <Questions run={run} handler={handler} graph={graph.data} />
-      <Ending handler={handler} />
+      <div class="pair">
+        <Ending handler={handler} />
+        <Input event={handler.start_event} />
+      </div>
       <Section id="graph" title="Steps and events">
         <div class="graph-frame">
           {graph.data && <Graph graph={graph.data} story={run.story} version={run.version} waiting={standingOf(handler) === "waiting"} />}
@@ -84,11 +88,12 @@ function Told({ run, handler }: { run: Run; handler: Handler }) {
       <Section id="events" title="Events" aside={<ConnectionNote connection={run.connection} />}>
         <EventLog events={run.events} version={run.version} live={running} />
       </Section>
+      <RunsOfHandler handler={handler} />
     </>
   );
 }
 
-function RunHead({ run, handler }: { run: Run; handler: Handler }) {
+function RunHead({ run, handler }: { run: Run; handler: HandlerInFull }) {
   return (
     <header class="page-head run-head">
       <p class="crumbs">
@@ -110,7 +115,7 @@ function RunHead({ run, handler }: { run: Run; handler: Handler }) {
           </dd>
         </div>
         <div>
-          <dt>Took</dt>
+          <dt>{handler.status === "running" ? "For" : "Took"}</dt>
           <dd>
             <RunDuration handler={handler} />
           </dd>
@@ -149,8 +154,33 @@ function Questions({ run, handler, graph }: { run: Run; handler: Handler; graph:
   );
 }
 
+function Input({ event }: { event: Envelope | null }) {
+  return (
+    <Section id="input" title="Input" aside={event && <ValueTools type={event.type} what="input" value={event.value} />}>
+      {event && Object.keys(event.value).length > 0 && <JsonView value={event.value} label="Input" />}
+      {event && Object.keys(event.value).length === 0 && <Empty title="It started without any fields." />}
+      {!event && <Empty title="It went on from a context that had begun already." />}
+    </Section>
+  );
+}
+
+function ValueTools({ type, what, value }: { type: string; what: string; value: Json }) {
+  return (
+    <span class="row">
+      <span class="muted">{type}</span>
+      <CopyButton compact label={`Copy the ${what}`} text={() => JSON.stringify(value, null, 2)} />
+    </span>
+  );
+}
+
 function Ending({ handler }: { handler: Handler }) {
-  if (handler.status === "running") return null;
+  if (handler.status === "running") {
+    return (
+      <Section id="ending" title="Result">
+        <Empty title="It appears here when the run has ended." />
+      </Section>
+    );
+  }
   if (handler.status === "failed") {
     return (
       <Section id="ending" title="Why it failed">
@@ -168,16 +198,7 @@ function Ending({ handler }: { handler: Handler }) {
   const { result } = handler;
   const shown = result ? unwrapped(result) : null;
   return (
-    <Section
-      id="ending"
-      title="Result"
-      aside={
-        <span class="row">
-          <span class="muted">{result?.type}</span>
-          <CopyButton compact label="Copy the result" text={() => JSON.stringify(shown, null, 2)} />
-        </span>
-      }
-    >
+    <Section id="ending" title="Result" aside={<ValueTools type={result?.type ?? ""} what="result" value={shown} />}>
       {typeof shown === "string" ? <p class="result-text">{shown}</p> : <JsonView value={shown} label="Result" />}
     </Section>
   );

@@ -70,7 +70,7 @@ export function RunsPage({ query }: { query: URLSearchParams }) {
       {page.problem && <ProblemNote problem={page.problem} retry={page.reload} />}
       {!page.data && !page.problem && <Loading what="runs" />}
       {handlers?.length === 0 && <NoRuns filtered={Boolean(status || workflow || cursor)} />}
-      {handlers && handlers.length > 0 && <RunTable handlers={handlers} withWorkflow />}
+      {handlers && handlers.length > 0 && <RunTable handlers={handlers} of="all" />}
       <nav class="row pager" aria-label="Pages">
         {cursor && (
           <>

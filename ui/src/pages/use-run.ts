@@ -3,12 +3,12 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { getHandler, type Problem } from "../api/client";
 import { follow, type Connection } from "../api/stream";
-import { isInternal, isQuestion, isStop, type Handler, type RunEvent } from "../api/types";
+import { isInternal, isQuestion, isStop, type HandlerInFull, type RunEvent } from "../api/types";
 import { toProblem } from "../hooks";
 import { Story } from "../model/story";
 
 export interface Run {
-  handler: Handler | null;
+  handler: HandlerInFull | null;
   problem: Problem | null;
   events: RunEvent[];
   story: Story;
@@ -21,7 +21,7 @@ export interface Run {
 }
 
 interface State {
-  handler: Handler | null;
+  handler: HandlerInFull | null;
   problem: Problem | null;
   version: number;
   connection: Connection;
@@ -30,15 +30,7 @@ interface State {
 
 const DRAW_MS = 80;
 const POLL_MS = 3_000;
-const FRESH_MS = 3_000;
 const NEW: State = { handler: null, problem: null, version: 0, connection: { state: "connecting" }, newerRun: null };
-
-/** Runs that this page started moments ago: what is stored of them has only just happened. */
-const started = new Map<string, number>();
-
-export function markStarted(runId: string): void {
-  started.set(runId, Date.now());
-}
 
 export function useRun(handlerId: string, runId: string | null): Run {
   const [state, setState] = useState<State>(NEW);
@@ -53,7 +45,7 @@ export function useRun(handlerId: string, runId: string | null): Run {
     held.current = { events, story };
     setState(NEW);
     let following: string | null = null;
-    let handler: Handler | null = null;
+    let handler: HandlerInFull | null = null;
     let drawing: ReturnType<typeof setTimeout> | undefined;
     const patch = (part: Partial<State>): void => {
       if (!signal.aborted) setState((state) => ({ ...state, ...part }));
@@ -76,7 +68,9 @@ export function useRun(handlerId: string, runId: string | null): Run {
     };
     const onConnection = (connection: Connection): void => {
       patch({ connection });
-      if (connection.state === "ended") void refresh();
+      if (connection.state !== "ended") return;
+      story.close();
+      void refresh();
     };
     const refresh = async (): Promise<void> => {
       try {
@@ -84,11 +78,9 @@ export function useRun(handlerId: string, runId: string | null): Run {
         if (JSON.stringify(current) !== JSON.stringify(handler)) patch({ handler: current });
         handler = current;
         patch({ problem: null });
-        if (current.status !== "running") story.close();
         if (following) return;
         following = current.run_id;
-        const fresh = Date.now() - (started.get(current.run_id) ?? 0) < FRESH_MS;
-        const seen = { handlerId, runId: current.run_id, after: -1, fresh, signal };
+        const seen = { handlerId, runId: current.run_id, after: -1, signal };
         void follow({ ...seen, onEvents: add, onConnection });
       } catch (error) {
         if (!signal.aborted) patch({ problem: toProblem(error) });

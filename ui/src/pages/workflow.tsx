@@ -8,24 +8,15 @@ import { Graph } from "../components/graph";
 import { Empty, Loading, ProblemNote, Section } from "../components/parts";
 import { RunTable } from "../components/run-table";
 import { useResource, useTitle } from "../hooks";
-import { recallInput, rememberInput } from "../memory";
 import { summaryOf } from "../model/schema";
 import { link, navigate } from "../router";
-import { markStarted } from "./use-run";
 
 const LATEST = 5;
 const POLL_MS = 3_000;
 
-export async function startRun(request: Call, input: JsonObject): Promise<void> {
+export async function startRun(request: Call): Promise<void> {
   const handler = (await call(request)) as unknown as Handler;
-  markStarted(handler.run_id);
-  rememberInput(handler.run_id, input);
   navigate(link(["runs", handler.handler_id], { run: handler.run_id }));
-}
-
-/** What a run started from, as the server tells or this browser remembers. */
-export function inputOf(handler: Handler): JsonObject | null {
-  return handler.start_event?.value ?? recallInput(handler.run_id);
 }
 
 interface WorkflowPageProps {
@@ -74,7 +65,7 @@ export function WorkflowPage({ name, query }: WorkflowPageProps) {
             aside={<a href={link(["runs"], { workflow: name })}>All runs of {name}</a>}
           >
             {latest.data?.handlers.length === 0 && <Empty title="It has not run yet. Start it with the form." />}
-            {latest.data && latest.data.handlers.length > 0 && <RunTable handlers={latest.data.handlers} withWorkflow={false} />}
+            {latest.data && latest.data.handlers.length > 0 && <RunTable handlers={latest.data.handlers} of="workflow" />}
             {!latest.data && <Loading what="runs" />}
           </Section>
         </div>
@@ -96,7 +87,7 @@ function StartPanel({ name, handlerId, from }: StartPanelProps) {
   const schema = useResource(`schema ${name}`, (signal) => getSchema(name, signal));
   const source = useResource(`input ${from}`, async (signal) => {
     const [handler, run] = from?.split(" ") ?? [];
-    return handler && run ? { input: inputOf(await getHandler(handler, run, signal)) } : { input: null };
+    return { input: handler && run ? (await getHandler(handler, run, signal)).start_event?.value : null };
   });
   const [id, setId] = useState(handlerId ?? "");
   const request = (value: JsonObject): Call => calls.run(name, { start_event: value, ...(id ? { handler_id: id } : {}) });
@@ -118,7 +109,7 @@ function StartPanel({ name, handlerId, from }: StartPanelProps) {
             initial={source.data?.input}
             submitLabel={handlerId ? "Continue" : "Run"}
             request={request}
-            onSubmit={(value) => startRun(request(value), value)}
+            onSubmit={(value) => startRun(request(value))}
           >
             <details class="options">
               <summary>Handler id</summary>
