@@ -285,6 +285,7 @@ def _carry_out(command: Callable[[Settings], None], flags: dict[str, Any]) -> No
 def _serve(sources: list[str], settings: Settings, flags: dict[str, Any]) -> None:
     from app.loader import load_sources
     from app.logs import configure_logs
+    from app.traces import configure_traces
 
     if not sources:
         raise UsageError(
@@ -297,14 +298,19 @@ def _serve(sources: list[str], settings: Settings, flags: dict[str, Any]) -> Non
     loaded = load_sources(sources)
     if loaded.server is not None:
         _refuse_unheeded(flags, str(loaded.server_origin))
+    # After the sources are imported, which may have a tracer provider of their own.
+    finish_traces = configure_traces()
     server = _make_server(loaded, settings)
     if server.access is None:
         _refuse_unprotected(loaded, settings)
     settings = settings.model_copy(update={"port": find_port(settings.host, settings.port)})
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
-    with asyncio.Runner(loop_factory=_choose_loop()) as runner:
-        runner.run(_run_server(server, loaded, settings))
+    try:
+        with asyncio.Runner(loop_factory=_choose_loop()) as runner:
+            runner.run(_run_server(server, loaded, settings))
+    finally:
+        finish_traces()
 
 
 def _refuse_unheeded(flags: dict[str, Any], origin: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
@@ -30,6 +31,7 @@ from schemas.problems import Problem
 GUARDED_ROUTERS = (workflows.router, handlers.router, events.router, metrics.router)
 OPEN_ROUTERS = (health.router, ui.router)  # to everybody, also where access is restricted
 ROUTERS = (*GUARDED_ROUTERS, *OPEN_ROUTERS)
+UNTRACED = ("/health", "/livez", "/readyz", "/metrics")
 API_VERSION = "1"  # not the server's, which an open page need not tell
 DESCRIPTION = """\
 Serves [LlamaIndex Workflows](https://pypi.org/project/llama-index-workflows/): start runs, follow
@@ -65,7 +67,7 @@ def create_app(
         ],
         generate_unique_id_function=_operation_id,
         swagger_ui_parameters={"defaultModelsExpandDepth": 0},  # there are many, so folded
-        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+        telemetry=_telemetry(root_path),
     )
     app.state.services = services
     _include_routers(app, services.access)
@@ -81,6 +83,22 @@ def create_app(
     add_problem_handlers(app)
     _shape_openapi(app, services.catalog)
     return app
+
+
+def _telemetry(root_path: str) -> TelemetryConfig:
+    """Return what the framework tells a tracer provider, where the process has one.
+
+    Probes and scrapes come every few seconds, and tell nothing.
+    """
+    untold = {f"{root_path}{path}" for path in UNTRACED} | set(UNTRACED)
+    return {
+        "tracing": True,
+        "metrics": False,
+        "logs": False,
+        "operation_spans": False,
+        "auto_configure": False,
+        "exclude": lambda scope: scope["path"] in untold,
+    }
 
 
 def _include_routers(app: FastAPI, access: Access | None) -> None:

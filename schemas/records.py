@@ -67,7 +67,8 @@ class RunRecord:
     position of the handler in listings. `start_event` and `result` are event envelopes.
     `event_count` is the number of events of an ended run, and 0 before. `unresumable` says why the
     run could not go on after a restart, and is None as long as it could. `resumes` counts how
-    often it was resumed since a step of it finished last.
+    often it was resumed since a step of it finished last. `trace` is the place of the run's first
+    span, as a W3C `traceparent`, where it was traced.
     """
 
     run_id: str
@@ -88,6 +89,7 @@ class RunRecord:
     idle: Idle | None = None
     resumes: int = 0
     tenant: str = ""
+    trace: str | None = None
 
     @property
     def handler_key(self) -> str:

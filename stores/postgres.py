@@ -70,6 +70,7 @@ RUN_TYPES = {
     "timeout_left": "float8",
     "resumes": "integer",
     "tenant": "text",
+    "trace": "text",
 }  # every other column is a bigint
 RUNS = {column: RUN_TYPES.get(column, "bigint") for column in RUN_COLUMNS}
 EVENTS = {

@@ -38,6 +38,7 @@ RUN_COLUMNS = (
     "timeout_left",
     "resumes",
     "tenant",
+    "trace",
 )
 
 
@@ -65,6 +66,7 @@ def run_to_row(run: RunRecord) -> tuple[Any, ...]:
         idle.timeout_left if idle else None,
         run.resumes,
         run.tenant,
+        run.trace,
     )
 
 
@@ -109,6 +111,7 @@ def _read_run(row: dict[str, Any]) -> RunRecord:
         else None,
         resumes=row["resumes"],
         tenant=row["tenant"],
+        trace=row["trace"],
     )
 
 

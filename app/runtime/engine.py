@@ -46,6 +46,7 @@ from workflows.runtime.verbose import VerboseDecorator
 
 from app.logs import get_logger
 from app.runtime.shortcuts import EventWriter, is_observed, take_shortcuts
+from app.runtime.tracing import RunTrace
 
 logger = get_logger(__name__)
 
@@ -66,6 +67,10 @@ class RunHost(Protocol):
     @property
     def state(self) -> StateStore[Any]:
         """The run's `ctx.store`."""
+
+    @property
+    def trace(self) -> RunTrace | None:
+        """The run's span, where it is traced."""
 
     def begin(self, runner: _ControlLoopRunner) -> None:
         """Learn of the control loop that is about to run."""
@@ -269,7 +274,10 @@ def _guard_step(name: str, function: StepWorkerFunction) -> StepWorkerFunction:
         return [StepWorkerFailed(exception=error, failed_at=time.time())]
 
     async def guarded(*args: Any, **kwargs: Any) -> list[StepWorkerOutput]:
-        outputs = await attempt(*args, **kwargs)
+        host = _host.get()
+        trace = host.trace if host is not None else None
+        work = attempt(*args, **kwargs)
+        outputs = await (work if trace is None else trace.trace_step(name, work))
         for output in outputs:
             if isinstance(output, StepWorkerFailed):
                 _log_failure(name, output.exception)

@@ -24,6 +24,7 @@ from app.runtime.outcome import Outcome, RunFailed
 from app.runtime.recovery import Recovered
 from app.runtime.served import RunInput, ServedWorkflow
 from app.runtime.stream import EventTail
+from app.runtime.tracing import RunTrace, trace_run
 from app.runtime.transcript import Clock, Transcript
 from app.runtime.turns import Turn, Turns
 from schemas.records import RunRecord, Status
@@ -90,6 +91,7 @@ class LiveRun:
         self._max_event_size = max_event_size
         self._turn: Turn | None = None
         self._resumed = False
+        self._trace: RunTrace | None = None
         self._journal = RunJournal(
             record,
             log,
@@ -141,8 +143,10 @@ class LiveRun:
     def start(self, *, superseded: RunRecord | None = None) -> None:
         """Write down that the run is accepted, and begin it."""
         run_input, journal = self._input, self._journal
+        self._trace = trace_run(journal.record)
+        place = self._trace.place if self._trace is not None else None
         journal.open_unit()
-        journal.set_record(journal.record, superseded=superseded)
+        journal.set_record(replace(journal.record, trace=place), superseded=superseded)
         if superseded is not None or run_input.has_context:
             self._transcript.write_state()
         if run_input.has_context:
@@ -155,6 +159,7 @@ class LiveRun:
         self.visible = self._journal.record
         self._transcript.restore(recovered)
         self._resumed = True
+        self._trace = trace_run(self.visible)
         self._begin(self._turns.take(self.workflow))
 
     def wake(self, recovered: Recovered, *, waited: float) -> None:
@@ -164,6 +169,7 @@ class LiveRun:
         """
         record = self.visible = self._journal.record
         self._transcript.restore(recovered)
+        self._trace = trace_run(record)
         if self.workflow.timeout is not None and record.idle is not None:
             # The time in which the run was not in memory counts for the workflow's timeout.
             broker = recovered.run_input.broker
@@ -179,6 +185,7 @@ class LiveRun:
 
     def _begin(self, turn: Turn) -> None:
         self._turn = turn
+        self._transcript.trace = self._trace
         self._task = asyncio.create_task(self._execute(), name=f"run {self.run_id}")
         self._task.add_done_callback(self._on_done)
 
@@ -316,6 +323,8 @@ class LiveRun:
         run_input = self._input
         # What is logged from here on, by the steps too, says of which run it is.
         bind_contextvars(handler_id=self.handler_id, run_id=self.run_id)
+        if self._trace is not None:
+            self._trace.enter()
         tags = {
             "handler_id": self.handler_id,
             "llamaindex.handler_id": self.handler_id,
@@ -348,8 +357,9 @@ class LiveRun:
         self._transcript.runner = None
         stopped = task.cancelled() and not self._cancelling and self._failure is None
         if self._parked or stopped:
-            return  # not an end
-        self._end(self._outcome(task))
+            self._end_trace(None)  # not an end
+        else:
+            self._end(self._outcome(task))
 
     def _outcome(self, task: asyncio.Task[StopEvent]) -> Outcome:
         if self._failure is not None:
@@ -367,7 +377,12 @@ class LiveRun:
         journal.open_unit()
         journal.end(ended.status, ended.envelope, ended.error, now=self._ended_at or self._clock())
         journal.close_unit()
+        self._end_trace(ended.status)
         self._refuse_answers(self._ended_error())
+
+    def _end_trace(self, status: Status | None) -> None:
+        if self._trace is not None:
+            self._trace.end(status)
 
     def _on_committed(self, record: RunRecord | None) -> None:
         if record is None:

@@ -32,6 +32,7 @@ from app.runtime.questions import OpenQuestions, open_waiters, waiter_of
 from app.runtime.recovery import Recovered, Timer, take_snapshot, timers_of
 from app.runtime.served import RunInput
 from app.runtime.state import UNRESTORABLE
+from app.runtime.tracing import RunTrace
 from schemas.records import Idle
 from schemas.times import to_micros
 
@@ -95,6 +96,7 @@ class Transcript:
         self.state = run_input.state
         self.runner: _ControlLoopRunner | None = None
         self.terminal: StopEvent | None = None
+        self.trace: RunTrace | None = None
         self.questions = OpenQuestions(journal.record.questions)
         self.ticks_since_snapshot = 0
         self._journal = journal

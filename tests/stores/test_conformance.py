@@ -88,6 +88,7 @@ FULL = RunRecord(
     unresumable="its state cannot be stored",
     idle=Idle(since=NOON, wake_at=NOON + timedelta(seconds=1), timeout_left=0.25),
     resumes=3,
+    trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 )
 
 
