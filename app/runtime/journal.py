@@ -39,8 +39,10 @@ class _Unit:
     snapshot: SnapshotRecord | None = None
     size: int = 0
 
-    def merge(self, later: "_Unit") -> None:
-        """Take in what was written later."""
+    def followed_by(self, later: "_Unit") -> "_Unit":
+        """Return both units as one; they are not to be used any more."""
+        if self.is_empty:
+            return later
         self.run = later.run or self.run
         self.superseded = later.superseded or self.superseded
         self.events += later.events
@@ -48,6 +50,13 @@ class _Unit:
         self.state = later.state or self.state
         self.snapshot = later.snapshot or self.snapshot
         self.size += later.size
+        return self
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it."""
+        records = (self.run, self.events, self.ticks, self.state, self.snapshot)
+        return not any(records)
 
     def add_to(self, batch: Batch) -> None:
         """Write the records into a batch."""
@@ -84,11 +93,14 @@ class RunJournal:
         self._on_failed = on_failed
         self._open = False
         self._held = False
+        # What is written down goes from the first to the last of these.
+        self._latest = _Unit()
         self._ready = _Unit()
         self._in_flight = _Unit()
         self._position = 0
-        self._committed_position = 0
+        self._ready_position = 0
         self._drained_position = 0
+        self._committed_position = 0
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self.is_failed = False
 
@@ -100,7 +112,7 @@ class RunJournal:
     @property
     def uncommitted_bytes(self) -> int:
         """The size of the uncommitted tail."""
-        return self._ready.size + self._in_flight.size
+        return self._latest.size + self._ready.size + self._in_flight.size
 
     @property
     def has_room(self) -> bool:
@@ -109,6 +121,7 @@ class RunJournal:
 
     def open_unit(self) -> None:
         """Hold back what follows until `close_unit`."""
+        self._make_ready()
         self._open = True
 
     def close_unit(self) -> None:
@@ -117,7 +130,7 @@ class RunJournal:
         self._touch()
 
     def hold(self) -> None:
-        """Hold back what is ready and what follows until `release`."""
+        """Hold back the unit that is open, and what follows, until `release`."""
         self._held = True
 
     def release(self) -> None:
@@ -129,7 +142,7 @@ class RunJournal:
         """Write down an event, emitted at this time in microseconds; return its sequence."""
         sequence = self.next_sequence
         self.next_sequence += 1
-        self._ready.events.append(
+        self._latest.events.append(
             EventRecord(self.record.run_id, sequence, envelope, internal, emitted_at)
         )
         self._grow(len(envelope))
@@ -137,31 +150,35 @@ class RunJournal:
 
     def add_tick(self, tick: bytes) -> None:
         """Write down a tick."""
-        self._ready.ticks.append(TickRecord(self.record.run_id, self._next_tick, tick))
+        self._latest.ticks.append(TickRecord(self.record.run_id, self._next_tick, tick))
         self._next_tick += 1
         self._grow(len(tick))
 
     def set_state(self, state: bytes) -> None:
         """Write down the state that a step left."""
-        self._ready.state = StateRecord(self.record.run_id, state)
+        self._latest.state = StateRecord(self.record.run_id, state)
         self._grow(len(state))
 
     def set_snapshot(self, snapshot: bytes) -> None:
         """Write down the engine's state before the next tick."""
-        self._ready.snapshot = SnapshotRecord(self.record.run_id, self._next_tick, snapshot)
+        self._latest.snapshot = SnapshotRecord(self.record.run_id, self._next_tick, snapshot)
         self._grow(len(snapshot))
 
     def set_record(self, record: RunRecord, *, superseded: RunRecord | None = None) -> None:
         """Write down where the run stands, and that it follows an earlier run of its handler."""
         self.record = record
-        self._ready.run = record
+        self._latest.run = record
         # Kept when the run is written again before it was committed once.
-        self._ready.superseded = superseded or self._ready.superseded
+        self._latest.superseded = superseded or self._latest.superseded
         self._grow(0)
 
     def end(self, status: Status, envelope: bytes, error: str | None, *, now: datetime) -> None:
         """Write down the run's terminal event and final record; nothing may follow."""
         self._held = False
+        # Nobody resumes a run that has ended.
+        for unit in (self._ready, self._latest):
+            unit.ticks.clear()
+            unit.snapshot = None
         self.add_event(envelope, internal=False, emitted_at=to_micros(now))
         self.set_record(
             replace(
@@ -194,14 +211,11 @@ class RunJournal:
             await self.wait_committed()
 
     def drain(self, batch: Batch) -> None:
-        """Move everything that is ready into the batch; nothing while a unit is open or held."""
-        if not self._open and not self._held:
-            if self.is_failed:
-                self._in_flight.merge(self._ready)
-            else:
-                self._in_flight = self._ready
-            self._ready = _Unit()
-            self._drained_position = self._position
+        """Move everything that is ready into the batch, beside what was drained and not written."""
+        self._make_ready()
+        self._in_flight = self._in_flight.followed_by(self._ready)
+        self._ready = _Unit()
+        self._drained_position = self._ready_position
         self._in_flight.add_to(batch)
 
     def committed(self) -> None:
@@ -221,9 +235,16 @@ class RunJournal:
         self._on_failed()
         self._release_waiters(everyone=True)
 
+    def _make_ready(self) -> None:
+        """Let all that is written down be drained, unless it belongs to what is held back."""
+        if not self._open and not self._held:
+            self._ready = self._ready.followed_by(self._latest)
+            self._latest = _Unit()
+            self._ready_position = self._position
+
     def _grow(self, size: int) -> None:
         self._position += 1
-        self._ready.size += size
+        self._latest.size += size
         if not self._open:
             self._touch()
 

@@ -11,12 +11,16 @@ SECRET = "postgres://user:secret@db.internal/runs"
 
 
 class ScriptedStore(MemoryStore):
-    """Fails its next `failures` commits, everything while `down`, and commits only while `open`."""
+    """Fails its next `failures` commits, everything while `down`, and commits only while `open`.
+
+    A batch with an event of the run `refused` cannot be written.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.failures = 0
         self.down = False
+        self.refused: str | None = None
         self.open = asyncio.Event()
         self.open.set()
         self.commits: list[Batch] = []
@@ -32,6 +36,8 @@ class ScriptedStore(MemoryStore):
         if self.failures:
             self.failures -= 1
             raise StoreUnavailable(f"{SECRET} refuses this commit")
+        if any(event.run_id == self.refused for event in batch.events):
+            raise ValueError("an event cannot be written")
         await super().commit(batch)
         self.commits.append(batch)
 

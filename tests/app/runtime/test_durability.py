@@ -7,9 +7,10 @@ import httpx
 import pytest
 
 from app.server import WorkflowServer
+from examples.approval import Approval
 from schemas.records import Batch, Status
 from tests.support.calls import answer, run, start, start_asker
-from tests.support.live import open_client
+from tests.support.live import open_client, serve_workflow
 from tests.support.stores import ScriptedStore
 from tests.support.streams import Frame, iterate_frames
 from tests.support.waiting import until
@@ -146,8 +147,10 @@ async def test_a_terminal_event_is_committed_with_the_status(
 
 
 async def test_the_state_is_committed_with_the_tick_of_the_step_that_left_it(
-    client: httpx.AsyncClient, store: ScriptedStore
+    store: ScriptedStore,
 ) -> None:
-    await run(client, "conversation")
+    async with serve_workflow(Approval(), workflow_store=store) as client:
+        await start(client, "it", purpose="A yacht", amount=1_000_000)
+        await until(lambda: any(batch.states for batch in store.commits))
     [batch] = [batch for batch in store.commits if batch.states]
     assert any(b'"result":' in tick.tick for tick in batch.ticks)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from app.runtime.commit_log import CommitLog
 from app.runtime.journal import MAX_UNCOMMITTED_BYTES, RunJournal
 from app.runtime.stream import EventTail
-from schemas.records import RunRecord
+from schemas.records import RunRecord, Status
 from tests.support.stores import ScriptedStore
 from tests.support.waiting import until
 
@@ -43,14 +44,19 @@ async def log(store: ScriptedStore) -> AsyncIterator[CommitLog]:
 @pytest.fixture
 async def journal(log: CommitLog) -> RunJournal:
     """Return a journal whose run is committed."""
+    return await open_journal(RUN, log)
+
+
+async def open_journal(run: RunRecord, log: CommitLog) -> RunJournal:
+    """Return a journal of a run, which is committed."""
     journal = RunJournal(
-        RUN,
+        run,
         log,
         tail=EventTail(),
         on_committed=lambda _record: None,
         on_failed=lambda: None,
     )
-    journal.set_record(RUN)
+    journal.set_record(run)
     await journal.wait_committed()
     return journal
 
@@ -80,6 +86,21 @@ async def test_an_open_unit_is_held_back_until_it_is_closed(
     journal.close_unit()
     await journal.wait_committed()
     assert (held_back, await store.count_events("r")) == (0, 1)
+
+
+async def test_a_unit_that_is_held_back_holds_back_nothing_before_it(
+    journal: RunJournal, store: ScriptedStore
+) -> None:
+    journal.add_event(b"{}", internal=False, emitted_at=0)
+    journal.open_unit()
+    journal.add_tick(b"[]")
+    journal.hold()
+    journal.close_unit()
+    await until(lambda: journal.tail.last == 0)
+    held_back = await store.read_ticks("r", after=-1, limit=9)
+    journal.release()
+    await journal.wait_committed()
+    assert (held_back, len(await store.read_ticks("r", after=-1, limit=9))) == ([], 1)
 
 
 async def test_a_unit_is_committed_whole(journal: RunJournal, store: ScriptedStore) -> None:
@@ -156,6 +177,27 @@ async def test_a_failed_batch_is_committed_once_and_in_order_when_the_store_is_b
     events = await store.read_events("r", after=-1, limit=9)
     assert failed == (True, False)
     assert [event.envelope for event in events] == [b"1", b"2"]
+
+
+async def test_a_record_that_cannot_be_written_harms_no_other_run(
+    journal: RunJournal, log: CommitLog, store: ScriptedStore
+) -> None:
+    other = await open_journal(replace(RUN, run_id="o", handler_id="o"), log)
+    store.refused = "o"
+    other.add_event(b"refused", internal=False, emitted_at=0)
+    journal.add_event(b"{}", internal=False, emitted_at=0)
+    await journal.wait_committed()
+    assert (other.is_failed, journal.is_failed, journal.tail.last) == (True, False, 0)
+    assert await store.count_events("r") == 1
+
+
+async def test_the_journal_of_a_run_that_has_ended_is_not_kept(
+    journal: RunJournal, store: ScriptedStore
+) -> None:
+    journal.add_tick(b"[]")
+    journal.end(Status.COMPLETED, b"{}", None, now=NOON)
+    await journal.wait_committed()
+    assert await store.read_ticks("r", after=-1, limit=9) == []
 
 
 async def test_stopping_commits_what_is_written_down(
