@@ -88,7 +88,7 @@ async def stream_events(
         )
     else:
         subscription = await services.handlers.subscribe(handler_id, after=after, run_id=run_id)
-    if subscription.exhausted:
+    if subscription.complete:
         subscription.close()
         return Response(status_code=204)
     stream_format = StreamFormat(sse, include_internal, include_qualified_name, include_emitted_at)

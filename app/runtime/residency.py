@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 from app.logs import get_logger
 from app.runtime import outcome
 from app.runtime.commit_log import CommitLog
+from app.runtime.ended import EndedRun, EndedRuns
 from app.runtime.journal import RunJournal
 from app.runtime.metrics import Metrics
 from app.runtime.outcome import Outcome, RunFailed
@@ -66,6 +67,7 @@ class Residency:
         # Held by one run after the other, so that requests get their turn between two of them.
         self._recovering = asyncio.Lock()
         self._tails: WeakValueDictionary[str, EventTail] = WeakValueDictionary()
+        self._ended = EndedRuns()
         self._idle: OrderedDict[LiveRun, float] = OrderedDict()
         self._due: list[tuple[datetime, str]] = []
         self._idle_changed = asyncio.Event()
@@ -92,6 +94,7 @@ class Residency:
         for run in list(self._live.values()):
             await run.abandon()
         self._live.clear()
+        self._ended.clear()
         self._idle.clear()
         self._due.clear()
 
@@ -138,6 +141,14 @@ class Residency:
         """Return the handler's run where it is in memory."""
         return self._live.get(key)
 
+    def get_ended(self, key: str) -> EndedRun | None:
+        """Return the handler's last run where it ended a short while ago."""
+        return self._ended.get(key)
+
+    def forget(self, key: str) -> None:
+        """Keep nothing of a handler that was purged."""
+        self._ended.forget(key)
+
     def begin(
         self,
         record: RunRecord,
@@ -148,10 +159,11 @@ class Residency:
     ) -> LiveRun:
         """Start a run that was accepted."""
         run = self._make(record, workflow, run_input, EventTail(), 0)
+        self._ended.forget(record.handler_key)
         self._live[record.handler_key] = run
         run.start(superseded=superseded)
         logger.info("run accepted", **_ids(record), workflow=workflow.name)
-        self._metrics.count_start(workflow.name)
+        self._metrics.runs_started.labels(workflow.name).inc()
         return run
 
     async def load(self, record: RunRecord) -> LiveRun | None:
@@ -169,8 +181,14 @@ class Residency:
             loading.add_done_callback(lambda _: self._loading.pop(record.handler_key, None))
         return await asyncio.shield(loading)
 
-    async def tail_of(self, record: RunRecord) -> EventTail:
-        """Return the tail of a running run, in memory or not, for readers to wait on."""
+    async def tail_of(self, record: RunRecord) -> EventTail | None:
+        """Return the tail of a run for readers to wait on.
+
+        That of a run that has ended is None, unless it ended a short while ago.
+        """
+        if record.status is not Status.RUNNING:
+            ended = self.get_ended(record.handler_key)
+            return ended.tail if ended is not None and ended.record is record else None
         tail = self._tails.get(record.run_id)
         if tail is None:
             count = await self._store.count_events(record.run_id)
@@ -185,15 +203,17 @@ class Residency:
     def run_ended(self, run: LiveRun) -> None:
         """Let go of a run whose end is committed."""
         if run.visible is not None:
-            self._note_end(run.visible)
+            self._metrics.count_end(run.visible)
+            logger.info("run ended", **_ids(run.visible), status=run.visible.status.value)
+            self._ended.keep(EndedRun(run.visible, run.tail))
         self._settled.set()
         self._idle.pop(run, None)
         if self._live.get(run.handler_key) is run:
             del self._live[run.handler_key]
 
-    def step_ended(self, run: LiveRun, step: str, status: str, seconds: float) -> None:
-        """Count an attempt of a step."""
-        self._metrics.count_step(run.workflow.name, step, status, seconds)
+    def step_ended(self, run: LiveRun, step: str) -> None:
+        """Count a step that has ended, well or not."""
+        self._metrics.steps.labels(run.workflow.name, step).inc()
 
     def run_idle(self, run: LiveRun) -> None:
         """Note that a run is idle, to release it in a while."""
@@ -203,10 +223,6 @@ class Residency:
         self._idle.move_to_end(run)
         if len(self._idle) == 1:
             self._idle_changed.set()
-
-    def _note_end(self, record: RunRecord) -> None:
-        self._metrics.count_end(record)
-        logger.info("run ended", **_ids(record), status=record.status.value)
 
     # Bringing back.
 
@@ -260,17 +276,11 @@ class Residency:
 
     async def _end(self, journal: StoredJournal, tail: EventTail, ended: Outcome) -> None:
         """Write down the end of a run that does not go on, and return when it is committed."""
-
-        def committed(record: RunRecord | None) -> None:
-            tail.end()
-            if record is not None:
-                self._note_end(record)
-
         writer = RunJournal(
             journal.record,
             self._log,
             tail=tail,
-            on_committed=committed,
+            on_committed=lambda _: tail.end(),
             on_failed=lambda: None,
         )
         writer.open_unit()

@@ -10,8 +10,6 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from prometheus_client import Gauge
-
 from app.errors import StoreFailed
 from schemas.records import EventRecord
 from stores.base import Store, StoreError
@@ -93,6 +91,11 @@ class EventTail:
         """Send the readers away, though more events may come: the server stops."""
         self.closed = True
         self._wake()
+
+    @property
+    def size(self) -> int:
+        """The bytes of the envelopes that are still in memory."""
+        return self._bytes
 
     def pages_after(self, cursor: int) -> Iterator[Page] | None:
         """Return the pages after a cursor, or None where the tail no longer reaches back to it."""
@@ -182,7 +185,6 @@ class Subscription:
         tail: EventTail | None,
         after: int,
         last: int,
-        readers: Gauge | None = None,
     ) -> None:
         self.run_id = run_id
         self.cursor = max(after, -1)
@@ -190,20 +192,23 @@ class Subscription:
         self._tail = tail
         self._last = last
         self._position: SharedPosition | None = None
-        self._readers = readers
-        self._opened = False
 
     @property
     def exhausted(self) -> bool:
-        """Whether the run has ended and nothing is left after the cursor."""
-        if self._tail is None:
-            return self.cursor >= self._last
-        return self._tail.closed or (self._tail.ended and self.cursor >= self._tail.last)
+        """Whether nothing more is read: the run has ended, or the server stops."""
+        return self.complete or (self._tail is not None and self._tail.closed)
 
     @property
     def dismissed(self) -> bool:
-        """Whether the reader is sent away although more events may come."""
-        return self._tail is not None and self._tail.closed and not self._tail.ended
+        """Whether the reader is sent away although there are more events, or may be."""
+        return self.exhausted and not self.complete
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has ended and nothing is left after the cursor."""
+        if self._tail is None:
+            return self.cursor >= self._last
+        return self._tail.ended and self.cursor >= self._tail.last
 
     async def next_pages(self, *, timeout: float | None) -> list[Page]:
         """Return the pages that are there; none after `timeout` seconds without one.
@@ -253,17 +258,8 @@ class Subscription:
         if self._position is not None:
             self._position.cursor = cursor
 
-    def open(self) -> None:
-        """Count the reader among those who read, until it closes."""
-        if self._readers is not None and not self._opened:
-            self._opened = True
-            self._readers.inc()
-
     def close(self) -> None:
         """Give back what the reader held; closing twice does nothing."""
-        if self._readers is not None and self._opened:
-            self._opened = False
-            self._readers.dec()
         position, self._position = self._position, None
         if position is not None:
             position.release()

@@ -98,6 +98,19 @@ async def test_a_reader_of_a_tail_whose_store_failed_is_told() -> None:
         await subscription.next_pages(timeout=None)
 
 
+async def test_a_reader_that_is_sent_away_before_the_last_event_is_told_of_more() -> None:
+    tail = EventTail()
+    tail.publish(make_events(0, 2))
+    tail.end()
+    tail.close()
+    subscription = Subscription("r", store=ScriptedStore(), tail=tail, after=0, last=-1)
+    assert (subscription.exhausted, subscription.dismissed, subscription.complete) == (
+        True,
+        True,
+        False,
+    )
+
+
 async def test_a_reader_waits_no_longer_than_it_wants_to() -> None:
     subscription = Subscription("r", store=ScriptedStore(), tail=EventTail(), after=-1, last=-1)
     assert await subscription.next_pages(timeout=0.001) == []
