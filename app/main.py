@@ -60,7 +60,7 @@ def create_app(
         lifespan=lifespan,
         middleware=[
             *([Middleware(RootPath, root_path=root_path)] if root_path else []),
-            Middleware(RequestIds, metrics=services.registry.metrics),
+            Middleware(RequestIds),
             Middleware(SecureHeaders),
             *middleware,
             Middleware(BodyLimit, limit=limits.max_body_size),

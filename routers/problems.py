@@ -9,7 +9,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
-from structlog.contextvars import get_contextvars
 
 from app.errors import BadRequest, BodyTooLarge, ServiceError, TooManyRequests
 from app.logs import get_logger
@@ -114,8 +113,6 @@ async def answer_unexpected_error(request: Request, error: Exception) -> Respons
         code=ServiceError.code,
         title=ServiceError.title,
         detail="The service failed to answer; its log says why.",
-        # By which the log is searched; what gives other answers theirs has been left already.
-        headers={"X-Request-Id": get_contextvars().get("request_id", "")},
     )
 
 

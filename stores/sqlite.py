@@ -55,7 +55,8 @@ ADD_EVENTS = f"INSERT OR IGNORE INTO events ({EVENT_COLUMNS}) VALUES", ""
 ADD_TICKS = "INSERT OR IGNORE INTO ticks (run_id, sequence, tick) VALUES", ""
 PUT_STATES = "INSERT OR REPLACE INTO states (run_id, state) VALUES", ""
 PUT_SNAPSHOTS = "INSERT OR REPLACE INTO snapshots (run_id, tick_sequence, snapshot) VALUES", ""
-CHUNKS = (256, 32, 4, 1)  # rows a statement; few sizes, so that prepared statements are reused
+CHUNKS = (256, 64)  # rows a statement; what is left, fewer rows than these, goes into one more
+STATEMENTS = 512  # that stay prepared: one for each number of rows and table that comes up
 BLOBS = frozenset({"start_event", "result", "envelope", "tick", "state", "snapshot"})
 TRIM_TICKS = "DELETE FROM ticks WHERE run_id = ? AND sequence < ?"
 TABLES_OF_RUN = ("events", "ticks", "states", "snapshots")
@@ -250,7 +251,9 @@ class _Connection:
 def _open_writer(path: Path) -> sqlite3.Connection:
     """Open the file for writing, its schema up to date; a file that is refused stays as it is."""
     try:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
+        )
         try:
             _check_file(connection, path)
             _migrate(connection, path)
@@ -337,12 +340,12 @@ def _write_rows(
     it takes up to `sys.getswitchinterval()`, 5 ms, to get it back.
     """
     done = 0
-    for size in CHUNKS:
-        while len(rows) - done >= size:
-            chunk = rows[done : done + size]
-            statement = _insert_statement(*sql, size, len(chunk[0]))
-            connection.execute(statement, list(chain.from_iterable(chunk)))
-            done += size
+    while left := len(rows) - done:
+        size = next((size for size in CHUNKS if size <= left), left)
+        chunk = rows[done : done + size]
+        statement = _insert_statement(*sql, size, len(chunk[0]))
+        connection.execute(statement, list(chain.from_iterable(chunk)))
+        done += size
 
 
 @cache

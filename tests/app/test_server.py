@@ -144,7 +144,7 @@ async def test_what_was_kept_is_there_after_a_restart() -> None:
     async with open_client(server) as client:
         again = (await client.get(f"/handlers/{handler['handler_id']}")).json()
         frames = await read_frames(client, handler["handler_id"])
-    assert again == handler
+    assert again.items() >= handler.items()
     assert frames[-1].envelope == handler["result"]
 
 

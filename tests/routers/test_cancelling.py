@@ -114,7 +114,8 @@ async def test_an_ended_handler_cannot_be_cancelled_and_says_how_it_ended(
     response = await client.post(f"/handlers/{handler['handler_id']}/cancel")
     assert problem_of(response) == (404, "handler_ended")
     assert how in response.json()["detail"]
-    assert (await client.get(f"/handlers/{handler['handler_id']}")).json() == handler
+    again = (await client.get(f"/handlers/{handler['handler_id']}")).json()
+    assert again.items() >= handler.items()
 
 
 async def test_a_cancelled_handler_cannot_be_cancelled_again(client: httpx.AsyncClient) -> None:

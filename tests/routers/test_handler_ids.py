@@ -84,7 +84,7 @@ async def test_a_second_run_of_a_handler_is_a_new_run(client: httpx.AsyncClient)
     first = await client.post("/workflows/conversation/run", json={"handler_id": "h"})
     second = await client.post("/workflows/conversation/run", json={"handler_id": "h"})
     assert first.json()["run_id"] != second.json()["run_id"]
-    assert (await client.get("/handlers/h")).json() == second.json()
+    assert (await client.get("/handlers/h")).json().items() >= second.json().items()
 
 
 async def test_a_new_handler_starts_without_the_state_of_others(client: httpx.AsyncClient) -> None:
