@@ -5,7 +5,7 @@ its own, with handlers in every state, so that what one does is not seen by anot
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -21,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
 )
 
+from app.access import Access
 from app.server import WorkflowServer
 from schemas.events import EventEnvelope
 from tests.support.live import serving
@@ -39,6 +40,7 @@ HANDLERS = (*ENDED, "running")
 # Whether a cursor or an event is right depends on more than the document can say.
 SEMANTIC = (
     "/handlers",
+    "/handlers/{handler_id}/runs",
     "/workflows/{name}/run",
     "/workflows/{name}/run-nowait",
     "/events/{handler_id}",
@@ -57,10 +59,12 @@ SETTINGS = settings(
 
 
 Case = schemathesis.Case[Any]
+Headers = Mapping[str, str]
+NOBODY: Headers = {}
 
 
-def make_server() -> WorkflowServer:
-    server = WorkflowServer()
+def make_server(access: Access | None = None) -> WorkflowServer:
+    server = WorkflowServer(access=access)
     for name, workflow in WORKFLOWS.items():
         server.add_workflow(name, workflow)
     server.add_workflow("asker", Asker(timeout=None))
@@ -78,8 +82,8 @@ def base_url() -> Iterator[str]:
         yield base_url
 
 
-def make_handlers(base_url: str) -> None:
-    with httpx.Client(base_url=base_url) as client:
+def make_handlers(base_url: str, headers: Headers = NOBODY) -> None:
+    with httpx.Client(base_url=base_url, headers=headers) as client:
         for name, handler_id in [
             ("echo", "completed"),
             ("failer", "failed"),
@@ -91,9 +95,9 @@ def make_handlers(base_url: str) -> None:
         assert client.post("/handlers/cancelled/cancel").json() == {"status": "cancelled"}
 
 
-def load(*, handlers: tuple[str, ...]) -> BaseSchema:
+def load(*, handlers: tuple[str, ...], access: Access | None = None) -> BaseSchema:
     """Return the document, with names and ids among the parameters that exist."""
-    schema = schemathesis.openapi.from_dict(make_server().openapi_schema())
+    schema = schemathesis.openapi.from_dict(make_server(access).openapi_schema())
 
     @schema.hook
     def map_path_parameters(_context: Any, parameters: dict[str, Any] | None) -> Any:
@@ -119,7 +123,9 @@ typed_operations = load(handlers=HANDLERS).include(path_regex=TYPED).exclude(pat
 streams = load(handlers=ENDED).include(path=STREAM, method="GET")
 
 
-def check(case: Case, base_url: str, *excluded: CheckFunction) -> Response:
+def check(
+    case: Case, base_url: str, *excluded: CheckFunction, headers: Headers = NOBODY
+) -> Response:
     """Call the server and check what the document says of the answer."""
     if re.match(TYPED, case.path):
         excluded = (*excluded, positive_data_acceptance, negative_data_rejection)
@@ -127,7 +133,9 @@ def check(case: Case, base_url: str, *excluded: CheckFunction) -> Response:
         excluded = (*excluded, positive_data_acceptance)
     # The assertion knows, as that check does not, which server errors are right.
     excluded = (*excluded, not_a_server_error)
-    response = case.call_and_validate(base_url=base_url, excluded_checks=list(excluded))
+    response = case.call_and_validate(
+        base_url=base_url, excluded_checks=list(excluded), headers=dict(headers)
+    )
     assert response.status_code < 500 or response.json()["status"] in ("failed", "cancelled")
     return response
 
