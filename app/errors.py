@@ -247,11 +247,29 @@ class UnsupportedCoding(ServiceError):
         return {"Accept-Encoding": "identity"}
 
 
+class ClientTooSlow(ServiceError):
+    """The request did not arrive in time."""
+
+    status, code, title = 408, "client_too_slow", "Request Timeout"
+
+
+class HeadTooLarge(ServiceError):
+    """The request line and the headers are larger than the server takes."""
+
+    status, code, title = 431, "head_too_large", "Request Header Fields Too Large"
+
+
 class ServiceUnavailable(ServiceError):
     """The service cannot answer now; the same request may succeed later."""
 
     status, code, title = 503, "service_unavailable", "Service Unavailable"
     retry_after = 1
+
+
+class TooManyConnections(ServiceUnavailable):
+    """The server has as many connections as it may."""
+
+    code = "too_many_connections"
 
 
 class NotStarted(ServiceUnavailable):

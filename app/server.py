@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
 from datetime import timedelta
-from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -17,6 +16,7 @@ from workflows.events import Event
 
 from app.access import ANYONE, Access
 from app.catalog import Catalog
+from app.connections import HttpServer, make_connection_class
 from app.errors import NotStarted, StoreFailed
 from app.logs import get_logger
 from app.main import cors_middleware, create_app
@@ -79,6 +79,7 @@ class WorkflowServer:
             retention=retention,
             limits=limits,
         )
+        self._limits = limits
         self._shutdown_timeout = shutdown_timeout
         self._starting: asyncio.Lock | None = None
         self._started = False
@@ -166,6 +167,7 @@ class WorkflowServer:
         options: dict[str, Any] = {
             "host": host,
             "port": port,
+            "http": make_connection_class(self._limits),
             "ws": "none",
             "lifespan": "on",
             "server_header": False,
@@ -174,7 +176,7 @@ class WorkflowServer:
         }
         async with self.contextmanager():
             config = uvicorn.Config(self.app, **options)
-            server = _HttpServer(config, self._registry, grace=self._shutdown_timeout)
+            server = HttpServer(config, self._registry, grace=self._shutdown_timeout)
             # It would cut streams off as soon as a signal arrives, before they are ended here.
             AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # theirs
             try:
@@ -199,32 +201,3 @@ class WorkflowServer:
         except StoreError as error:
             logger.error("store cannot be opened", exc_info=error)
             raise StoreFailed("The store cannot be opened; the log says why.") from error
-
-
-class _HttpServer(uvicorn.Server):
-    """Drains when a signal asks it to stop; a second signal hurries.
-
-    uvicorn waits until every connection is closed, so whoever reads or waits is sent away first.
-    """
-
-    def __init__(self, config: uvicorn.Config, registry: HandlerRegistry, *, grace: float) -> None:
-        super().__init__(config)
-        self._registry = registry
-        self._grace = grace
-        self._loop = asyncio.get_running_loop()
-        self._draining: asyncio.Task[None] | None = None
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._loop.call_soon_threadsafe(self._stop, sig, frame)
-
-    def _stop(self, sig: int, frame: FrameType | None) -> None:
-        if self._draining is None:
-            self._draining = self._loop.create_task(self._drain(sig, frame), name="drain")
-        else:
-            self._registry.dismiss()
-            super().handle_exit(sig, frame)
-
-    async def _drain(self, sig: int, frame: FrameType | None) -> None:
-        logger.info("draining", grace=self._grace)
-        await self._registry.drain(self._grace)
-        super().handle_exit(sig, frame)

@@ -40,6 +40,21 @@ class Limits(BaseModel):
         ge=1024,
         description="Largest event that is sent, or written by a step, in bytes of JSON.",
     )
+    max_header_size: int = Field(
+        default=32 * 1024,
+        ge=1024,
+        description="Largest request line and headers that are taken together, in bytes.",
+    )
+    max_connections: int = Field(
+        default=10_000,
+        ge=1,
+        description="How many connections clients have at once.",
+    )
+    client_timeout: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds that a client has to send a request, or to take part of an answer.",
+    )
     max_runs: int = Field(
         default=1_000,
         ge=1,

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Header, Query, Response
 
 from app.errors import (
     BodyTooLarge,
+    ClientTooSlow,
     EventTooLarge,
     HandlerEnded,
     HandlerNotFound,
@@ -109,6 +110,7 @@ async def stream_events(
         QuestionNotOpen,
         RunNotBegun,
         BodyTooLarge,
+        ClientTooSlow,
         EventTooLarge,
         UnsupportedCoding,
     ),

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from app.errors import BadRequest, BodyTooLarge, ServiceError, TooManyRequests
+from app.errors import BadRequest, BodyTooLarge, HeadTooLarge, ServiceError, TooManyRequests
 from app.logs import get_logger
 from schemas.problems import Fault, Problem
 
@@ -33,7 +33,7 @@ def problems(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
     server is started.
     """
     by_status: dict[int, list[str]] = {}
-    every: tuple[type[ServiceError], ...] = (*errors, BadRequest, TooManyRequests)
+    every: tuple[type[ServiceError], ...] = (*errors, BadRequest, TooManyRequests, HeadTooLarge)
     for error in every:
         sentence = (error.__doc__ or "").partition("\n")[0]
         by_status.setdefault(error.status, []).append(f"`{error.code}`: {sentence}")
@@ -67,6 +67,11 @@ def problem_response(
 
 async def answer_service_error(_request: Request, error: ServiceError) -> Response:
     """Answer with what the service says of the request."""
+    return service_problem(error)
+
+
+def service_problem(error: ServiceError) -> Response:
+    """Return an error of the service as a response."""
     return problem_response(
         error.status,
         code=error.code,

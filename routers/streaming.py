@@ -142,10 +142,19 @@ def _writes(
             gathered.append(frames)
             size += len(frames)
         if gathered and (size >= WRITE_BYTES or index == len(pages) - 1):
-            yield gathered[0] if len(gathered) == 1 else b"".join(gathered)
+            yield from _pieces(gathered[0] if len(gathered) == 1 else b"".join(gathered))
             gathered, size = [], 0
         if not gathered:
             subscription.delivered(page.last)
+
+
+def _pieces(frames: bytes) -> Iterator[bytes]:
+    """Yield frames in pieces: of one that a reader does not take its connection keeps a copy."""
+    if len(frames) <= 2 * WRITE_BYTES:
+        yield frames
+        return
+    for start in range(0, len(frames), WRITE_BYTES):
+        yield frames[start : start + WRITE_BYTES]
 
 
 def describe_stream() -> dict[int | str, dict[str, Any]]:

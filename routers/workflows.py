@@ -6,6 +6,7 @@ from fastapi import APIRouter, Body, Response
 
 from app.errors import (
     BodyTooLarge,
+    ClientTooSlow,
     EventTooLarge,
     HandlerRunning,
     InvalidContext,
@@ -40,6 +41,7 @@ RUN_ERRORS = problems(
     OtherWorkflow,
     StateNotRestorable,
     BodyTooLarge,
+    ClientTooSlow,
     EventTooLarge,
     TooManyRuns,
     UnsupportedCoding,

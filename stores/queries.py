@@ -11,7 +11,7 @@ SELECT_RUNS = f"SELECT {', '.join(RUN_COLUMNS)} FROM runs"
 
 WAITING = "status = 'running' AND questions <> '[]'"  # as the index of it says
 UNFINISHED_PAGE = 500  # rows a query when unfinished runs are listed
-PAGE_BYTES = 1 << 20  # of events or ticks that one read brings into memory, and one row more
+PAGE_BYTES = 1 << 17  # of events or ticks that one read brings into memory, and one row more
 EVENT_COLUMNS = "run_id, sequence, envelope, internal, emitted_at"
 TICK_COLUMNS = "run_id, sequence, tick"
 

@@ -44,7 +44,7 @@ TYPED = {
 }
 OPERATIONS = GENERIC | TYPED
 TAGS = ["workflows", "handlers", "events", "health", *EXAMPLES]
-MALFORMED = {"400", "429", "503"}
+MALFORMED = {"400", "429", "431", "503"}
 ERRORS = {
     ("get", "/health"): set[str](),
     ("get", "/livez"): set[str](),
@@ -54,16 +54,16 @@ ERRORS = {
     ("get", "/workflows/{name}/schema"): MALFORMED | {"404"},
     ("get", "/workflows/{name}/events"): MALFORMED | {"404"},
     ("get", "/workflows/{name}/representation"): MALFORMED | {"404"},
-    ("post", "/workflows/{name}/run"): MALFORMED | {"404", "409", "413", "415"},
-    ("post", "/workflows/{name}/run-nowait"): MALFORMED | {"404", "409", "413", "415"},
+    ("post", "/workflows/{name}/run"): MALFORMED | {"404", "408", "409", "413", "415"},
+    ("post", "/workflows/{name}/run-nowait"): MALFORMED | {"404", "408", "409", "413", "415"},
     ("get", "/handlers"): MALFORMED,
     ("get", "/handlers/{handler_id}"): MALFORMED | {"404"},
     ("get", "/handlers/{handler_id}/runs"): MALFORMED | {"404"},
     ("post", "/handlers/{handler_id}/cancel"): MALFORMED | {"404"},
     ("get", "/results/{handler_id}"): MALFORMED | {"404"},
     ("get", "/events/{handler_id}"): MALFORMED | {"404", "409"},
-    ("post", "/events/{handler_id}"): MALFORMED | {"404", "409", "413", "415"},
-    **dict.fromkeys(TYPED, MALFORMED | {"404", "409", "413", "415"}),
+    ("post", "/events/{handler_id}"): MALFORMED | {"404", "408", "409", "413", "415"},
+    **dict.fromkeys(TYPED, MALFORMED | {"404", "408", "409", "413", "415"}),
 }
 PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 PAGES = ("/docs", "/redoc")

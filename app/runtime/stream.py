@@ -7,7 +7,7 @@ in pages too. So a reader costs the same whether it is fast, slow or gone.
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from app.errors import StoreFailed
@@ -17,6 +17,7 @@ from stores.base import Store, StoreError
 TAIL_BYTES = 1 << 20
 TAIL_EVENTS = 4_096
 STORE_PAGE_EVENTS = 256
+READ_BYTES = 1 << 17  # after which a reader takes no further page: one that is stuck keeps these
 MAX_SHARED_POSITIONS = 10_000
 
 
@@ -97,11 +98,22 @@ class EventTail:
         """The bytes of the envelopes that are still in memory."""
         return self._bytes
 
-    def pages_after(self, cursor: int) -> Iterator[Page] | None:
-        """Return the pages after a cursor, or None where the tail no longer reaches back to it."""
+    def pages_after(self, cursor: int) -> list[Page] | None:
+        """Return the next pages after a cursor, of `READ_BYTES` or a little more.
+
+        None where the tail no longer reaches back to the cursor.
+        """
         if not self._pages or cursor + 1 < self._pages[0].first:
             return None
-        return (page.after(cursor) for page in list(self._pages) if page.last > cursor)
+        pages: list[Page] = []
+        size = 0
+        for page in self._pages:
+            if size >= READ_BYTES:
+                break
+            if page.last > cursor:
+                pages.append(page.after(cursor))
+                size += page.size
+        return pages
 
     async def wait(self, timeout: float | None) -> None:
         """Return at the next change, or after `timeout` seconds."""
@@ -237,7 +249,7 @@ class Subscription:
                 return []
             pages = self._tail.pages_after(self.cursor)
             if pages is not None:
-                return list(pages)
+                return pages
         return await self._read_store()
 
     async def _read_store(self) -> list[Page]:

@@ -16,11 +16,11 @@ def make_events(first: int, count: int, *, size: int = 2) -> list[EventRecord]:
 
 def held(tail: EventTail) -> list[int]:
     """Return the sequences that a tail still holds."""
-    for cursor in range(-1, tail.last + 1):
-        pages = tail.pages_after(cursor)
-        if pages is not None:
-            return [event.sequence for page in pages for event in page.events]
-    return []
+    cursor = next(at for at in range(-1, tail.last + 1) if tail.pages_after(at) is not None)
+    sequences: list[int] = []
+    while pages := tail.pages_after(sequences[-1] if sequences else cursor):
+        sequences += [event.sequence for page in pages for event in page.events]
+    return sequences
 
 
 def test_a_tail_holds_a_bounded_number_of_events() -> None:

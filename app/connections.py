@@ -1,0 +1,214 @@
+"""Connections: how much a client may send before its request is known, and how long it may take.
+
+uvicorn bounds neither. Here a connection notes since when its client owes the rest of a request, or
+has taken nothing of an answer. Those that do so for too long are looked for once a second, which
+costs a request nothing.
+"""
+
+import asyncio
+from http import HTTPStatus
+from types import FrameType
+from typing import Any
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from app.errors import (
+    BadRequest,
+    ClientTooSlow,
+    HeadTooLarge,
+    ServiceError,
+    TooManyConnections,
+)
+from app.logs import get_logger
+from app.registry import HandlerRegistry
+from app.settings import Limits
+from routers.problems import service_problem
+
+logger = get_logger(__name__)
+
+HURRIED = 1.0  # seconds in which a client must take something of an answer when the server stops
+TICKS_BETWEEN_LOOKS = 10  # of uvicorn's, a tenth of a second each
+
+
+class Connection(HttpToolsProtocol):
+    """A connection of a client, with limits; `make_connection_class` sets them."""
+
+    limits: Limits
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._in_head = True
+        self._owed_since: float | None = None
+        self._stalled_since: float | None = None
+        self._chunk = 0
+        self._unparsed = 0  # at most so many bytes belong to no finished head, and to no body
+        self._too_large = False
+
+    def look_after(self, now: float) -> None:
+        """Close the connection if its client keeps the server waiting for too long."""
+        if self.is_stalled(now, self.limits.client_timeout):
+            self.drop("it reads nothing")
+        elif (
+            self._owed_since is not None
+            and now - self._owed_since > self.limits.client_timeout
+            and not self.flow.read_paused
+        ):
+            self._give_up()
+
+    def is_stalled(self, now: float, seconds: float) -> bool:
+        """Return whether the client has taken nothing of an answer for so many seconds."""
+        return self._stalled_since is not None and now - self._stalled_since > seconds
+
+    def drop(self, reason: str) -> None:
+        """Close the connection without sending what is left."""
+        logger.info("client dropped", reason=reason)
+        self.transport.abort()
+
+    def refuse(self, error: ServiceError) -> None:
+        """Answer with a problem and close; where another answer has begun, close at once."""
+        if self.transport.is_closing():
+            return
+        cycle: RequestResponseCycle | None = self.cycle
+        answering = cycle is not None and not cycle.response_complete
+        if answering and (self._in_head or self.cycle.response_started):
+            self.drop(error.detail)
+            return
+        self.transport.write(self._render(error))
+        self.transport.close()
+
+    def _give_up(self) -> None:
+        if self._in_head and not self._unparsed:
+            self.transport.close()  # who has sent nothing has asked for nothing
+        else:
+            part = "head" if self._in_head else "body"
+            self.refuse(ClientTooSlow(f"The {part} of the request did not arrive in time."))
+
+    def _render(self, error: ServiceError) -> bytes:
+        response = service_problem(error)
+        status = HTTPStatus(error.status)
+        lines = [f"HTTP/1.1 {status.value} {status.phrase}".encode()]
+        headers = [*self.server_state.default_headers, *response.raw_headers]
+        lines += [name + b": " + value for name, value in headers]
+        return b"\r\n".join([*lines, b"connection: close", b"", bytes(response.body)])
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's narrower type
+        super().connection_made(transport)
+        self._owed_since = self.loop.time()
+        if len(self.connections) > self.limits.max_connections:
+            self.refuse(TooManyConnections("The server has as many connections as it may."))
+
+    def data_received(self, data: bytes) -> None:
+        self._chunk = len(data)
+        self._unparsed += self._chunk
+        super().data_received(data)
+        # A head that has been measured may have come with what is counted now.
+        most = self.limits.max_header_size * (1 if self._in_head else 2)
+        if self._unparsed > most and self._owed_since is not None:
+            self._refuse_head()
+
+    def pause_writing(self) -> None:
+        self._stalled_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._stalled_since = None
+        super().resume_writing()
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._owed_since = True, self.loop.time()
+        self._unparsed = self._chunk
+
+    def on_headers_complete(self) -> None:
+        limit = self.limits.max_header_size
+        if self._unparsed > limit and self._measure_head() > limit:
+            self._too_large = True
+            raise httptools.HttpParserError("The head is too large.")
+        super().on_headers_complete()
+        self._in_head, self._owed_since = False, self.loop.time()
+        self._unparsed = min(self._unparsed, self._chunk)
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed -= len(body)
+        super().on_body(body)
+
+    def on_chunk_complete(self) -> None:
+        """Forget the line that begins a chunk; those after the last one may be trailers."""
+        self._unparsed = 0
+
+    def on_message_complete(self) -> None:
+        self._owed_since = None
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if self._too_large:
+            self._refuse_head()
+        else:
+            self.refuse(BadRequest("What was sent is no request of HTTP/1.1."))
+
+    def _refuse_head(self) -> None:
+        self.refuse(
+            HeadTooLarge(
+                f"The request line and headers have more than {self.limits.max_header_size} bytes,"
+                " and no more are allowed."
+            )
+        )
+
+    def _measure_head(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+
+def make_connection_class(limits: Limits) -> type[Connection]:
+    """Return the class of connections with these limits."""
+    return type("LimitedConnection", (Connection,), {"limits": limits})
+
+
+class HttpServer(uvicorn.Server):
+    """Looks after its connections; drains when a signal asks it to stop, a second one hurries.
+
+    uvicorn waits until every connection is closed, so whoever reads or waits is sent away first.
+    """
+
+    def __init__(self, config: uvicorn.Config, registry: HandlerRegistry, *, grace: float) -> None:
+        super().__init__(config)
+        self._registry = registry
+        self._grace = grace
+        self._loop = asyncio.get_running_loop()
+        self._draining: asyncio.Task[None] | None = None
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS_BETWEEN_LOOKS == 0:
+            for connection in self._list_connections():
+                connection.look_after(self._loop.time())
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        for connection in self._list_connections():
+            if connection.is_stalled(self._loop.time(), HURRIED):
+                connection.drop("the server stops, and it reads nothing")
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._stop, sig, frame)
+
+    def _list_connections(self) -> list[Connection]:
+        # `uvicorn_config` may bring another class.
+        return [item for item in self.server_state.connections if isinstance(item, Connection)]
+
+    def _stop(self, sig: int, frame: FrameType | None) -> None:
+        if self._draining is None:
+            self._draining = self._loop.create_task(self._drain(sig, frame), name="drain")
+        else:
+            self._registry.dismiss()
+            super().handle_exit(sig, frame)
+
+    async def _drain(self, sig: int, frame: FrameType | None) -> None:
+        logger.info("draining", grace=self._grace)
+        await self._registry.drain(self._grace)
+        super().handle_exit(sig, frame)
