@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute
 from app.access import Access
 from app.catalog import Catalog
 from app.settings import Limits
-from routers import events, handlers, health, metrics, ui, workflows
+from routers import events, handlers, health, metrics, runs, ui, workflows
 from routers.access import REFUSALS, SCHEMES, AccessGuard
 from routers.bodies import BodyLimit
 from routers.client_limits import ClientLimits
@@ -28,7 +28,13 @@ from routers.root_paths import RootPath
 from routers.typed_operations import add_typed_operations
 from schemas.problems import Problem
 
-GUARDED_ROUTERS = (workflows.router, handlers.router, events.router, metrics.router)
+GUARDED_ROUTERS = (
+    runs.router,
+    workflows.router,
+    handlers.router,
+    events.router,
+    metrics.router,
+)
 OPEN_ROUTERS = (health.router, ui.router)  # to everybody, also where access is restricted
 ROUTERS = (*GUARDED_ROUTERS, *OPEN_ROUTERS)
 UNTRACED = ("/health", "/livez", "/readyz", "/metrics")

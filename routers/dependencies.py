@@ -96,7 +96,7 @@ RunId = Annotated[
 CODINGS = {b"content-encoding": (b"", b"identity"), b"transfer-encoding": (b"chunked",)}
 
 
-def _refuse_codings(request: Request) -> None:
+def refuse_codings(request: Request) -> None:
     """Raise `UnsupportedCoding` for a body that is not sent as it is."""
     for name, value in request.scope["headers"]:
         if name in CODINGS and value.strip().lower() not in CODINGS[name]:
@@ -130,7 +130,7 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_json(request: Request) -> Response:
-            _refuse_codings(request)
+            refuse_codings(request)
             headers = MutableHeaders(scope=request.scope)
             headers["content-type"] = "application/json"
             return await handle(JsonRequest(request.scope, request.receive))

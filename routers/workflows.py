@@ -1,27 +1,10 @@
-"""Workflows: what is served, and its runs' beginning."""
+"""Workflows: what is served."""
 
-from typing import Annotated
+from fastapi import APIRouter
 
-from fastapi import APIRouter, Body, Response
-
-from app.errors import (
-    BodyTooLarge,
-    ClientTooSlow,
-    EventTooLarge,
-    HandlerRunning,
-    InvalidContext,
-    InvalidHandlerId,
-    InvalidStartEvent,
-    OtherWorkflow,
-    StateNotRestorable,
-    TooManyRuns,
-    UnsupportedCoding,
-    WorkflowNotFound,
-)
-from routers.dependencies import CatalogDep, JsonRoute, RegistryDep, WorkflowDep
+from app.errors import WorkflowNotFound
+from routers.dependencies import CatalogDep, WorkflowDep
 from routers.problems import problems
-from routers.responses import handler_response
-from schemas.handlers import Handler, RunRequest
 from schemas.workflows import (
     WorkflowEvents,
     WorkflowList,
@@ -29,23 +12,7 @@ from schemas.workflows import (
     WorkflowSchema,
 )
 
-router = APIRouter(prefix="/workflows", tags=["workflows"], route_class=JsonRoute)
-
-RunBody = Annotated[RunRequest, Body(default_factory=RunRequest)]
-RUN_ERRORS = problems(
-    WorkflowNotFound,
-    InvalidStartEvent,
-    InvalidContext,
-    InvalidHandlerId,
-    HandlerRunning,
-    OtherWorkflow,
-    StateNotRestorable,
-    BodyTooLarge,
-    ClientTooSlow,
-    EventTooLarge,
-    TooManyRuns,
-    UnsupportedCoding,
-)
+router = APIRouter(prefix="/workflows", tags=["workflows"])
 
 
 @router.get("", response_model=WorkflowList, summary="List the workflows", responses=problems())
@@ -86,36 +53,3 @@ async def get_workflow_events(workflow: WorkflowDep) -> WorkflowEvents:
 async def get_workflow_representation(workflow: WorkflowDep) -> WorkflowRepresentation:
     """The steps and events of the workflow as nodes and edges."""
     return WorkflowRepresentation(graph=workflow.representation)
-
-
-@router.post(
-    "/{name}/run",
-    response_model=Handler,
-    summary="Run a workflow to its end",
-    responses={
-        **RUN_ERRORS,
-        200: {"description": "The run completed."},
-        500: {"model": Handler, "description": "The run failed or was cancelled."},
-    },
-)
-async def run_workflow(workflow: WorkflowDep, registry: RegistryDep, body: RunBody) -> Response:
-    """Start a run and answer when it has ended.
-
-    A client that hangs up changes nothing: the run goes on, and its handler can be asked for.
-    """
-    live = await registry.start_run(workflow, body)
-    return handler_response(await live.wait_ended())
-
-
-@router.post(
-    "/{name}/run-nowait",
-    response_model=Handler,
-    summary="Start a workflow",
-    responses=RUN_ERRORS,
-)
-async def run_workflow_nowait(
-    workflow: WorkflowDep, registry: RegistryDep, body: RunBody
-) -> Response:
-    """Start a run and answer at once, with the handler to ask for its events and its result."""
-    live = await registry.start_run(workflow, body)
-    return handler_response(await live.wait_accepted(), accepted=True)

@@ -1,0 +1,120 @@
+"""Runs: their beginning."""
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from app.errors import (
+    BodyTooLarge,
+    ClientTooSlow,
+    EventTooLarge,
+    HandlerRunning,
+    InvalidContext,
+    InvalidHandlerId,
+    InvalidStartEvent,
+    OtherWorkflow,
+    StateNotRestorable,
+    TooManyRuns,
+    UnsupportedCoding,
+    WorkflowNotFound,
+)
+from routers.dependencies import (
+    JsonRequest,
+    JsonRoute,
+    RegistryDep,
+    WorkflowDep,
+    get_callers_services,
+    refuse_codings,
+)
+from routers.problems import problems
+from routers.responses import handler_response
+from schemas.handlers import Handler, RunRequest
+
+
+class RunRoute(JsonRoute):
+    """A route that starts a run, with what its function declares found at once.
+
+    The framework's own way to find it took a tenth of the time of a one-step run.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the route's handler."""
+        start: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
+
+        async def handle_run(request: Request) -> Response:
+            refuse_codings(request)
+            services = await get_callers_services(request)
+            return await start(
+                workflow=services.catalog.find(request.path_params["name"]),
+                registry=services.handlers,
+                body=await _read_body(JsonRequest(request.scope, request.receive)),
+            )
+
+        return handle_run
+
+
+async def _read_body(request: JsonRequest) -> RunRequest:
+    if not await request.body():
+        return RunRequest()
+    try:
+        return RunRequest.model_validate(await request.json(), from_attributes=True)
+    except ValidationError as error:
+        faults = [
+            {**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)
+        ]
+        raise RequestValidationError(faults) from error
+
+
+router = APIRouter(prefix="/workflows", tags=["workflows"], route_class=RunRoute)
+
+RunBody = Annotated[RunRequest, Body(default_factory=RunRequest)]
+RUN_ERRORS = problems(
+    WorkflowNotFound,
+    InvalidStartEvent,
+    InvalidContext,
+    InvalidHandlerId,
+    HandlerRunning,
+    OtherWorkflow,
+    StateNotRestorable,
+    BodyTooLarge,
+    ClientTooSlow,
+    EventTooLarge,
+    TooManyRuns,
+    UnsupportedCoding,
+)
+
+
+@router.post(
+    "/{name}/run",
+    response_model=Handler,
+    summary="Run a workflow to its end",
+    responses={
+        **RUN_ERRORS,
+        200: {"description": "The run completed."},
+        500: {"model": Handler, "description": "The run failed or was cancelled."},
+    },
+)
+async def run_workflow(workflow: WorkflowDep, registry: RegistryDep, body: RunBody) -> Response:
+    """Start a run and answer when it has ended.
+
+    A client that hangs up changes nothing: the run goes on, and its handler can be asked for.
+    """
+    live = await registry.start_run(workflow, body)
+    return handler_response(await live.wait_ended())
+
+
+@router.post(
+    "/{name}/run-nowait",
+    response_model=Handler,
+    summary="Start a workflow",
+    responses=RUN_ERRORS,
+)
+async def run_workflow_nowait(
+    workflow: WorkflowDep, registry: RegistryDep, body: RunBody
+) -> Response:
+    """Start a run and answer at once, with the handler to ask for its events and its result."""
+    live = await registry.start_run(workflow, body)
+    return handler_response(await live.wait_accepted(), accepted=True)
