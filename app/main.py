@@ -66,8 +66,8 @@ def create_app(
         lifespan=lifespan,
         middleware=[
             *([Middleware(RootPath, root_path=root_path)] if root_path else []),
-            Middleware(RequestIds),
             Middleware(SecureHeaders),
+            Middleware(RequestIds),
             *middleware,
             Middleware(BodyLimit, limit=limits.max_body_size),
         ],

@@ -141,8 +141,7 @@ def _detail(error: HTTPException) -> str:
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Turn every error that leaves a route of the app into a problem."""
+    """Turn every error that leaves a route of the app into a problem; a fault is left to others."""
     app.add_exception_handler(ServiceError, answer_service_error)  # type: ignore[arg-type]  # narrower than Exception, as Starlette calls it
     app.add_exception_handler(RequestValidationError, answer_validation_error)  # type: ignore[arg-type]  # the same
     app.add_exception_handler(HTTPException, answer_http_exception)  # type: ignore[arg-type]  # the same
-    app.add_exception_handler(Exception, answer_unexpected_error)

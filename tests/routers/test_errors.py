@@ -93,8 +93,9 @@ async def test_an_error_of_ours_is_500_and_only_the_log_has_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with open_client(WorkflowServer(workflow_store=BrokenStore())) as client:
-        response = await client.get("/handlers/h")
+        response = await client.get("/handlers/h", headers={"X-Request-Id": "mine"})
     assert problem_of(response) == (500, "internal_error")
+    assert response.headers["x-request-id"] == "mine"
     assert SECRET not in response.text
     assert SECRET in caplog.text
 

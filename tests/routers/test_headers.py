@@ -5,9 +5,31 @@ from importlib.metadata import version
 import httpx
 import pytest
 
+from app.registry import HandlerRegistry
 from tests.support.calls import start
 
-PATHS = ("/health", "/workflows", "/handlers/absent", "/nothing", "/docs", "/openapi.json")
+PATHS = (
+    "/health",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/workflows",
+    "/workflows/greeter/schema",
+    "/workflows/greeter/events",
+    "/workflows/greeter/representation",
+    "/handlers",
+    "/handlers?limit=none",
+    "/handlers/absent",
+    "/handlers/absent/cancel",
+    "/events/absent",
+    "/results/absent",
+    "/nothing",
+    "/docs",
+    "/docs/oauth2-redirect",
+    "/redoc",
+    "/openapi.json",
+)
+MADE_OF = ("workflow-server", "uvicorn", "fastapi", "starlette", "llama-index-workflows")
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -41,8 +63,40 @@ async def test_a_file_that_is_checked_by_its_tag_may_be_kept(client: httpx.Async
     assert ("etag" in headers, "cache-control" in headers) == (True, False)
 
 
-@pytest.mark.parametrize("path", PATHS)
-async def test_no_answer_tells_the_servers_version(client: httpx.AsyncClient, path: str) -> None:
+@pytest.mark.parametrize("path", ["/", *PATHS])
+async def test_a_page_runs_no_script_of_others_and_is_in_no_frame(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    (policy,) = (await client.get(path)).headers.get_list("content-security-policy")
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["default-src"] in ("'self'", "'none'")
+    assert rules["script-src"].split() in (["'self'"], ["'self'", "'unsafe-inline'"])
+    assert (rules["base-uri"], rules["frame-ancestors"]) == ("'none'", "'none'")
+
+
+@pytest.mark.parametrize("path", ["/", *PATHS])
+async def test_no_answer_tells_a_version(client: httpx.AsyncClient, path: str) -> None:
     response = await client.get(path)
-    assert version("workflow-server") not in str(response.headers)
-    assert f'"{version("workflow-server")}"' not in response.text
+    versions = {version(package) for package in MADE_OF}
+    assert [found for found in versions if found in str(response.headers)] == []
+    assert [found for found in versions if f'"{found}"' in response.text] == []
+
+
+async def test_the_document_has_the_version_of_the_interface_alone(
+    client: httpx.AsyncClient,
+) -> None:
+    assert (await client.get("/openapi.json")).json()["info"]["version"] == "1"
+
+
+async def test_a_fault_of_the_server_tells_nothing_of_it(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("secret of the inside")
+
+    monkeypatch.setattr(HandlerRegistry, "list_handlers", fail)
+    response = await client.get("/handlers", headers={"X-Request-Id": "mine"})
+    assert response.status_code == 500
+    assert "secret" not in response.text + str(response.headers)
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["x-request-id"] == "mine"
