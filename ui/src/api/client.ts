@@ -7,6 +7,8 @@ export interface Call {
   method: "GET" | "POST";
   path: string;
   body?: JsonObject;
+  /** Whether the answer is a stream, to be shown as it comes. */
+  streams?: true;
 }
 
 /** An answer other than the one asked for; `detail` is a sentence for people. */
@@ -41,7 +43,7 @@ export async function call(request: Call, signal?: AbortSignal): Promise<Json> {
 }
 
 export function curl(request: Call): string {
-  const words = ["curl"];
+  const words = [request.streams ? "curl -N" : "curl"];
   if (request.method === "POST") words.push("-X POST");
   words.push(quote(href(request.path)));
   // The key itself is not for clipboards.
@@ -101,10 +103,15 @@ export const calls = {
     method: "POST",
     path: `handlers/${encodeURIComponent(id)}/cancel?purge=true`,
   }),
-  handler: (id: string): Call => ({ method: "GET", path: `handlers/${encodeURIComponent(id)}` }),
-  events: (id: string): Call => ({
+  /** The handler's current run, or the one that is named. */
+  handler: (id: string, runId: string | null): Call => ({
     method: "GET",
-    path: `events/${encodeURIComponent(id)}?after_sequence=-1`,
+    path: `handlers/${encodeURIComponent(id)}${runId ? `?run_id=${encodeURIComponent(runId)}` : ""}`,
+  }),
+  events: (id: string, runId: string | null): Call => ({
+    method: "GET",
+    path: `events/${encodeURIComponent(id)}?after_sequence=-1${runId ? `&run_id=${encodeURIComponent(runId)}` : ""}`,
+    streams: true,
   }),
   runs: (id: string): Call => ({ method: "GET", path: `handlers/${encodeURIComponent(id)}/runs` }),
   handlers: (query: string): Call => ({ method: "GET", path: `handlers${query && `?${query}`}` }),
@@ -145,6 +152,5 @@ export async function listRuns(id: string, query: URLSearchParams, signal?: Abor
 }
 
 export async function getHandler(id: string, runId: string | null, signal?: AbortSignal): Promise<HandlerInFull> {
-  const run = runId ? `?run_id=${encodeURIComponent(runId)}` : "";
-  return get(calls.handler(id).path + run, signal);
+  return get(calls.handler(id, runId).path, signal);
 }

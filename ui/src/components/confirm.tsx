@@ -38,7 +38,7 @@ export function Confirm({ title, children, action, request, onConfirm, onClose }
       {problem && <ProblemNote problem={problem} />}
       <div class="row end">
         <CurlButton request={() => request} what={action} />
-        <button type="button" class="button" onClick={() => dialog.current?.close()}>
+        <button type="button" class="button" autofocus onClick={() => dialog.current?.close()}>
           Keep it
         </button>
         <button type="button" class="button danger" disabled={busy} onClick={() => void confirm()}>

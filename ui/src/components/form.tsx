@@ -102,6 +102,7 @@ export function SchemaForm({ schema, initial, submitLabel, request, onSubmit, ch
     change(next);
     if (text !== null) setText(JSON.stringify(next, null, 2));
   };
+  const firstOption: JsonObject = decision ? { [decision.name]: decision.options[0] ?? null } : {};
   const context: FormContext = { id, root: schema, faults: new Map(faults.map((fault) => [keyOf(fault.path), fault.message])) };
   const rootFault = context.faults.get("");
 
@@ -167,7 +168,7 @@ export function SchemaForm({ schema, initial, submitLabel, request, onSubmit, ch
             {submitLabel}
           </button>
         )}
-        <CurlButton request={() => request(read() ?? draft)} what={submitLabel} />
+        <CurlButton request={() => request({ ...firstOption, ...(read() ?? draft) })} what={submitLabel} />
       </div>
     </form>
   );

@@ -94,7 +94,7 @@ interface NodeShapeProps {
 
 function NodeShape({ node, state, times, selected, onSelect }: NodeShapeProps) {
   const radius = node.kind === "step" ? 7 : node.height / 2;
-  const about = [KINDS[node.kind], state === "idle" ? "" : state, times ? `${times} times` : ""].filter(Boolean).join(", ");
+  const about = [KINDS[node.kind], state === "idle" ? "" : state, times > 1 ? `${times} times` : ""].filter(Boolean).join(", ");
   const onKeyDown = (event: KeyboardEvent): void => {
     if (event.key !== "Enter" && event.key !== " ") return;
     event.preventDefault();

@@ -64,10 +64,13 @@ export function layOut(graph: Representation, direction: "LR" | "TB"): Layout {
   dagre.layout(plan);
   const size = plan.graph();
   return {
-    nodes: [...nodes.values()].map((node) => {
-      const { x, y, width, height } = plan.node(node.id);
-      return { id: node.id, label: labelOf(node), kind: kindOf(node), node, x: x ?? 0, y: y ?? 0, width, height };
-    }),
+    // In the order of reading, which is that of the keyboard too.
+    nodes: [...nodes.values()]
+      .map((node) => {
+        const { x, y, width, height } = plan.node(node.id);
+        return { id: node.id, label: labelOf(node), kind: kindOf(node), node, x: x ?? 0, y: y ?? 0, width, height };
+      })
+      .sort((a, b) => (direction === "LR" ? a.x - b.x || a.y - b.y : a.y - b.y || a.x - b.x)),
     edges: edges.map((edge) => ({
       source: edge.source,
       target: edge.target,

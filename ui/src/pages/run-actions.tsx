@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { call, calls } from "../api/client";
-import type { HandlerInFull, JsonObject } from "../api/types";
+import type { HandlerInFull, Json } from "../api/types";
 import { Confirm } from "../components/confirm";
 import { CurlButton } from "../components/copy";
 import { Icon } from "../components/icon";
@@ -13,10 +13,12 @@ import { startRun } from "./workflow";
 
 interface RunActionsProps {
   handler: HandlerInFull;
+  /** Whether the handler has run again since. */
+  earlier: boolean;
   onChanged: () => void;
 }
 
-export function RunActions({ handler, onChanged }: RunActionsProps) {
+export function RunActions({ handler, earlier, onChanged }: RunActionsProps) {
   const [asking, setAsking] = useState<"cancel" | "purge" | null>(null);
   const { handler_id: id, workflow_name: workflow, run_id: runId } = handler;
   const running = handler.status === "running";
@@ -32,7 +34,7 @@ export function RunActions({ handler, onChanged }: RunActionsProps) {
     navigate(link(["runs"]));
   };
   // The envelope as it is: it names its class, and may hold fields that no form shows.
-  const rerun = calls.run(workflow, { start_event: input as JsonObject | null });
+  const rerun = calls.run(workflow, { start_event: input as unknown as Json });
   const again = (): void => void startRun(rerun).catch((error: unknown) => toast(toProblem(error).detail));
   return (
     <div class="row actions">
@@ -57,7 +59,7 @@ export function RunActions({ handler, onChanged }: RunActionsProps) {
       <button type="button" class="button" onClick={() => setAsking("purge")}>
         <Icon name="trash" /> Purge
       </button>
-      <CurlButton request={() => calls.handler(id)} what="Get this handler" />
+      <CurlButton request={() => calls.handler(id, earlier ? runId : null)} what="Get this handler" />
       {asking === "cancel" && (
         <Confirm title="Cancel this run?" action="Cancel the run" request={calls.cancel(id)} onConfirm={cancel} onClose={() => setAsking(null)}>
           <p>Its steps are stopped where they are. It cannot be resumed; its events stay.</p>

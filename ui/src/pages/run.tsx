@@ -1,9 +1,9 @@
 /** One run: as it goes on, and after it has ended. */
 
-import { getEventSchemas, getGraph } from "../api/client";
+import { calls, getEventSchemas, getGraph } from "../api/client";
 import type { Connection } from "../api/stream";
-import { unwrapped, type Envelope, type Handler, type HandlerInFull, type Json, type Representation } from "../api/types";
-import { CopyButton } from "../components/copy";
+import { unwrapped, type Handler, type HandlerInFull, type Json, type Representation } from "../api/types";
+import { CopyButton, CurlButton } from "../components/copy";
 import { EventLog } from "../components/events";
 import { Graph } from "../components/graph";
 import { JsonView } from "../components/json";
@@ -70,10 +70,9 @@ function Told({ run, handler }: { run: Run; handler: HandlerInFull }) {
         </p>
       )}
       {run.problem && <ProblemNote problem={run.problem} />}
-      <Questions run={run} handler={handler} graph={graph.data} />
       <div class="pair">
-        <Ending handler={handler} />
-        <Input event={handler.start_event} />
+        {standingOf(handler) === "waiting" ? <Questions run={run} handler={handler} graph={graph.data} /> : <Ending handler={handler} />}
+        <Input handler={handler} />
       </div>
       <Section id="graph" title="Steps and events">
         <div class="graph-frame">
@@ -85,7 +84,12 @@ function Told({ run, handler }: { run: Run; handler: HandlerInFull }) {
       <Section id="timeline" title="Timeline">
         <Timeline story={run.story} version={run.version} now={now} />
       </Section>
-      <Section id="events" title="Events" aside={<ConnectionNote connection={run.connection} />}>
+      <Section id="events" title="Events" aside={
+          <span class="row">
+            <ConnectionNote connection={run.connection} />
+            <CurlButton request={() => calls.events(handler.handler_id, run.newerRun && handler.run_id)} what="Follow the events" />
+          </span>
+        }>
         <EventLog events={run.events} version={run.version} live={running} />
       </Section>
       <RunsOfHandler handler={handler} />
@@ -127,7 +131,7 @@ function RunHead({ run, handler }: { run: Run; handler: HandlerInFull }) {
           </dd>
         </div>
       </dl>
-      <RunActions handler={handler} onChanged={run.refresh} />
+      <RunActions handler={handler} earlier={run.newerRun !== null} onChanged={run.refresh} />
     </header>
   );
 }
@@ -137,26 +141,40 @@ function Questions({ run, handler, graph }: { run: Run; handler: Handler; graph:
   const asked = run.story.questions.filter((question) => open.has(question.sequence));
   const name = handler.workflow_name;
   const schemas = useResource(`events ${name}`, (signal) => getEventSchemas(name, signal));
-  if (handler.status !== "running" || !asked.length || !graph || !schemas.data) return null;
   return (
-    <Section id="question" title={asked.length === 1 ? "The run waits for an answer" : "The run waits for answers"}>
-      {asked.map((question) => (
-        <QuestionCard
-          key={question.sequence}
-          handlerId={handler.handler_id}
-          question={question}
-          events={schemas.data ?? []}
-          graph={graph}
-          onAnswered={run.refresh}
-        />
-      ))}
+    <Section id="question" title={open.size === 1 ? "The run waits for an answer" : "The run waits for answers"}>
+      {graph && schemas.data && asked.length > 0 ? (
+        asked.map((question) => (
+          <QuestionCard
+            key={question.sequence}
+            handlerId={handler.handler_id}
+            question={question}
+            events={schemas.data ?? []}
+            graph={graph}
+            onAnswered={run.refresh}
+          />
+        ))
+      ) : (
+        <Loading what="the question" />
+      )}
     </Section>
   );
 }
 
-function Input({ event }: { event: Envelope | null }) {
+function Input({ handler: { start_event: event, workflow_name: name } }: { handler: HandlerInFull }) {
   return (
-    <Section id="input" title="Input" aside={event && <ValueTools type={event.type} what="input" value={event.value} />}>
+    <Section
+      id="input"
+      title="Input"
+      aside={
+        event && (
+          <span class="row">
+            <ValueTools type={event.type} what="input" value={event.value} />
+            <CurlButton request={() => calls.run(name, { start_event: event as unknown as Json })} what="Run again" />
+          </span>
+        )
+      }
+    >
       {event && Object.keys(event.value).length > 0 && <JsonView value={event.value} label="Input" />}
       {event && Object.keys(event.value).length === 0 && <Empty title="It started without any fields." />}
       {!event && <Empty title="It went on from a context that had begun already." />}

@@ -1,7 +1,7 @@
 /** One run: its handler, its events as they come, and the story that they tell. */
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { getHandler, type Problem } from "../api/client";
+import { getHandler, listRuns, type Problem } from "../api/client";
 import { follow, type Connection } from "../api/stream";
 import { isInternal, isQuestion, isStop, type HandlerInFull, type RunEvent } from "../api/types";
 import { toProblem } from "../hooks";
@@ -30,6 +30,7 @@ interface State {
 
 const DRAW_MS = 80;
 const POLL_MS = 3_000;
+const NEWEST = new URLSearchParams({ limit: "1" });
 const NEW: State = { handler: null, problem: null, version: 0, connection: { state: "connecting" }, newerRun: null };
 
 export function useRun(handlerId: string, runId: string | null): Run {
@@ -72,12 +73,15 @@ export function useRun(handlerId: string, runId: string | null): Run {
       story.close();
       void refresh();
     };
+    const show = (current: HandlerInFull): void => {
+      if (JSON.stringify(current) !== JSON.stringify(handler)) patch({ handler: current });
+      handler = current;
+      patch({ problem: null });
+    };
     const refresh = async (): Promise<void> => {
       try {
         const current = await getHandler(handlerId, runId ?? following, signal);
-        if (JSON.stringify(current) !== JSON.stringify(handler)) patch({ handler: current });
-        handler = current;
-        patch({ problem: null });
+        show(current);
         if (following) return;
         following = current.run_id;
         const seen = { handlerId, runId: current.run_id, after: -1, signal };
@@ -86,10 +90,14 @@ export function useRun(handlerId: string, runId: string | null): Run {
         if (!signal.aborted) patch({ problem: toProblem(error) });
       }
     };
+    // The newest run in short: what a run started from may be large, and does not change.
     const poll = async (): Promise<void> => {
-      if (handler === null || handler.status === "running") return refresh();
-      const current = await getHandler(handlerId, null, signal).catch(() => null);
-      patch({ newerRun: current && current.run_id !== following ? current.run_id : null });
+      if (handler === null) return refresh();
+      const newest = await listRuns(handlerId, NEWEST, signal).then(({ runs }) => runs[0], () => undefined);
+      const isNewest = newest?.run_id === following;
+      if (newest && isNewest) show({ ...handler, ...newest });
+      else if (!newest || handler.status === "running") return refresh();
+      patch({ newerRun: newest && !isNewest ? newest.run_id : null });
     };
     load.current = () => void refresh();
     void refresh();
