@@ -1,9 +1,11 @@
 """Every route of the document, asked with every kind of credential."""
 
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 import httpx
 import pytest
+from starlette.routing import BaseRoute
 
 from app.access import Access, Scope
 from app.main import GUARDED_ROUTERS, OPEN_ROUTERS
@@ -14,7 +16,25 @@ from tests.support.problems import problem_of
 from tests.support.workflows import Greeter
 
 OPEN = {("get", "/health"), ("get", "/livez"), ("get", "/readyz")}
-PAGES = ("/", "/docs", "/redoc", "/openapi.json", "/static-offline-docs/swagger-ui.css")
+PAGES = (
+    "/",
+    "/docs",
+    "/docs/oauth2-redirect",
+    "/redoc",
+    "/openapi.json",
+    "/static-offline-docs/swagger-ui.css",
+)
+# What the document does not tell of; a route that is in neither is not tried here.
+OPEN_ROUTES = {
+    ("get", "/"),
+    ("get", "/assets/{name}"),
+    ("get", "/docs"),
+    ("get", "/docs/oauth2-redirect"),
+    ("get", "/redoc"),
+    ("get", "/openapi.json"),
+    ("head", "/openapi.json"),
+    ("every", "/static-offline-docs"),
+}
 UNAUTHENTICATED = (401, "unauthenticated")
 FORBIDDEN = (403, "forbidden")
 
@@ -48,6 +68,24 @@ async def call(
         headers=bearer(credential) if credential is not None else {},
         json={"event": {"type": "Answer", "value": {"text": "a"}}} if method == "post" else None,
     )
+
+
+def list_routes(routes: Iterable[BaseRoute]) -> Iterator[Operation]:
+    """Yield method and path of every route, also of those in routers that were included."""
+    for route in routes:
+        if router := getattr(route, "original_router", None):
+            yield from list_routes(router.routes)
+        else:
+            for method in getattr(route, "methods", None) or ("every",):
+                yield method.lower(), getattr(route, "path", "")
+
+
+def test_every_route_of_the_application_is_tried_here() -> None:
+    routes = set(list_routes(make_guarded_server().app.routes))
+    assert OPEN_ROUTES - routes == set()
+    # The operations of one workflow are served by the generic routes.
+    generic = {operation for operation in OPERATIONS if "/greeter/" not in operation[1]}
+    assert routes - OPEN_ROUTES == generic
 
 
 def test_only_health_is_open_among_the_operations() -> None:
@@ -211,6 +249,20 @@ async def test_another_scheme_of_authorization_does_not_hide_an_api_key(
 ) -> None:
     headers = {"Authorization": "Basic eDp5", "X-API-Key": book.add("good", Scope.READ)}
     assert (await guarded.get("/workflows", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-API-Key"])
+async def test_several_credentials_of_a_kind_are_none(
+    guarded: httpx.AsyncClient, book: KeyBook, name: str
+) -> None:
+    key = book.add("good", Scope.READ)
+    value = f"Bearer {key}" if name == "Authorization" else key
+    for headers in (
+        [(name, value)] * 2,
+        [(name, value), (name, "x")],
+        [(name, "x"), (name, value)],
+    ):
+        assert problem_of(await guarded.get("/workflows", headers=headers)) == UNAUTHENTICATED
 
 
 async def test_a_page_of_an_allowed_origin_may_ask_before_it_sends_a_credential(
