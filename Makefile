@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+AUDIT := $(VENV)-audit
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CHECKED := $(wildcard app routers schemas stores tests examples benchmarks)
 EXPORT := $(BIN)/uv export --quiet --format requirements-txt --no-emit-project --no-header \
@@ -16,7 +17,7 @@ UI := $(shell node -p 'parseInt(process.versions.node) >= 20 ? "routers/ui_dist/
 UI_SOURCE := $(wildcard ui/*.json ui/*.ts ui/*.html) $(shell find ui/src -type f)
 
 .DELETE_ON_ERROR:
-.PHONY: run test crash-test image-test ui screenshots bench lint format lock clean
+.PHONY: run test crash-test fuzz soak audit sbom image-test ui screenshots bench lint format lock clean
 
 run: $(VENV)/.runtime $(UI)
 	$(BIN)/workflow-server serve examples --host 127.0.0.1 --port 8000
@@ -34,6 +35,27 @@ image-test: $(VENV)/.development
 CRASH_STORES ?= sqlite postgres
 crash-test: $(VENV)/.development
 	$(foreach store,$(CRASH_STORES),$(BIN)/python -m tests.durability.crash --store $(store) $(CRASH_OPTIONS) &&) true
+
+# Tries a million hostile inputs, found with the help of what they reach, some of them over HTTP.
+fuzz: $(VENV)/.development
+	$(BIN)/python -m tests.fuzz $(FUZZ_OPTIONS)
+
+# Puts a server on SQLite, and then one on Postgres, under a day's mixed load for five minutes each:
+# memory, files, threads, tasks and disk must come to a plateau.
+SOAK_STORES ?= sqlite postgres
+soak: $(VENV)/.development
+	$(foreach store,$(SOAK_STORES),$(BIN)/python -m tests.soak --store $(store) $(SOAK_OPTIONS) &&) true
+
+# Looks every locked package up among known vulnerabilities; says so where it cannot.
+audit: $(AUDIT)/.installed
+	$(AUDIT)/bin/python -m tests.supply.audit $(AUDIT)/bin/pip-audit
+
+# Lists what is shipped, in the form of CycloneDX: dist/sbom-python.json and dist/sbom-ui.json.
+sbom: $(AUDIT)/.installed
+	mkdir -p dist
+	$(AUDIT)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+		--validate --output-file dist/sbom-python.json requirements.lock
+	$(if $(UI),cd ui && npm sbom --sbom-format cyclonedx --sbom-type application --omit dev --package-lock-only >../dist/sbom-ui.json)
 
 ui: routers/ui_dist/index.html
 
@@ -61,11 +83,12 @@ format: $(VENV)/.development
 lock: $(VENV)/.development
 	$(EXPORT) --output-file requirements.lock >/dev/null
 	$(EXPORT) --only-group build --output-file requirements-build.lock >/dev/null
+	$(EXPORT) --only-group audit --output-file requirements-audit.lock >/dev/null
 	$(EXPORT) --group dev --output-file requirements-dev.lock >/dev/null
 	rm uv.lock
 
 clean:
-	rm -rf $(VENV) build dist routers/ui_dist ui/node_modules .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(AUDIT) build dist routers/ui_dist ui/node_modules .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -78,6 +101,12 @@ $(VENV)/.runtime: requirements.lock requirements-build.lock pyproject.toml | $(B
 
 $(VENV)/.development: requirements-dev.lock $(VENV)/.runtime
 	$(PIP) install --require-hashes -r requirements-dev.lock
+	touch $@
+
+# Apart from the others, so that the tools do not choose the versions of what they look at.
+$(AUDIT)/.installed: requirements-audit.lock
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements-audit.lock
 	touch $@
 
 ui/node_modules/.installed: ui/package.json ui/package-lock.json ui/.npmrc

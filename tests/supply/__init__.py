@@ -1,0 +1,1 @@
+"""What the service is made of, looked up among known vulnerabilities, and listed."""
