@@ -67,7 +67,7 @@ def create_app(
         middleware=[
             *([Middleware(RootPath, root_path=root_path)] if root_path else []),
             Middleware(SecureHeaders),
-            Middleware(RequestIds),
+            Middleware(RequestIds, metrics=services.registry.metrics),
             *middleware,
             Middleware(BodyLimit, limit=limits.max_body_size),
         ],

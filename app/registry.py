@@ -53,6 +53,7 @@ from stores.base import Store, StoreError
 
 HANDLER_ID = re.compile(r"[A-Za-z0-9._~-]{1,255}")
 CHECK_TIMEOUT = 3.0  # seconds in which a store that can be reached says so
+UNREACHABLE = "The store cannot be reached; try again later."
 ID_BYTES = 8
 ID_LENGTH = 10
 
@@ -193,6 +194,11 @@ class HandlerRegistry:
             return False
         return True
 
+    @property
+    def metrics(self) -> Metrics:
+        """What is counted."""
+        return self._metrics
+
     def render_metrics(self) -> tuple[bytes, str]:
         """Return all metrics as text, and its media type."""
         return self._metrics.render(), CONTENT_TYPE
@@ -230,7 +236,7 @@ class HandlerRegistry:
         try:
             earlier = await self._store.get_run(run_id)
         except StoreError as error:
-            raise _store_failed() from error
+            raise self._store_failed() from error
         if earlier is None or earlier.handler_key != key:
             raise RunNotFound(f"The handler '{record.handler_id}' has no run '{run_id:.255}'.")
         return earlier
@@ -241,7 +247,7 @@ class HandlerRegistry:
         try:
             found = await self._store.list_handlers(replace(query, limit=query.limit + 1))
         except StoreError as error:
-            raise _store_failed() from error
+            raise self._store_failed() from error
         records = found[: query.limit]
         if len(found) == len(records):
             return HandlerPage(records, None)
@@ -254,7 +260,7 @@ class HandlerRegistry:
         try:
             found = await self._store.list_runs(key, after=after, limit=limit + 1)
         except StoreError as error:
-            raise _store_failed() from error
+            raise self._store_failed() from error
         records = found[:limit]
         if len(found) == len(records):
             return RunPage(records, None)
@@ -314,7 +320,14 @@ class HandlerRegistry:
         tail, last = await self._tail_of(record), record.event_count - 1
         if after == "now":
             after = tail.last if tail else last
-        return Subscription(record.run_id, store=self._store, tail=tail, after=after, last=last)
+        return Subscription(
+            record.run_id,
+            store=self._store,
+            tail=tail,
+            after=after,
+            last=last,
+            readers=self._metrics.readers,
+        )
 
     async def subscribe_shared(
         self, key: str, *, acquire_timeout: float, run_id: str | None = None
@@ -370,7 +383,7 @@ class HandlerRegistry:
             try:
                 await self._runs.load(record)
             except StoreError as error:
-                raise _store_failed() from error
+                raise self._store_failed() from error
             # Looked for again: since it was brought back it may have ended, or been released.
             record, live = await self._find(key)
         return record, live if record.status is Status.RUNNING else None
@@ -379,13 +392,18 @@ class HandlerRegistry:
         try:
             return await self._runs.tail_of(record)
         except StoreError as error:
-            raise _store_failed() from error
+            raise self._store_failed() from error
 
     async def _read_handler(self, key: str) -> RunRecord | None:
         try:
             return await self._store.get_handler(key)
         except StoreError as error:
-            raise _store_failed() from error
+            raise self._store_failed() from error
+
+    def _store_failed(self) -> StoreFailed:
+        """Count what the store refused to read, and return what to say of it."""
+        self._metrics.read_errors.inc()
+        return StoreFailed(UNREACHABLE)
 
     # Starting.
 
@@ -428,7 +446,7 @@ class HandlerRegistry:
         try:
             return await self._store.get_state(previous.run_id)
         except StoreError as error:
-            raise _store_failed() from error
+            raise self._store_failed() from error
 
     def _begin(
         self,
@@ -478,7 +496,7 @@ class HandlerRegistry:
                 return False
             await self._log.purge(key)
         except StoreError as error:
-            raise _store_failed() from error
+            raise StoreFailed(UNREACHABLE) from error
         finally:
             self._reserved.discard(key)
         self._runs.forget(key)
@@ -492,10 +510,6 @@ def _running(key: str) -> HandlerRunning:
     return HandlerRunning(
         f"The handler '{handler_id}' is running; wait for its end, cancel it, or choose another id."
     )
-
-
-def _store_failed() -> StoreFailed:
-    return StoreFailed("The store cannot be reached; try again later.")
 
 
 def _how_it_ended(record: RunRecord) -> str:

@@ -1,51 +1,66 @@
-"""The id of a request: taken from the client or made, told in the answer, and in every log line.
+"""What every request gets: an id, which the answer and the log tell, and a measurement.
 
 A fault of ours is answered here, where its id is still known to the log and to the answer.
 """
 
 import re
 import secrets
+from time import perf_counter
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
+from app.runtime.metrics import Metrics
 from routers.problems import answer_unexpected_error
 
 HEADER = b"x-request-id"
 ALLOWED = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+OTHER = "other"  # what no route serves, and what nobody has named
 
 
 class RequestIds:
-    """Gives each request an id; what a client sends is taken where it is plain."""
+    """Gives each request an id, a client's own where it is plain, and measures it.
 
-    def __init__(self, app: ASGIApp) -> None:
+    The time is that until the answer begins: a stream is open for as long as its reader likes.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its id, and answer where that fails."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        began = perf_counter()
         given = next((value for name, value in scope["headers"] if name == HEADER), b"")
         current = given if ALLOWED.fullmatch(given) else secrets.token_hex(8).encode()
-
-        begun = False
+        answered = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal begun
+            nonlocal answered
             if message["type"] == "http.response.start":
-                begun = True
+                answered = True
                 message["headers"] = [*message["headers"], (HEADER, current)]
+                self._count(scope, message["status"], perf_counter() - began)
             await send(message)
 
         tokens = bind_contextvars(request_id=current.decode())
         try:
             await self._app(scope, receive, send_with_id)
         except Exception as error:
-            if begun:
+            if answered:
                 raise
             answer = await answer_unexpected_error(Request(scope), error)
             await answer(scope, receive, send_with_id)
         finally:
             reset_contextvars(**tokens)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count the request under the template of its route; no path or odd method is a label."""
+        route = getattr(scope.get("route"), "path", None) or OTHER
+        method = scope["method"] if scope["method"] in METHODS else OTHER
+        self._metrics.count_request(method, route, status, seconds)

@@ -115,6 +115,7 @@ async def _frames(
     confirm: Confirm | None,
 ) -> AsyncIterator[bytes]:
     timeout = heartbeat or (CONFIRM_INTERVAL if confirm is not None else None)
+    subscription.open()
     try:
         while not subscription.exhausted:
             pages = await subscription.next_pages(timeout=timeout)

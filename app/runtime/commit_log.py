@@ -169,10 +169,10 @@ class CommitLog:
             async with asyncio.timeout(self._timeout):
                 await self._store.commit(batch)
         except TimeoutError as error:
-            self._metrics.store_errors.inc()
+            self._metrics.commit_errors.inc()
             raise StoreUnavailable(f"A commit took longer than {self._timeout:g} s.") from error
         except StoreError:
-            self._metrics.store_errors.inc()
+            self._metrics.commit_errors.inc()
             raise
         finally:
             self._began = None

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from contextvars import ContextVar
+from time import perf_counter
 from typing import Any, Protocol
 
 from llama_index_instrumentation import get_dispatcher
@@ -45,6 +46,7 @@ from workflows.runtime.types.ticks import WorkflowTick
 from workflows.runtime.verbose import VerboseDecorator
 
 from app.logs import get_logger
+from app.runtime.outcome import judge_step
 from app.runtime.shortcuts import EventWriter, is_observed, take_shortcuts
 from app.runtime.tracing import RunTrace
 
@@ -83,6 +85,9 @@ class RunHost(Protocol):
 
     async def write_event(self, event: Event) -> None:
         """Put an event into the run's stream, and await room in it."""
+
+    def step_ended(self, step: str, status: str, seconds: float) -> None:
+        """Learn what became of an attempt of a step, and how many seconds it took."""
 
     def on_tick(self, tick: WorkflowTick) -> None:
         """Journal a tick that the engine has reduced and is about to carry out."""
@@ -274,13 +279,15 @@ def _guard_step(name: str, function: StepWorkerFunction) -> StepWorkerFunction:
         return [StepWorkerFailed(exception=error, failed_at=time.time())]
 
     async def guarded(*args: Any, **kwargs: Any) -> list[StepWorkerOutput]:
-        host = _host.get()
+        host, began = _host.get(), perf_counter()
         trace = host.trace if host is not None else None
         work = attempt(*args, **kwargs)
         outputs = await (work if trace is None else trace.trace_step(name, work))
-        for output in outputs:
-            if isinstance(output, StepWorkerFailed):
-                _log_failure(name, output.exception)
+        status, error = judge_step(outputs)
+        if error is not None:
+            _log_failure(name, error)
+        if host is not None:
+            host.step_ended(name, status, perf_counter() - began)
         return outputs
 
     return guarded

@@ -1,5 +1,6 @@
 """How a run ended: what the engine returned or raised, as a status, a sentence and an event."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workflows.errors import WorkflowCancelledByUser, WorkflowTimeoutError
@@ -9,6 +10,7 @@ from workflows.events import (
     WorkflowFailedEvent,
     WorkflowTimedOutEvent,
 )
+from workflows.runtime.types.results import AddWaiter, StepWorkerFailed, StepWorkerOutput
 
 from app.runtime.encoding import NotSerializable, encode_event
 from schemas.records import Status
@@ -60,6 +62,17 @@ def failed(error: BaseException, published: StopEvent | None) -> Outcome:
 def cancelled() -> Outcome:
     """Return the outcome of a cancelled run."""
     return Outcome(Status.CANCELLED, encode_event(WorkflowCancelledEvent()))
+
+
+def judge_step(outputs: Sequence[StepWorkerOutput]) -> tuple[str, Exception | None]:
+    """Return what became of an attempt of a step, and the exception where it failed."""
+    status = "completed"
+    for output in outputs:
+        if isinstance(output, StepWorkerFailed):
+            return "failed", output.exception
+        if isinstance(output, AddWaiter):
+            status = "waiting"
+    return status, None
 
 
 def clean_text(text: str) -> str:

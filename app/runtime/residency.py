@@ -163,7 +163,7 @@ class Residency:
         self._live[record.handler_key] = run
         run.start(superseded=superseded)
         logger.info("run accepted", **_ids(record), workflow=workflow.name)
-        self._metrics.runs_started.labels(workflow.name).inc()
+        self._metrics.count_start(workflow.name)
         return run
 
     async def load(self, record: RunRecord) -> LiveRun | None:
@@ -203,17 +203,16 @@ class Residency:
     def run_ended(self, run: LiveRun) -> None:
         """Let go of a run whose end is committed."""
         if run.visible is not None:
-            self._metrics.count_end(run.visible)
-            logger.info("run ended", **_ids(run.visible), status=run.visible.status.value)
+            self._note_end(run.visible)
             self._ended.keep(EndedRun(run.visible, run.tail))
         self._settled.set()
         self._idle.pop(run, None)
         if self._live.get(run.handler_key) is run:
             del self._live[run.handler_key]
 
-    def step_ended(self, run: LiveRun, step: str) -> None:
-        """Count a step that has ended, well or not."""
-        self._metrics.steps.labels(run.workflow.name, step).inc()
+    def step_ended(self, run: LiveRun, step: str, status: str, seconds: float) -> None:
+        """Count an attempt of a step."""
+        self._metrics.count_step(run.workflow.name, step, status, seconds)
 
     def run_idle(self, run: LiveRun) -> None:
         """Note that a run is idle, to release it in a while."""
@@ -223,6 +222,10 @@ class Residency:
         self._idle.move_to_end(run)
         if len(self._idle) == 1:
             self._idle_changed.set()
+
+    def _note_end(self, record: RunRecord) -> None:
+        self._metrics.count_end(record)
+        logger.info("run ended", **_ids(record), status=record.status.value)
 
     # Bringing back.
 
@@ -276,11 +279,17 @@ class Residency:
 
     async def _end(self, journal: StoredJournal, tail: EventTail, ended: Outcome) -> None:
         """Write down the end of a run that does not go on, and return when it is committed."""
+
+        def committed(record: RunRecord | None) -> None:
+            tail.end()
+            if record is not None:
+                self._note_end(record)
+
         writer = RunJournal(
             journal.record,
             self._log,
             tail=tail,
-            on_committed=lambda _: tail.end(),
+            on_committed=committed,
             on_failed=lambda: None,
         )
         writer.open_unit()

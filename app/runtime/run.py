@@ -36,8 +36,8 @@ class RunObserver(Protocol):
     def run_ended(self, run: "LiveRun") -> None:
         """The run's end is committed, and nothing of it is left to do."""
 
-    def step_ended(self, run: "LiveRun", step: str) -> None:
-        """A step of the run has ended, well or not."""
+    def step_ended(self, run: "LiveRun", step: str, status: str, seconds: float) -> None:
+        """An attempt of a step of the run has ended, well or not."""
 
     def run_idle(self, run: "LiveRun") -> None:
         """The run waits for an event from outside."""
@@ -293,9 +293,9 @@ class LiveRun:
             self._transcript.write_questions()
         answer.journalled.set_result(None)
 
-    def step_ended(self, step: str) -> None:
-        """Pass on that a step has ended."""
-        self._observer.step_ended(self, step)
+    def step_ended(self, step: str, status: str, seconds: float) -> None:
+        """Pass on that an attempt of a step has ended."""
+        self._observer.step_ended(self, step, status, seconds)
 
     def became_idle(self) -> None:
         """Make room for other runs, and pass on that this one waits for an event from outside."""

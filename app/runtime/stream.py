@@ -10,6 +10,8 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from prometheus_client import Gauge
+
 from app.errors import StoreFailed
 from schemas.records import EventRecord
 from stores.base import Store, StoreError
@@ -197,6 +199,7 @@ class Subscription:
         tail: EventTail | None,
         after: int,
         last: int,
+        readers: Gauge | None = None,
     ) -> None:
         self.run_id = run_id
         self.cursor = max(after, -1)
@@ -204,6 +207,8 @@ class Subscription:
         self._tail = tail
         self._last = last
         self._position: SharedPosition | None = None
+        self._readers = readers
+        self._opened = False
 
     @property
     def exhausted(self) -> bool:
@@ -270,8 +275,17 @@ class Subscription:
         if self._position is not None:
             self._position.cursor = cursor
 
+    def open(self) -> None:
+        """Count the reader among those who read, until it closes."""
+        if self._readers is not None and not self._opened:
+            self._opened = True
+            self._readers.inc()
+
     def close(self) -> None:
         """Give back what the reader held; closing twice does nothing."""
+        if self._readers is not None and self._opened:
+            self._opened = False
+            self._readers.dec()
         position, self._position = self._position, None
         if position is not None:
             position.release()

@@ -5,12 +5,13 @@ that goes on after it left memory gets another span, which is linked to its firs
 is kept in the run's record. Spans carry ids, names and statuses, nothing of what workflows carry.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 
 from opentelemetry import context, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from workflows.runtime.types.results import AddWaiter, StepWorkerFailed, StepWorkerOutput
+from workflows.runtime.types.results import StepWorkerOutput
 
+from app.runtime.outcome import judge_step
 from schemas.records import RunRecord, Status
 
 STATUS = "workflow.status"
@@ -60,7 +61,12 @@ class RunTrace:
         ):
             span.set_attribute(STATUS, "cancelled")  # until it is known better
             outputs = await work
-            _tell(span, outputs)
+            status, error = judge_step(outputs)
+            span.set_attribute(STATUS, status)
+            if error is not None:
+                # Its message may quote what the workflow carries.
+                span.set_attribute("error.type", type(error).__qualname__)
+                span.set_status(trace.StatusCode.ERROR)
             return outputs
 
     def end(self, status: Status | None) -> None:
@@ -82,16 +88,3 @@ def _read(place: str) -> trace.SpanContext | None:
     found = propagator.extract({"traceparent": place}, context.Context())
     span_context = trace.get_current_span(found).get_span_context()
     return span_context if span_context.is_valid else None
-
-
-def _tell(span: trace.Span, outputs: Sequence[StepWorkerOutput]) -> None:
-    """Put into a step's span what became of it; of an error only its class."""
-    status = "completed"
-    for output in outputs:
-        if isinstance(output, StepWorkerFailed):
-            status = "failed"
-            span.set_attribute("error.type", type(output.exception).__qualname__)
-            span.set_status(trace.StatusCode.ERROR)
-        elif isinstance(output, AddWaiter):
-            status = "waiting"
-    span.set_attribute(STATUS, status)

@@ -61,8 +61,8 @@ class TranscriptReader(Protocol):
     def event_taken(self, event: Event) -> None:
         """An event from outside has reached the engine, in the unit that is open."""
 
-    def step_ended(self, step: str) -> None:
-        """A step has ended, well or not."""
+    def step_ended(self, step: str, status: str, seconds: float) -> None:
+        """An attempt of a step has ended, well or not."""
 
     def became_idle(self) -> None:
         """The run waits for an event from outside."""
@@ -173,6 +173,10 @@ class Transcript:
         except NotSerializable as error:
             self._reader.cannot_go_on(f"An event could not be written to the stream: {error}.")
 
+    def step_ended(self, step: str, status: str, seconds: float) -> None:
+        """Pass on what became of an attempt of a step, and how many seconds it took."""
+        self._reader.step_ended(step, status, seconds)
+
     def on_tick(self, tick: WorkflowTick) -> None:
         """Write down a tick, and with a step's result the state that the step left."""
         self._journal.open_unit()
@@ -255,7 +259,6 @@ class Transcript:
             self._reader.cannot_go_on(f"An event is too large: {error}.")
 
     def _end_step(self, tick: TickStepResult) -> None:
-        self._reader.step_ended(str(tick.step_id))
         if self.state.end_step(tick.invocation_id):
             self.write_state()
         for result in tick.result:
