@@ -6,7 +6,7 @@ Label values are bounded: names of served workflows, of their steps and of route
 from collections.abc import Callable
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from schemas.records import Batch, RunRecord, Status
@@ -14,6 +14,8 @@ from schemas.records import Batch, RunRecord, Status
 PREFIX = "workflow_server"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+STEP_SECONDS = (0.001, 0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 3600)
+REQUEST_SECONDS = (*SECONDS, 60.0, 600.0)  # one that waits for the end of a run takes its time
 RUN_SECONDS = (0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 86400)
 ENDS = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 ROWS = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
@@ -32,6 +34,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self.runs_started = self._counter("runs_started", "Runs accepted.", "workflow")
         self.runs_ended = self._counter("runs_ended", "Runs ended.", "workflow", "status")
         self.run_seconds = Histogram(
@@ -46,7 +49,7 @@ class Metrics:
             f"{PREFIX}_step_seconds",
             "Time of an attempt of a step, in seconds.",
             ["workflow", "step"],
-            buckets=RUN_SECONDS,
+            buckets=STEP_SECONDS,
             registry=self.registry,
         )
         self.resumes = self._counter("resumes", "Runs resumed after a restart.")
@@ -63,7 +66,7 @@ class Metrics:
             f"{PREFIX}_http_request_seconds",
             "Time until a response begins, in seconds.",
             ["method", "route", "status"],
-            buckets=SECONDS,
+            buckets=REQUEST_SECONDS,
             registry=self.registry,
         )
         # What `labels` would look for again each time, behind a lock.
