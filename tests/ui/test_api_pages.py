@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, expect
 
-from tests.support.command import serving
+from tests.support.command import run_command, serving
 
 TIMEOUT = 60_000.0  # milliseconds; the pages' scripts are large
 EXAMPLES = str(Path(__file__).parents[2] / "examples")
@@ -95,6 +95,22 @@ def test_a_question_is_answered_from_the_swagger_page_as_it_is_filled_in(
     sent = {"event": {"type": "Decision", "value": decision}}
     expect(block.locator("textarea")).to_have_value(json.dumps(sent, indent=2))
     expect(execute(block)).to_contain_text('"status": "sent"')
+
+
+def test_a_key_is_given_to_the_swagger_page_once(page: Page, tmp_path: Path) -> None:
+    options = ("--name", "ada", "--scope", "run", "--file", "keys.json")
+    created = run_command(tmp_path, "key", "create", *options)
+    with serving(tmp_path, EXAMPLES, "--store", "memory:", "--api-keys", "keys.json") as server:
+        block = open_operation(page, server.url, "greeting-run_greeting")
+        status = execute(block).locator(".response-col_status").first
+        expect(status).to_contain_text("401")
+        page.get_by_role("button", name="Authorize").first.click()
+        scheme = page.locator(".auth-container").filter(has_text="api_key")
+        scheme.get_by_label("Value:").fill(created.stdout.strip())
+        scheme.get_by_role("button", name="Apply credentials").click()
+        page.get_by_role("button", name="Close").first.click()
+        block.get_by_role("button", name="Execute").click()
+        expect(status).to_contain_text("200")
 
 
 def test_redoc_shows_the_workflows(page: Page, base_url: str) -> None:

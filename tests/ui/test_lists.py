@@ -1,9 +1,19 @@
 """The list of runs, and the log of events, when there are many."""
 
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
+from schemas.records import Batch, RunRecord, Status
+from stores.sqlite import SqliteStore
+from tests.support.command import serving
+from tests.ui.conftest import FLOWS
 from tests.ui.pages import Ui
 
 MANY = 10_000
@@ -15,6 +25,53 @@ def handler_id(url: str) -> str:
     body = {"start_event": {"count": MANY}}
     handler = httpx.post(f"{url}/workflows/ticker/run", json=body, timeout=60).json()
     return str(handler["handler_id"])
+
+
+@pytest.fixture(scope="module")
+def full_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve a store of ten thousand handlers, of which every fourth failed."""
+    folder = tmp_path_factory.mktemp("full")
+    with ThreadPoolExecutor(1) as thread:  # for Playwright's event loop is in this one
+        thread.submit(asyncio.run, fill(folder / "runs.db")).result()
+    with serving(folder, FLOWS, "--store", "sqlite:///runs.db") as server:
+        yield server.url
+
+
+async def fill(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.start()
+    for first in range(0, MANY, 1_000):
+        runs = [make_ended(number) for number in range(first, first + 1_000)]
+        await store.commit(Batch(runs={run.run_id: run for run in runs}))
+    await store.stop()
+
+
+def make_ended(number: int) -> RunRecord:
+    then = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=number)
+    return RunRecord(
+        run_id=f"r{number}",
+        handler_id=f"h{number}",
+        handler_created_at=then,
+        workflow_name="ticker",
+        status=Status.COMPLETED if number % 4 else Status.FAILED,
+        started_at=then,
+        updated_at=then,
+        completed_at=then,
+        error=None if number % 4 else "It failed.",
+    )
+
+
+def test_ten_thousand_handlers_are_listed_a_page_at_a_time(page: Page, full_url: str) -> None:
+    ui, rows = Ui(page, full_url), page.locator("table.runs tbody tr")
+    ui.open("runs")
+    expect(rows).to_have_count(50)
+    expect(rows.first).to_contain_text("h9999")
+    page.get_by_role("link", name="Older").click()
+    expect(rows.first).to_contain_text("h9949")
+    ui.press("failed")
+    expect(rows).to_have_count(50)
+    expect(rows.first).to_contain_text("h9996")
+    expect(rows.last).to_contain_text("h9800")
 
 
 def test_ten_thousand_events_are_listed_with_few_elements(ui: Ui, handler_id: str) -> None:

@@ -31,9 +31,9 @@ export function Ago({ iso }: { iso: string }) {
 }
 
 /** How long a run took, or has taken so far. */
-export function RunDuration({ handler }: { handler: Handler }) {
+export function RunDuration({ handler, every = 1000 }: { handler: Handler; every?: number }) {
   const running = handler.status === "running";
-  const now = useNow(running ? 1000 : null);
+  const now = useNow(running ? every : null);
   const end = handler.completed_at ?? (running ? null : handler.updated_at);
   return <span class="number">{formatDuration(Math.max(0, (end ? Date.parse(end) : now) - Date.parse(handler.started_at)))}</span>;
 }

@@ -17,6 +17,8 @@ import { RunActions } from "./run-actions";
 import { RunsOfHandler } from "./runs-of-handler";
 import { useRun, type Run } from "./use-run";
 
+const TICK_MS = 250;
+
 interface RunPageProps {
   handlerId: string;
   runId: string | null;
@@ -58,7 +60,7 @@ function Missing({ problem, retry }: { problem: NonNullable<Run["problem"]>; ret
 
 function Told({ run, handler }: { run: Run; handler: HandlerInFull }) {
   const running = handler.status === "running";
-  const now = useNow(running ? 250 : null);
+  const now = useNow(running ? TICK_MS : null);
   const workflow = handler.workflow_name;
   const graph = useResource(`graph ${workflow}`, (signal) => getGraph(workflow, signal));
   return (
@@ -121,7 +123,7 @@ function RunHead({ run, handler }: { run: Run; handler: HandlerInFull }) {
         <div>
           <dt>{handler.status === "running" ? "For" : "Took"}</dt>
           <dd>
-            <RunDuration handler={handler} />
+            <RunDuration handler={handler} every={TICK_MS} />
           </dd>
         </div>
         <div>

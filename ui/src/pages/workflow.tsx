@@ -55,21 +55,15 @@ export function WorkflowPage({ name, query }: WorkflowPageProps) {
         <p class="lead">{summaryOf(graph.data?.description) || " "}</p>
       </header>
       <div class="columns">
-        <div>
-          <Section id="graph" title="Steps and events">
-            <div class="graph-frame">{graph.data ? <Graph graph={graph.data} /> : <Loading what="the graph" />}</div>
-          </Section>
-          <Section
-            id="latest"
-            title="Latest runs"
-            aside={<a href={link(["runs"], { workflow: name })}>All runs of {name}</a>}
-          >
-            {latest.data?.handlers.length === 0 && <Empty title="It has not run yet. Start it with the form." />}
-            {latest.data && latest.data.handlers.length > 0 && <RunTable handlers={latest.data.handlers} of="workflow" />}
-            {!latest.data && <Loading what="runs" />}
-          </Section>
-        </div>
+        <Section id="graph" title="Steps and events">
+          <div class="graph-frame">{graph.data ? <Graph graph={graph.data} /> : <Loading what="the graph" />}</div>
+        </Section>
         <StartPanel key={query.toString()} name={name} handlerId={query.get("handler")} from={query.get("from")} />
+        <Section id="latest" title="Latest runs" aside={<a href={link(["runs"], { workflow: name })}>All runs of {name}</a>}>
+          {latest.data?.handlers.length === 0 && <Empty title="It has not run yet. Start it with the form." />}
+          {latest.data && latest.data.handlers.length > 0 && <RunTable handlers={latest.data.handlers} of="workflow" />}
+          {!latest.data && <Loading what="runs" />}
+        </Section>
       </div>
     </>
   );
