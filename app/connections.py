@@ -28,7 +28,7 @@ from routers.problems import service_problem
 
 logger = get_logger(__name__)
 
-HURRIED = 1.0  # seconds in which a client must take something of an answer when the server stops
+HURRIED = 1.0  # seconds in which a client must take something when the server stops
 TICKS_BETWEEN_LOOKS = 10  # of uvicorn's, a tenth of a second each
 
 
@@ -189,13 +189,19 @@ class HttpServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: Any = None) -> None:
-        for connection in self._list_connections():
-            if connection.is_stalled(self._loop.time(), HURRIED):
-                connection.drop("the server stops, and it reads nothing")
-        await super().shutdown(sockets)
+        timer = self._loop.call_later(HURRIED, self._drop_stalled)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            timer.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._loop.call_soon_threadsafe(self._stop, sig, frame)
+
+    def _drop_stalled(self) -> None:
+        for connection in self._list_connections():
+            if connection.is_stalled(self._loop.time(), HURRIED):
+                connection.drop("the server stops, and it reads nothing")
 
     def _list_connections(self) -> list[Connection]:
         # `uvicorn_config` may bring another class.

@@ -285,6 +285,22 @@ class Draining(ServiceUnavailable):
     retry_after = 5
 
 
+class RunUnfinished(ServiceUnavailable):
+    """The run was accepted, and goes on when the server is back; its handler tells how it ends."""
+
+    code = "run_unfinished"
+    retry_after = 5
+
+    def __init__(self, detail: str, *, handler_id: str) -> None:
+        super().__init__(detail)
+        self._handler_id = handler_id
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Where to ask, from `/workflows/{name}/run`, and when."""
+        return {**super().headers, "Location": f"../../handlers/{self._handler_id}"}
+
+
 class StoreFailed(ServiceUnavailable):
     """The store cannot be reached, so nothing can be promised."""
 

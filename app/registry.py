@@ -389,6 +389,8 @@ class HandlerRegistry:
         return record, live if record.status is Status.RUNNING else None
 
     async def _tail_of(self, record: RunRecord) -> EventTail | None:
+        if self._runs.dismissed and record.status is Status.RUNNING:
+            raise Draining("The server is about to stop; read on in a moment.")
         try:
             return await self._runs.tail_of(record)
         except StoreError as error:

@@ -10,12 +10,14 @@ from pydantic import ValidationError
 from app.errors import (
     BodyTooLarge,
     ClientTooSlow,
+    Draining,
     EventTooLarge,
     HandlerRunning,
     InvalidContext,
     InvalidHandlerId,
     InvalidStartEvent,
     OtherWorkflow,
+    RunUnfinished,
     StateNotRestorable,
     TooManyRuns,
     UnsupportedCoding,
@@ -71,7 +73,7 @@ async def _read_body(request: JsonRequest) -> RunRequest:
 router = APIRouter(prefix="/workflows", tags=["workflows"], route_class=RunRoute)
 
 RunBody = Annotated[RunRequest, Body(default_factory=RunRequest)]
-RUN_ERRORS = problems(
+RUN_ERRORS = (
     WorkflowNotFound,
     InvalidStartEvent,
     InvalidContext,
@@ -84,6 +86,7 @@ RUN_ERRORS = problems(
     EventTooLarge,
     TooManyRuns,
     UnsupportedCoding,
+    Draining,
 )
 
 
@@ -92,7 +95,7 @@ RUN_ERRORS = problems(
     response_model=Handler,
     summary="Run a workflow to its end",
     responses={
-        **RUN_ERRORS,
+        **problems(*RUN_ERRORS, RunUnfinished),
         200: {"description": "The run completed."},
         500: {"model": Handler, "description": "The run failed or was cancelled."},
     },
@@ -100,7 +103,9 @@ RUN_ERRORS = problems(
 async def run_workflow(workflow: WorkflowDep, registry: RegistryDep, body: RunBody) -> Response:
     """Start a run and answer when it has ended.
 
-    A client that hangs up changes nothing: the run goes on, and its handler can be asked for.
+    A client that hangs up changes nothing: the run goes on, and its handler can be asked for. So
+    it does when the server stops before; then the answer is 503 `run_unfinished`, and its
+    `Location` is that of the handler.
     """
     live = await registry.start_run(workflow, body)
     return handler_response(await live.wait_ended())
@@ -110,7 +115,7 @@ async def run_workflow(workflow: WorkflowDep, registry: RegistryDep, body: RunBo
     "/{name}/run-nowait",
     response_model=Handler,
     summary="Start a workflow",
-    responses=RUN_ERRORS,
+    responses=problems(*RUN_ERRORS),
 )
 async def run_workflow_nowait(
     workflow: WorkflowDep, registry: RegistryDep, body: RunBody

@@ -75,11 +75,13 @@ class Residency:
         self._settled = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._started_at = clock()
+        self.dismissed = False
 
     def start(self) -> None:
         """Begin to resume what was running, and to watch what is idle."""
         self._started_at = self._clock()
         self._turns = Turns(self._limits)
+        self.dismissed = False
         self._spawn(self._resume_all(), "resume")
         self._spawn(self._release_idle(), "release")
         self._spawn(self._wake_due(), "wake")
@@ -108,6 +110,7 @@ class Residency:
 
     def dismiss(self) -> None:
         """Send away everybody who reads a run or waits for one: the server stops."""
+        self.dismissed = True
         for tail in list(self._tails.values()):
             tail.close()
         for run in self._live.values():

@@ -16,7 +16,14 @@ from workflows.events import Event, InternalDispatchEvent, StopEvent
 from workflows.runtime.types.step_id import StepId
 from workflows.runtime.types.ticks import TickAddEvent, TickCancelRun
 
-from app.errors import HandlerEnded, NotStarted, RunNotBegun, ServiceError, StoreFailed
+from app.errors import (
+    HandlerEnded,
+    NotStarted,
+    RunNotBegun,
+    RunUnfinished,
+    ServiceError,
+    StoreFailed,
+)
 from app.runtime import outcome
 from app.runtime.commit_log import CommitLog
 from app.runtime.journal import RunJournal
@@ -199,10 +206,16 @@ class LiveRun:
         return self.visible
 
     async def wait_ended(self) -> RunRecord:
-        """Return the final record once the end is committed; cancelling the wait ends nothing."""
+        """Return the final record once the end is committed; cancelling the wait ends nothing.
+
+        Raises `RunUnfinished` where the server stops before, once the acceptance is committed.
+        """
         self._waiting += 1
         try:
             return await asyncio.shield(self._ended)
+        except RunUnfinished:
+            await self.wait_accepted()
+            raise
         finally:
             self._waiting -= 1
 
@@ -230,14 +243,20 @@ class LiveRun:
             raise StoreFailed("The event could not be written down.")
 
     async def cancel(self) -> RunRecord:
-        """Stop the run and return its final record, which says how it really ended."""
+        """Stop the run and return its final record, which says how it really ended.
+
+        Raises `NotStarted` where the server stops before.
+        """
         if not self._cancelling and self._task is not None:
             self._cancelling = True
             if self._transcript.runner is None:
                 self._task.cancel()
             else:
                 self._transcript.mailbox.put_nowait(TickCancelRun())
-        return await self.wait_ended()
+        try:
+            return await self.wait_ended()
+        except RunUnfinished as error:
+            raise NotStarted("The server stops; cancel the handler again in a moment.") from error
 
     # Leaving memory without an end.
 
@@ -261,9 +280,14 @@ class LiveRun:
     def dismiss(self) -> None:
         """Send away everybody who reads or waits: the server stops."""
         self.tail.close()
-        self._refuse(
-            NotStarted(f"The server stops; ask for the handler '{self.handler_id}' later.")
+        self._refuse_waiting(
+            RunUnfinished(
+                "The server stops before the run has ended, and the run goes on at its next start:"
+                f" do not start it again, but ask for the handler '{self.handler_id}'.",
+                handler_id=self.handler_id,
+            )
         )
+        self._refuse_answers(NotStarted("The server stops; send the event again in a moment."))
 
     async def abandon(self) -> None:
         """Stop executing: a durable run goes on at the next start."""
@@ -412,7 +436,9 @@ class LiveRun:
                 questions=(),
             )
             self.cannot_go_on(sentence)
-        self._refuse(StoreFailed("The store could not be reached; ask for the handler later."))
+        failed = StoreFailed("The store could not be reached; ask for the handler later.")
+        self._refuse_waiting(failed)
+        self._refuse_answers(failed)
 
     # Answers.
 
@@ -422,11 +448,10 @@ class LiveRun:
         self._transcript.questions.take(reply_to, event, self._transcript.waiters)
         return reply_to
 
-    def _refuse(self, error: ServiceError) -> None:
+    def _refuse_waiting(self, error: ServiceError) -> None:
         if not self._ended.done():
             self._ended.set_exception(error)
             self._ended.exception()  # nobody may be waiting, which is not an error
-        self._refuse_answers(error)
 
     def _refuse_answers(self, error: ServiceError) -> None:
         answers, self._answers = self._answers, {}

@@ -307,7 +307,7 @@ async def test_stopping_answers_whoever_waits_for_a_run() -> None:
         await until(accepted)
         await server.stop()
         response = await waiting
-    assert problem_of(response) == (503, "not_started")
+    assert problem_of(response) == (503, "run_unfinished")
 
 
 async def test_stopping_leaves_no_task() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 RETRY_PAUSE = 0.05
+CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 SILENCE = 20.0  # seconds; a heartbeat is due every two
 
 Json = dict[str, Any]
@@ -19,9 +20,9 @@ class Unreachable(Exception):
 class Client:
     """Asks the server; what cannot be repeated harmlessly is left to the caller."""
 
-    def __init__(self, url: str) -> None:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-        self._http = httpx.AsyncClient(base_url=url, limits=limits, timeout=30)
+    def __init__(self, url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        transport = transport or httpx.AsyncHTTPTransport(limits=CONNECTIONS)
+        self._http = httpx.AsyncClient(base_url=url, transport=transport, timeout=30)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -40,13 +41,13 @@ class Client:
             await asyncio.sleep(RETRY_PAUSE)
 
     async def post(self, path: str, body: Json) -> httpx.Response:
-        """Ask once; `Unreachable` where there is no answer that says anything."""
+        """Ask once; `Unreachable` where there is no answer that says what was done."""
         try:
             response = await self._http.post(path, json=body)
         except httpx.TransportError as error:
             await asyncio.sleep(RETRY_PAUSE)
             raise Unreachable from error
-        if response.status_code == 503:
+        if response.status_code == 503 and "location" not in response.headers:
             await asyncio.sleep(RETRY_PAUSE)
             raise Unreachable
         return response

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+
 from tests.durability.crash.client import Client
 from tests.durability.crash.conduct import KINDS, Conduct
 from tests.durability.crash.process import ServerProcess
@@ -51,13 +53,14 @@ class Harness:
         concurrent: int = CONCURRENT,
         uptime: float = UPTIME,
         longest_pause: float = 1.0,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._concurrent = concurrent
         self._uptime = uptime
         self._longest_pause = longest_pause
         self._chance = random.Random(seed)
         self._server = ServerProcess(store, folder, idle_timeout=IDLE_TIMEOUT)
-        self._client = Client(self._server.url)
+        self._client = Client(self._server.url, transport=transport)
         self._conducted: list[Conduct] = []
         self._verdict = Verdict()
 
@@ -68,7 +71,7 @@ class Harness:
             await self._server.wait_healthy()
             deadline = time.monotonic() + seconds
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._kill(deadline))
+                tasks.create_task(self._disturb(deadline))
                 for index in range(self._concurrent):
                     tasks.create_task(self._conduct(index, deadline))
             for conduct in self._ended():
@@ -97,7 +100,8 @@ class Harness:
                 conduct.witness.blame(f"it never ended: {conduct.witness.parsed('Question')}")
             count += 1
 
-    async def _kill(self, deadline: float) -> None:
+    async def _disturb(self, deadline: float) -> None:
+        """Kill the server, and start it again."""
         while time.monotonic() < deadline or self._verdict.crashes < FEWEST_CRASHES:
             await asyncio.sleep(min(self._chance.expovariate(1 / self._uptime), LONGEST_UPTIME))
             gentle = self._chance.random() < 0.15

@@ -75,9 +75,10 @@ class ServerProcess:
 
             await until(healthy, within=STARTUP)
 
-    async def end(self, how: signal.Signals) -> None:
-        """Send a signal and return when the process is gone."""
+    async def end(self, how: signal.Signals) -> int | None:
+        """Send a signal and return the exit status when the process is gone; None for none."""
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(how)
             async with asyncio.timeout(STARTUP):
-                await self._process.wait()
+                return await self._process.wait()
+        return None
