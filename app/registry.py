@@ -180,8 +180,11 @@ class HandlerRegistry:
         await self._store.stop()
 
     async def check_ready(self) -> bool:
-        """Return whether new runs are taken: as `check`, and the server is not about to stop."""
-        return not self._draining and await self.check()
+        """Return whether new runs are taken.
+
+        That is as `check`, and the server is not about to stop, and goes on with its runs.
+        """
+        return not self._draining and await self.check() and self._runs.resumes
 
     async def check(self) -> bool:
         """Return whether requests can be served: started, and the store answers."""

@@ -25,6 +25,7 @@ from schemas.records import HandlerPosition, HandlerQuery, RunPosition, Status
 router = APIRouter(tags=["handlers"])
 
 MAX_PAGE = 1_000
+MAX_NAMES = 100  # a store asks once for each, and SQLite takes 500 parts in a query
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="The page's size.")]
 Cursor = Annotated[str | None, Query(description="The `next_cursor` of the page before.")]
 BY_STATUS: dict[int | str, dict[str, Any]] = {
@@ -59,7 +60,10 @@ async def list_handlers(
     workflow_name: Annotated[
         list[str] | None,
         BeforeValidator(_drop_empty),
-        Query(description="Only handlers of these workflows; repeatable. Empty: no filter."),
+        Query(
+            max_length=MAX_NAMES,
+            description="Only handlers of these workflows; repeatable. Empty: no filter.",
+        ),
     ] = None,
     waiting: Annotated[
         bool, Query(description="Only handlers whose run has a question that nobody has answered.")

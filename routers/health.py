@@ -37,7 +37,7 @@ async def get_liveness() -> Health:
     responses={503: {"model": Health, "description": "As /health, or the server is stopping."}},
 )
 async def get_readiness(request: Request, response: Response) -> Health:
-    """Ready means healthy, and not about to stop; runs may still be being resumed."""
+    """Ready means healthy, and not about to stop; earlier runs are resumed, or still being so."""
     return _answer(response, await _ask(request, HandlerRegistry.check_ready))
 
 

@@ -75,6 +75,7 @@ class Residency:
         self._settled = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._started_at = clock()
+        self._resuming: asyncio.Task[None] | None = None
         self.dismissed = False
 
     def start(self) -> None:
@@ -82,7 +83,7 @@ class Residency:
         self._started_at = self._clock()
         self._turns = Turns(self._limits)
         self.dismissed = False
-        self._spawn(self._resume_all(), "resume")
+        self._resuming = self._spawn(self._resume_all(), "resume")
         self._spawn(self._release_idle(), "release")
         self._spawn(self._wake_due(), "wake")
 
@@ -115,6 +116,12 @@ class Residency:
             tail.close()
         for run in self._live.values():
             run.dismiss()
+
+    @property
+    def resumes(self) -> bool:
+        """Whether what was running has been resumed, or still is, and that was not broken off."""
+        resuming = self._resuming
+        return resuming is not None and (not resuming.done() or resuming.exception() is None)
 
     @property
     def uncommitted_bytes(self) -> int:
@@ -339,6 +346,10 @@ class Residency:
             except StoreError as error:
                 logger.warning("resuming was cut off", error=str(error))
                 await asyncio.sleep(RETRY_PAUSE)
+            except Exception:
+                # Nobody awaits this task; `resumes` tells that it was broken off.
+                logger.exception("resuming was broken off")
+                raise
             else:
                 return
 

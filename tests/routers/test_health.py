@@ -1,18 +1,30 @@
 """`/health`: healthy means started, with a store that answers."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import httpx
+import pytest
 
 from app.server import WorkflowServer
+from schemas.records import RunRecord
 from stores.base import StoreUnavailable
 from tests.support.live import open_client
 from tests.support.problems import problem_of
 from tests.support.stores import ScriptedStore
+from tests.support.waiting import until
+from tests.support.workflows import add_all
 
 
 async def get_health(client: httpx.AsyncClient) -> tuple[int, dict[str, str]]:
     """Return status code and body of the health check."""
     response = await client.get("/health")
     return response.status_code, response.json()
+
+
+async def ask(client: httpx.AsyncClient) -> list[int]:
+    """Return the status codes of all probes."""
+    return [(await client.get(f"/{name}")).status_code for name in ("livez", "readyz", "health")]
 
 
 async def test_a_started_server_is_healthy(client: httpx.AsyncClient) -> None:
@@ -57,3 +69,88 @@ async def test_a_server_whose_store_cannot_be_opened_is_unhealthy() -> None:
         store.down = False
         assert await get_health(client) == (200, {"status": "healthy"})
     await server.stop()
+
+
+async def test_probes_tell_that_the_store_fails_and_that_it_is_back() -> None:
+    store = ScriptedStore()
+    async with open_client(WorkflowServer(workflow_store=store)) as client:
+        store.down = True
+        down = await ask(client)
+        store.down = False
+        up = await ask(client)
+    assert down == [200, 503, 503]
+    assert up == [200, 200, 200]
+
+
+async def test_probes_tell_that_nothing_can_be_written_though_the_store_can_be_read() -> None:
+    store = ScriptedStore()
+    server = WorkflowServer(workflow_store=store, persistence_backoff=())
+    add_all(server)
+    async with open_client(server) as client:
+        store.failures = 2
+        refused = await client.post("/workflows/echo/run-nowait", json={})
+        failing = await ask(client)
+
+        async def recovered() -> bool:
+            return await ask(client) == [200, 200, 200]
+
+        await until(recovered)
+    assert refused.status_code == 503
+    assert failing == [200, 503, 503]
+
+
+class HangingStore(ScriptedStore):
+    """A store that does not answer while it is down."""
+
+    async def check(self) -> None:
+        if self.down:
+            await asyncio.Event().wait()
+
+
+async def test_a_store_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.registry.CHECK_TIMEOUT", 0.05)
+    store = HangingStore()
+    async with open_client(WorkflowServer(workflow_store=store)) as client:
+        store.down = True
+        assert await ask(client) == [200, 503, 503]
+
+
+async def test_a_stopped_server_lives_and_is_not_ready(
+    server: WorkflowServer, client: httpx.AsyncClient
+) -> None:
+    await server.stop()
+    assert await ask(client) == [200, 503, 503]
+
+
+class SlowStore(ScriptedStore):
+    """A store that lists what is unfinished only while it is open, and may break at it."""
+
+    broken = False
+
+    async def list_unfinished(self) -> AsyncIterator[RunRecord]:
+        await self.open.wait()
+        if self.broken:
+            raise ValueError("this store lists nothing")
+        async for record in super().list_unfinished():
+            yield record
+
+
+async def test_a_server_is_ready_while_it_resumes() -> None:
+    store = SlowStore()
+    store.open.clear()
+    async with open_client(WorkflowServer(workflow_store=store)) as client:
+        assert await ask(client) == [200, 200, 200]
+
+
+async def test_a_server_that_cannot_go_on_with_its_runs_is_not_ready(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = SlowStore()
+    store.broken = True
+    async with open_client(WorkflowServer(workflow_store=store)) as client:
+
+        async def unready() -> bool:
+            return await ask(client) == [200, 503, 200]
+
+        await until(unready)
+    assert "resuming was broken off" in caplog.text

@@ -1,12 +1,17 @@
 """`GET /handlers`: filters, pages, and an order that stays."""
 
 from base64 import urlsafe_b64encode
+from pathlib import Path
 
 import httpx
 import pytest
 
+from app.server import WorkflowServer
+from tests.support.backends import DURABLE, FRESH_URLS
 from tests.support.calls import run, start
+from tests.support.live import open_client
 from tests.support.problems import faults_of, problem_of
+from tests.support.workflows import add_all
 
 Parameter = tuple[str, str | int | float | bool | None]
 Query = list[Parameter]
@@ -172,3 +177,22 @@ async def test_a_query_that_cannot_be_is_refused_and_placed(
     response = await client.get("/handlers", params={key: value})
     assert problem_of(response) == (400, "malformed_request")
     assert faults_of(response)[0][:2] == ["query", key]
+
+
+@pytest.mark.parametrize("kind", DURABLE)
+async def test_a_listing_takes_100_workflows_and_all_statuses(kind: str, tmp_path: Path) -> None:
+    async with FRESH_URLS[kind](tmp_path) as url:
+        server = WorkflowServer(workflow_store=url)
+        add_all(server)
+        async with open_client(server) as client:
+            handler = await run(client, "echo")
+            statuses = ["running", "completed", "failed", "cancelled"]
+            names = ["echo", *(f"other-{number}" for number in range(99))]
+            params = {"workflow_name": names, "status": statuses}
+            listed = await client.get("/handlers", params=params)
+            names.append("one-too-many")
+            refused = await client.get("/handlers", params=params)
+    ids = [found["handler_id"] for found in listed.json()["handlers"]]
+    assert ids == [handler["handler_id"]]
+    assert problem_of(refused) == (400, "malformed_request")
+    assert faults_of(refused) == [["query", "workflow_name"]]
