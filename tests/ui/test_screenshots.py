@@ -1,6 +1,7 @@
 """Pictures of the UI; `make screenshots` writes them to the folder that SCREENSHOTS names."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +9,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
+from tests.support.command import serving
+from tests.ui.conftest import ROOT
 from tests.ui.pages import Ui
 
 TEXT = "\n".join(f"line {number} of a text to count" for number in range(12))
@@ -29,7 +32,15 @@ PAGES = {
     "questions": "questions",
 }
 PROVERB = "Nothing leaves the process before the commit that holds it."
-SIZES = {1280: 860, 390: 844}
+SIZES = {1280: 640, 390: 844}
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve the examples, and nothing else."""
+    folder = tmp_path_factory.mktemp("pictures")
+    with serving(folder, str(ROOT / "examples"), "--store", "memory:") as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,5 +89,6 @@ def save(ui: Ui, picture: Path) -> None:
     expect(
         ui.page.locator(".graph-frame svg, table.runs, .cards svg, .question").first
     ).to_be_visible()
-    ui.page.screenshot(path=picture)
+    # The whole page where it is wide; of a phone what its screen shows.
+    ui.page.screenshot(path=picture, full_page="-1280-" in picture.name)
     assert picture.stat().st_size > 5_000
