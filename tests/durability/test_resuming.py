@@ -6,13 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import httpx
 import pytest
 from pydantic import BaseModel
 from workflows import Context, Workflow, step
-from workflows.collect import Collect
 from workflows.events import HumanResponseEvent, StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
@@ -20,10 +19,10 @@ from schemas.records import Batch, RunRecord, Status, TickRecord
 from stores.base import Store
 from tests.durability.restarts import OffsetClock, Restarts, restarting
 from tests.support.backends import FRESH_URLS, opened_store
-from tests.support.calls import get_status, start, wait_ended
+from tests.support.calls import get_status, result_of, start, wait_ended
 from tests.support.streams import read_frames, read_until
 from tests.support.waiting import until
-from tests.support.workflows import Number, Part, Question, Squared
+from tests.support.workflows import Number, Question
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 
@@ -166,13 +165,6 @@ async def reply(client: httpx.AsyncClient, handler_id: str, **value: Any) -> int
     """Send a reply, and return the status of the answer."""
     event = {"type": "Reply", "value": {"text": "a reply", **value}}
     return (await client.post(f"/events/{handler_id}", json={"event": event})).status_code
-
-
-async def result_of(client: httpx.AsyncClient, handler_id: str) -> Any:
-    """Return the result of a run, once it has ended."""
-    handler = await wait_ended(client, handler_id)
-    assert handler["error"] is None
-    return handler["result"]["value"]["result"]
 
 
 async def test_a_step_that_was_cut_off_runs_again_from_the_state_before_it(
@@ -456,86 +448,6 @@ async def test_a_second_answer_is_a_conflict_after_a_crash_too(real: Store) -> N
         gate.opened.set()
         assert (first.status_code, second.status_code) == (200, 409)
         assert await result_of(restarts.client, handler_id) == "one"
-
-
-class Parallel(Workflow):
-    """Two parts write to one state: the early one first or last, and it ends after the other."""
-
-    def __init__(self, *, early_writes_first: bool) -> None:
-        super().__init__(timeout=None)
-        self.early_writes_first = early_writes_first
-        self.turn = asyncio.Event()
-        self.written = asyncio.Event()
-        self.gate = Gate()
-
-    @step
-    async def split(self, ev: StartEvent) -> list[Part]:
-        return [Part(number=0), Part(number=1)]
-
-    @step(num_workers=2)
-    async def work(self, ctx: Context[Counted], ev: Part) -> Squared:
-        is_first = (ev.number == 1) is self.early_writes_first
-        if not is_first:
-            await self.turn.wait()
-        async with ctx.store.edit_state() as state:
-            state.count += 1
-        (self.turn if is_first else self.written).set()
-        await self.written.wait()
-        if ev.number == 1:
-            await self.gate.wait()
-        return Squared(number=ev.number)
-
-    @step
-    async def join(
-        self, ctx: Context[Counted], evs: Annotated[list[Squared], Collect()]
-    ) -> StopEvent:
-        state = await ctx.store.get_state()
-        return StopEvent(result=state.count)
-
-
-async def test_what_a_step_wrote_that_goes_on_is_not_kept_with_the_end_of_another(
-    any_store: Store,
-) -> None:
-    workflow = Parallel(early_writes_first=False)
-    async with restarting(any_store, it=workflow) as restarts:
-        handler_id = await start(restarts.client, "it")
-        await until(lambda: workflow.gate.reached == 1)
-        await read_until(restarts.client, handler_id, is_end_of_work, include_internal=True)
-        await restarts.crash()
-        workflow.gate.opened.set()
-        await restarts.start()
-        assert await result_of(restarts.client, handler_id) == 2
-
-
-def is_end_of_work(frame: Any) -> bool:
-    """Return whether an event says that one of the parallel steps has ended."""
-    return bool(frame.value.get("name") == "work" and frame.value["step_state"] == "not_running")
-
-
-async def test_a_step_that_wrote_after_one_that_goes_on_is_kept_with_the_end_of_that(
-    real: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("app.runtime.transcript.HOLD", 3600)
-    workflow = Parallel(early_writes_first=True)
-    async with restarting(real, it=workflow) as restarts:
-        handler_id = await start(restarts.client, "it")
-        await until(lambda: workflow.gate.reached == 1 and workflow.written.is_set())
-        await restarts.crash()
-        workflow.gate.opened.set()
-        await restarts.start()
-        assert await result_of(restarts.client, handler_id) == 2
-
-
-async def test_the_end_of_a_step_waits_for_another_one_only_so_long(
-    real: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("app.runtime.transcript.HOLD", 0.01)
-    workflow = Parallel(early_writes_first=True)
-    async with restarting(real, it=workflow) as restarts:
-        handler_id = await start(restarts.client, "it")
-        await read_until(restarts.client, handler_id, is_end_of_work, include_internal=True)
-        workflow.gate.opened.set()
-        assert await result_of(restarts.client, handler_id) == 2
 
 
 async def test_a_handler_has_one_current_run_however_fast_the_next_one_ends(

@@ -79,3 +79,10 @@ async def start_asker(client: httpx.AsyncClient, workflow: str = "asker", **fiel
     handler_id = await start(client, workflow, **fields)
     await read_until(client, handler_id, lambda frame: frame.type == "Question")
     return handler_id
+
+
+async def result_of(client: httpx.AsyncClient, handler_id: str) -> Any:
+    """Return the result of a run, once it has ended."""
+    handler = await wait_ended(client, handler_id)
+    assert handler["error"] is None
+    return handler["result"]["value"]["result"]
