@@ -362,7 +362,7 @@ async def _run_server(
     await server.start()
     gc.set_threshold(*GC_THRESHOLDS)
     try:
-        typer.echo("\n".join(_announce(server, loaded, settings)))
+        _announce(server, loaded, settings)
         if server.access is None and not is_loopback(settings.host):
             typer.secho(OPEN_WARNING.format(host=settings.host), err=True, fg="red", bold=True)
         await server.serve(
@@ -378,7 +378,22 @@ async def _run_server(
         await server.stop()
 
 
-def _announce(
+def _announce(server: "WorkflowServer", loaded: "LoadedSources", settings: Settings) -> None:
+    """Say what is served, and where: in lines for people, or as an event for programs."""
+    from app.logs import get_logger
+
+    if settings.log_format == "text":
+        typer.echo("\n".join(_describe(server, loaded, settings)))
+        return
+    get_logger(__name__).info(
+        "serving",
+        url=show_url(settings.host, settings.port),
+        workflows=sorted(server.get_workflows()),
+        store=describe_store(loaded.server_origin, settings.store),
+    )
+
+
+def _describe(
     server: "WorkflowServer", loaded: "LoadedSources", settings: Settings
 ) -> Iterator[str]:
     """Yield the lines that say what is served, and where."""

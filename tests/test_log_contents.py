@@ -202,7 +202,10 @@ async def test_no_payload_and_no_secret_reaches_the_log(tmp_path: Path, store: s
         await run_all(watched.client)
         await send_nonsense(watched.client)
         await ask_everything(watched.client)
-        events = {line["event"] for line in watched.read_log()}
+        log = watched.read_log()
+    events = {line["event"] for line in log}
+    [serving] = [line for line in log if line["event"] == "serving"]
+    assert (serving["url"], serving["workflows"]) == (watched.server.url, ["flow"])
     assert {"run accepted", "run ended", "step failed", "run cannot be resumed"} <= events
     assert "a line of the user's own" in events
 

@@ -5,10 +5,14 @@ import logging
 from typing import Any
 
 import pytest
+import structlog
 from structlog.contextvars import bound_contextvars
 
 from app.logs import SERVICE_LOGGERS, EventFormatter, get_logger, make_renderer
+from app.server import WorkflowServer
 from stores.base import StoreUnavailable
+from tests.support.calls import run
+from tests.support.live import open_client
 
 
 def format_record(
@@ -113,6 +117,19 @@ def test_a_program_around_the_server_decides_where_events_go(
     assert (record.getMessage(), record.levelname, vars(record)["ticks"]) == (
         *("run resumed", "INFO", 3),
     )
+
+
+async def test_a_server_leaves_the_log_of_a_program_around_it_as_it_is(
+    server: WorkflowServer,
+) -> None:
+    def look() -> tuple[object, ...]:
+        root = logging.root
+        return [*root.handlers], root.level, logging.getLoggerClass(), structlog.is_configured()
+
+    before = look()
+    async with open_client(server) as client:
+        await run(client, "greeter", name="Ada")
+    assert look() == before
 
 
 def test_a_record_names_who_logged_it(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 """The real command, started in a folder, and files for it to serve."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,7 +43,9 @@ class RunningServer:
     @property
     def url(self) -> str:
         """Return the base URL that the server printed."""
-        return next(line for line in self.lines if line.startswith("Serving ")).split()[-1]
+        told = re.compile(r'Serving .* on (\S+)|\{.*"event": "serving", "url": "([^"]+)"')
+        match = next(filter(None, map(told.match, self.lines)))
+        return match[1] or match[2]
 
 
 def write(path: Path, *lines: str) -> Path:
