@@ -6,7 +6,7 @@ for a person is released after a while; what is left of it is its place in the l
 
 import asyncio
 import heapq
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
@@ -334,15 +334,21 @@ class Residency:
         while True:
             try:
                 batch: list[RunRecord] = []
+                unserved: Counter[str] = Counter()
                 async for record in self._store.list_unfinished():
                     if record.idle is not None:
                         self._note_due(record.handler_key, record.idle)
+                        unserved[record.workflow_name] += (
+                            record.workflow_name not in self._workflows
+                        )
                         continue
                     batch.append(record)
                     if len(batch) == MOVED_AT_ONCE:
                         await self._load_all(batch)
                         batch = []
                 await self._load_all(batch)
+                if +unserved:
+                    logger.warning("waiting runs of workflows not served", runs=dict(+unserved))
             except StoreError as error:
                 logger.warning("resuming was cut off", error=str(error))
                 await asyncio.sleep(RETRY_PAUSE)

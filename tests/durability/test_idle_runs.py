@@ -283,6 +283,44 @@ async def test_runs_that_wait_are_not_read_when_the_server_starts(restarts: Rest
     assert await result_of(restarts, handlers[1]) == []
 
 
+async def test_one_warning_counts_the_waiting_runs_of_workflows_that_are_gone(
+    restarts: Restarts, caplog: pytest.LogCaptureFixture
+) -> None:
+    for workflow in ("words", "words", "haunted"):
+        await start_waiting(restarts, workflow)
+    await restarts.restart(haunted=Haunted())
+    await until(lambda: unserved(caplog) != [])
+    assert unserved(caplog) == [{"words": 2}]
+
+
+def unserved(caplog: pytest.LogCaptureFixture) -> list[dict[str, int]]:
+    """Return what warnings say of waiting runs whose workflow is not served."""
+    return [vars(record)["runs"] for record in caplog.records if "not served" in record.message]
+
+
+async def test_a_waiting_run_whose_workflow_is_gone_waits_until_it_is_served_again(
+    restarts: Restarts,
+) -> None:
+    handler_id = await start_waiting(restarts)
+    await restarts.restart(other=Words(timeout=None))
+    assert await get_status(restarts.client, handler_id) == "running"
+    await restarts.restart(words=Words(timeout=None))
+    assert await say(restarts, handler_id, "") == 200
+    assert await result_of(restarts, handler_id) == []
+
+
+async def test_a_waiting_run_whose_workflow_is_gone_fails_when_something_is_sent_to_it(
+    restarts: Restarts,
+) -> None:
+    handler_id = await start_waiting(restarts)
+    await restarts.restart(other=Words(timeout=None))
+    assert await say(restarts, handler_id, "") == 409
+    handler = await wait_ended(restarts.client, handler_id)
+    assert handler["error"] == (
+        "The run could not be resumed: its workflow is no longer served as 'words'."
+    )
+
+
 def test_a_timer_that_is_about_to_go_off_is_in_the_snapshot() -> None:
     tick = TickWaiterTimeout(step_id=StepId.root("wait"), waiter_id="w")
     runner = SimpleNamespace(tick_buffer=[tick], scheduled_wakeups=[(7.0, 0, tick)])
