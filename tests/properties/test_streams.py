@@ -1,4 +1,4 @@
-"""Readers that come, read, pause and go at any time: each gets every event after its cursor.
+"""Readers that come, read, pause, go and come back: each gets every event after its cursor once.
 
 The machine publishes in batches of all sizes, over bounds so small that the tail soon drops pages
 and readers go on from the store, whose reads take so long that more is published meanwhile.
@@ -112,6 +112,20 @@ class Streams(RuleBasedStateMachine):
         """Begin after a cursor; once the run has ended, also as one that is no longer live."""
         return self.open_reader(after, live=live)
 
+    @rule(target=readers)
+    def subscribe_now(self) -> Reader:
+        """Begin after the latest event."""
+        return self.open_reader(len(self.events) - 1, live=True)
+
+    @rule(target=readers, reader=consumes(readers), turns=st.integers(0, TURNS))
+    def come_back(self, reader: Reader, turns: int) -> Reader:
+        """Be cut off, perhaps in the middle of a read, and go on after the last event."""
+        self.leave(reader)
+        self.turn(turns)
+        if reader.is_shared and not self.position.held:
+            return self.subscribe_shared()
+        return self.open_reader(reader.after + len(reader.got), live=True)
+
     @precondition(lambda self: not self.position.held)
     @rule(target=readers)
     def subscribe_shared(self) -> Reader:
@@ -155,6 +169,12 @@ class Streams(RuleBasedStateMachine):
         self.interrupt(reader)
         reader.subscription.close()
         self.open.remove(reader)
+
+    @precondition(lambda self: not (self.ended or self.open))
+    @rule()
+    def release(self) -> None:
+        """Leave memory while nobody reads; the run comes back with a tail that has no pages."""
+        self.tail = EventTail(last=len(self.events) - 1)
 
     @precondition(lambda self: not self.ended)
     @rule()
