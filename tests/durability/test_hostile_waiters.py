@@ -1,4 +1,4 @@
-"""A wait whose id holds what UTF-8 or a database's text cannot: its run goes on, or says why not."""
+"""A wait whose id holds what UTF-8 or a database cannot: its run goes on, or says why not."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -117,14 +117,16 @@ class Streams(RuleBasedStateMachine):
         """Begin after the latest event."""
         return self.open_reader(len(self.events) - 1, live=True)
 
-    @rule(target=readers, reader=consumes(readers), turns=st.integers(0, TURNS))
-    def come_back(self, reader: Reader, turns: int) -> Reader:
+    @rule(reader=readers)
+    def come_back(self, reader: Reader) -> None:
         """Be cut off, perhaps in the middle of a read, and go on after the last event."""
-        self.leave(reader)
-        self.turn(turns)
-        if reader.is_shared and not self.position.held:
-            return self.subscribe_shared()
-        return self.open_reader(reader.after + len(reader.got), live=True)
+        self.interrupt(reader)
+        reader.subscription.close()
+        after = self.position.cursor if reader.is_shared else reader.after + len(reader.got)
+        reader.subscription = self.subscription(after, live=True)
+        if reader.is_shared:
+            assert self.loop.run_until_complete(self.position.acquire(0))
+            reader.subscription.share(self.position)
 
     @precondition(lambda self: not self.position.held)
     @rule(target=readers)
@@ -138,14 +140,14 @@ class Streams(RuleBasedStateMachine):
         return reader
 
     def open_reader(self, after: int, *, live: bool) -> Reader:
-        last = len(self.events) - 1
-        tail = None if self.ended and not live else self.tail
-        subscription = Subscription(
-            RUN.run_id, store=self.store, tail=tail, after=after, last=last if self.ended else -1
-        )
-        reader = Reader(subscription, max(after, -1))
+        reader = Reader(self.subscription(after, live=live), max(after, -1))
         self.open.append(reader)
         return reader
+
+    def subscription(self, after: int, *, live: bool) -> Subscription:
+        last = len(self.events) - 1 if self.ended else -1
+        tail = None if self.ended and not live else self.tail
+        return Subscription(RUN.run_id, store=self.store, tail=tail, after=after, last=last)
 
     @rule(reader=readers, turns=st.integers(0, TURNS))
     def read(self, reader: Reader, turns: int) -> None:
@@ -170,11 +172,13 @@ class Streams(RuleBasedStateMachine):
         reader.subscription.close()
         self.open.remove(reader)
 
-    @precondition(lambda self: not (self.ended or self.open))
+    @precondition(lambda self: not self.ended)
     @rule()
     def release(self) -> None:
-        """Leave memory while nobody reads; the run comes back with a tail that has no pages."""
+        """Leave memory, and return with a tail that has no pages; all readers come back."""
         self.tail = EventTail(last=len(self.events) - 1)
+        for reader in self.open:
+            self.come_back(reader)
 
     @precondition(lambda self: not self.ended)
     @rule()
