@@ -1,14 +1,14 @@
 """Connections: how much a client may send before its request is known, and how long it may take.
 
-uvicorn bounds neither. Here a connection notes since when its client owes the rest of a request, or
-has taken nothing of an answer. Those that do so for too long are looked for once a second, which
-costs a request nothing.
+uvicorn bounds neither. Here it is looked once a second at what the client of each connection owes,
+the rest of a request, or that it takes something of an answer, and for how long: that costs a
+request nothing.
 """
 
 import asyncio
 from http import HTTPStatus
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import httptools
 import uvicorn
@@ -28,6 +28,8 @@ from routers.problems import service_problem
 
 logger = get_logger(__name__)
 
+Owed = Literal["head", "body"]
+
 HURRIED = 1.0  # seconds in which a client must take something when the server stops
 TICKS_BETWEEN_LOOKS = 10  # of uvicorn's, a tenth of a second each
 
@@ -39,23 +41,27 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._in_head = True
-        self._owed_since: float | None = None
+        self._owed: Owed | None = None
+        self._owed_by: RequestResponseCycle | None = None
+        self._owed_since = 0.0
         self._stalled_since: float | None = None
-        self._chunk = 0
-        self._unparsed = 0  # at most so many bytes belong to no finished head, and to no body
+        self._unparsed = 0  # bytes that belong to no finished head, and to no body
         self._too_large = False
 
     def look_after(self, now: float) -> None:
         """Close the connection if its client keeps the server waiting for too long."""
         if self.is_stalled(now, self.limits.client_timeout):
             self.drop("it reads nothing")
-        elif (
-            self._owed_since is not None
-            and now - self._owed_since > self.limits.client_timeout
-            and not self.flow.read_paused
-        ):
-            self._give_up()
+            return
+        owed = self._find_owed()
+        if owed is None or owed != self._owed or self.cycle is not self._owed_by:
+            self._owed, self._owed_by, self._owed_since = owed, self.cycle, now
+        elif now - self._owed_since <= self.limits.client_timeout:
+            return
+        elif owed == "head" and not self._unparsed:
+            self.transport.close()  # who has sent nothing has asked for nothing
+        else:
+            self.refuse(ClientTooSlow(f"The {owed} of the request did not arrive in time."))
 
     def is_stalled(self, now: float, seconds: float) -> bool:
         """Return whether the client has taken nothing of an answer for so many seconds."""
@@ -67,23 +73,23 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def refuse(self, error: ServiceError) -> None:
-        """Answer with a problem and close; where another answer has begun, close at once."""
+        """Answer with a problem and close; where another answer is due, close at once."""
         if self.transport.is_closing():
             return
         cycle: RequestResponseCycle | None = self.cycle
         answering = cycle is not None and not cycle.response_complete
-        if answering and (self._in_head or self.cycle.response_started):
+        if answering and (self.cycle.response_started or not self.cycle.more_body):
             self.drop(error.detail)
             return
         self.transport.write(self._render(error))
         self.transport.close()
 
-    def _give_up(self) -> None:
-        if self._in_head and not self._unparsed:
-            self.transport.close()  # who has sent nothing has asked for nothing
-        else:
-            part = "head" if self._in_head else "body"
-            self.refuse(ClientTooSlow(f"The {part} of the request did not arrive in time."))
+    def _find_owed(self) -> Owed | None:
+        """Return what the client has yet to send, where it is the client that is waited for."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            return "head" if self.timeout_keep_alive_task is None else None
+        return "body" if cycle.more_body and not self.flow.read_paused else None
 
     def _render(self, error: ServiceError) -> bytes:
         response = service_problem(error)
@@ -97,17 +103,13 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's narrower type
         super().connection_made(transport)
-        self._owed_since = self.loop.time()
         if len(self.connections) > self.limits.max_connections:
             self.refuse(TooManyConnections("The server has as many connections as it may."))
 
     def data_received(self, data: bytes) -> None:
-        self._chunk = len(data)
-        self._unparsed += self._chunk
+        self._unparsed += len(data)
         super().data_received(data)
-        # A head that has been measured may have come with what is counted now.
-        most = self.limits.max_header_size * (1 if self._in_head else 2)
-        if self._unparsed > most and self._owed_since is not None:
+        if self._unparsed > self.limits.max_header_size:
             self._refuse_head()
 
     def pause_writing(self) -> None:
@@ -120,19 +122,13 @@ class Connection(HttpToolsProtocol):
 
     # What the parser calls.
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._in_head, self._owed_since = True, self.loop.time()
-        self._unparsed = self._chunk
-
     def on_headers_complete(self) -> None:
         limit = self.limits.max_header_size
         if self._unparsed > limit and self._measure_head() > limit:
             self._too_large = True
             raise httptools.HttpParserError("The head is too large.")
         super().on_headers_complete()
-        self._in_head, self._owed_since = False, self.loop.time()
-        self._unparsed = min(self._unparsed, self._chunk)
+        self._unparsed = 0
 
     def on_body(self, body: bytes) -> None:
         self._unparsed -= len(body)
@@ -141,10 +137,6 @@ class Connection(HttpToolsProtocol):
     def on_chunk_complete(self) -> None:
         """Forget the line that begins a chunk; those after the last one may be trailers."""
         self._unparsed = 0
-
-    def on_message_complete(self) -> None:
-        self._owed_since = None
-        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         if self._too_large:

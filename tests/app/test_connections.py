@@ -41,6 +41,7 @@ TIMEOUT = 1.0
 HEADER_SIZE = 4_000
 CONNECTIONS = 60
 DEAF = 50
+READ = 1 << 18  # bytes that the server reads at once, at most
 HEAD = ("POST /workflows/busy/run HTTP/1.1", "Host: test")
 MIB = 1 << 20
 
@@ -221,8 +222,17 @@ async def test_what_never_ends_is_refused_before_it_fills_the_memory(
             await endless.send(*HEAD, "Transfer-Encoding: chunked")
         else:
             endless.writer.write(b"GET /workflows HTTP/1.1\r\n")
-        endless.writer.write(rest + b"x" * 3 * HEADER_SIZE)
+        endless.writer.write(rest + b"x" * 2 * READ)
         assert await read_problem(endless) == (431, "head_too_large")
+
+
+async def test_a_second_head_that_never_ends_cuts_off_the_first_request(served: Served) -> None:
+    body = b'{"start_event": {"lines": 1, "pause": 60}}'
+    async with connect(served.client) as endless, asyncio.timeout(10):
+        await endless.send(*HEAD, f"Content-Length: {len(body)}")
+        endless.writer.write(body + b"GET / HTTP/1.1\r\nX-Endless: " + b"x" * 2 * READ)
+        with suppress(ConnectionResetError):
+            assert await endless.reader.read(-1) == b""
 
 
 async def test_what_is_no_http_is_told_so_as_a_problem(served: Served) -> None:
