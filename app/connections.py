@@ -30,6 +30,7 @@ logger = get_logger(__name__)
 
 Owed = Literal["head", "body"]
 
+LINGER = 0.2  # seconds that a request may be on its way when the server stops
 HURRIED = 1.0  # seconds in which a client must take something when the server stops
 TICKS_BETWEEN_LOOKS = 10  # of uvicorn's, a tenth of a second each
 
@@ -38,6 +39,7 @@ class Connection(HttpToolsProtocol):
     """A connection of a client, with limits; `make_connection_class` sets them."""
 
     limits: Limits
+    leaving = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -76,9 +78,7 @@ class Connection(HttpToolsProtocol):
         """Answer with a problem and close; where another answer is due, close at once."""
         if self.transport.is_closing():
             return
-        cycle: RequestResponseCycle | None = self.cycle
-        answering = cycle is not None and not cycle.response_complete
-        if answering and (self.cycle.response_started or not self.cycle.more_body):
+        if self._is_answering() and (self.cycle.response_started or not self.cycle.more_body):
             self.drop(error.detail)
             return
         self.transport.write(self._render(error))
@@ -86,10 +86,9 @@ class Connection(HttpToolsProtocol):
 
     def _find_owed(self) -> Owed | None:
         """Return what the client has yet to send, where it is the client that is waited for."""
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete:
+        if not self._is_answering():
             return "head" if self.timeout_keep_alive_task is None else None
-        return "body" if cycle.more_body and not self.flow.read_paused else None
+        return "body" if self.cycle.more_body and not self.flow.read_paused else None
 
     def _render(self, error: ServiceError) -> bytes:
         response = service_problem(error)
@@ -99,12 +98,29 @@ class Connection(HttpToolsProtocol):
         lines += [name + b": " + value for name, value in headers]
         return b"\r\n".join([*lines, b"connection: close", b"", bytes(response.body)])
 
+    def shutdown(self) -> None:
+        """Close the connection after the request that is being answered, or is on its way."""
+        if self._is_answering():
+            super().shutdown()
+        else:
+            self.loop.call_later(LINGER, self._leave)
+
+    def _leave(self) -> None:
+        if not self._is_answering():
+            self.transport.close()
+
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's narrower type
         super().connection_made(transport)
         if len(self.connections) > self.limits.max_connections:
             self.refuse(TooManyConnections("The server has as many connections as it may."))
+        elif self.leaving:
+            self.shutdown()
 
     def data_received(self, data: bytes) -> None:
         self._unparsed += len(data)
@@ -129,6 +145,8 @@ class Connection(HttpToolsProtocol):
             raise httptools.HttpParserError("The head is too large.")
         super().on_headers_complete()
         self._unparsed = 0
+        if self.leaving:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._unparsed -= len(body)
@@ -181,6 +199,9 @@ class HttpServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: Any = None) -> None:
+        served_by = self.config.http_protocol_class
+        if issubclass(served_by, Connection):
+            served_by.leaving = True
         timer = self._loop.call_later(HURRIED, self._drop_stalled)
         try:
             await super().shutdown(sockets)
