@@ -1,4 +1,6 @@
-# The bases may be pinned by digest, or be others: --build-arg BASE=python:3.11-slim@sha256:…
+# Packages are pinned by hash, in the locks; the bases by tag only, which moves with their fixes. No
+# digest stands here because none could be looked up where this was written. Pin one, or choose
+# another base, with --build-arg BASE=python:3.11-slim-bookworm@sha256:… and NODE=…
 ARG BASE=python:3.11-slim-bookworm
 ARG NODE=node:22-bookworm-slim
 

@@ -36,6 +36,14 @@ def find_runner() -> str:
     return _find("podman", "docker")
 
 
+def find_composer() -> list[str]:
+    """Return the command that runs compose files; fail where there is none."""
+    for command in (["podman-compose"], ["docker", "compose"]):
+        if shutil.which(command[0]) and _call(*command, "version").returncode == 0:
+            return command
+    pytest.fail("Neither podman-compose nor docker compose works here. Install one of them.")
+
+
 def _find(*programs: str) -> str:
     for program in programs:
         # A docker without its daemon is of no use.
@@ -110,13 +118,15 @@ class Container:
 
     def wait_ready(self) -> None:
         """Return once the server takes runs; releases without a /readyz are waited for too."""
-        until(self._is_ready, self.logs)
+        until(lambda: is_ready(self.url), self.logs)
 
-    def _is_ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health").status_code == 200
-        except httpx.TransportError:
-            return False
+
+def is_ready(url: str) -> bool:
+    """Whether a server answers that it is healthy."""
+    try:
+        return httpx.get(f"{url}/health").status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 @contextmanager
@@ -136,6 +146,35 @@ def running_alone(image: str, *options: str) -> Iterator[Container]:
     """Run an image, hardened, with all its defaults and no network; it may not listen yet."""
     with started(image, "--network=none", *options) as name:
         yield Container(find_runner(), name, "http://127.0.0.1:8000")
+
+
+@contextmanager
+def composed(url: str, **variables: str) -> Iterator[Callable[..., None]]:
+    """Bring up compose.yaml, which serves at an address, and remove all of it at the end.
+
+    Yields a function that carries out a command such as `stop`. The image must be there already.
+    """
+    compose = [*find_composer(), "--project-name", f"image-test-{secrets.token_hex(4)}"]
+
+    def call(*command: str) -> None:
+        result = subprocess.run(
+            [*compose, *command],
+            cwd=ROOT,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        if command[0] in ("up", "start"):
+            until(lambda: is_ready(url), lambda: result.stdout + result.stderr)
+
+    try:
+        call("up", "--detach", "--no-build")
+        yield call
+    finally:
+        call("down", "--volumes")
 
 
 def on_port(port: int) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 Where no registry of images is reached, bases are given with IMAGE_BUILD_OPTIONS, as are a network
 or a pip.conf that only a build may see. IMAGE_OLDER names the commit to upgrade from; without it
-the same image is used twice, which proves that data outlive a container, and no more.
+the same image is used twice, which proves that data outlive a container, and no more. The image of
+Postgres that compose.yaml wants can be another one, which POSTGRES_IMAGE names.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from tests.image.engine import (
     Container,
     build,
     build_revision,
+    composed,
     inspect,
     run_once,
     running,
@@ -256,10 +258,11 @@ def test_an_older_image_s_runs_go_on_in_this_one(
 def test_the_documented_lines_extend_the_image(image: str, port: int, tmp_path: Path) -> None:
     readme = read_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
     (shown,) = (block.text for block in readme if block.kind == "dockerfile parsed")
+    assert len(shown.splitlines()) == 3
     lines = shown.replace("FROM workflow-server", f"FROM {image}")
     tmp_path.chmod(0o755)
-    recipe = tmp_path / "Dockerfile"
-    recipe.write_text(lines.replace("what-your-workflows-import", "humanize"), encoding="utf-8")
+    (tmp_path / "Dockerfile").write_text(lines, encoding="utf-8")
+    (tmp_path / "requirements.txt").write_text("humanize\n", encoding="utf-8")
     extended = build(f"{IMAGE}:extended", tmp_path)
     says = "import os, humanize, workflows; print(os.getuid(), humanize.intcomma(12345))"
     assert run_once(extended, "python", "-c", says).stdout == "10001 12,345\n"
@@ -276,3 +279,18 @@ def test_the_compose_file_runs_the_image_hardened() -> None:
     grace = int(server["stop_grace_period"].removesuffix("s"))
     assert int(server["environment"]["WORKFLOW_SERVER_SHUTDOWN_TIMEOUT"]) < grace
     assert server["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+
+
+def test_what_compose_brings_up_keeps_its_runs_in_postgres(image: str, port: int) -> None:
+    url = f"http://127.0.0.1:{port}"
+    with composed(url, IMAGE=image, PORT=str(port)) as compose:
+        body = {"handler_id": "yacht", "start_event": {"purpose": "A yacht", "amount": 1_000_000}}
+        started = httpx.post(f"{url}/workflows/approval/run-nowait", json=body)
+        assert started.status_code == 200
+        compose("stop")
+        compose("start")
+        assert httpx.get(f"{url}/handlers/yacht").json()["status"] == "running"
+        answer = {"event": {"type": "Decision", "value": {"approved": True}}}
+        assert httpx.post(f"{url}/events/yacht", json=answer).status_code == 200
+        with httpx.stream("GET", f"{url}/events/yacht?after_sequence=-1") as stream:
+            assert '"Decided"' in stream.read().decode()
