@@ -34,6 +34,8 @@ class RunRequest(BaseModel):
         default=None,
         description="The id of the new handler, or that of an ended one, which then runs again"
         " from the state that it left. 1 to 255 characters of A–Z a–z 0–9 . _ ~ -.",
+        # Told to clients, and checked elsewhere: a wrong id has an error of its own.
+        json_schema_extra={"pattern": "^[A-Za-z0-9._~-]{1,255}$"},
         examples=[None],
     )
 

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app.main import ROUTERS
+from app.registry import HANDLER_ID
 from app.server import WorkflowServer
 from tests.support.examples import EXAMPLES, make_example_server
 from tests.support.live import serving
@@ -277,3 +278,8 @@ async def test_an_api_page_loads_nothing_from_elsewhere(
 @pytest.mark.parametrize("path", PAGES)
 async def test_an_api_page_shows_this_document(client: httpx.AsyncClient, path: str) -> None:
     assert "/openapi.json" in (await client.get(path)).text
+
+
+def test_the_document_says_which_handler_ids_there_are(document: Document) -> None:
+    fields = document["components"]["schemas"]["RunRequest"]["properties"]
+    assert fields["handler_id"]["pattern"] == f"^{HANDLER_ID.pattern}$"
