@@ -65,6 +65,7 @@ class Watchdog:
                 "event loop blocked",
                 seconds=round(seconds, 1),
                 step=find_step(frame),
+                run_id=find_run(frame),
                 at=_place(frame),
             )
 
@@ -75,6 +76,16 @@ def find_step(frame: FrameType | None) -> str | None:
         # The engine's wrapper of every step has the step's name as its parameter.
         if frame.f_code.co_name == "wrapper" and "step_name" in frame.f_locals:
             return str(frame.f_locals["step_name"])
+        frame = frame.f_back
+    return None
+
+
+def find_run(frame: FrameType | None) -> str | None:
+    """Return the id of the run whose step a stack of calls is in, or None where it is in none."""
+    while frame is not None:
+        # Our wrapper of every step knows the run as its host.
+        if frame.f_code.co_name == "guarded" and frame.f_locals.get("host") is not None:
+            return str(frame.f_locals["host"].run_id)
         frame = frame.f_back
     return None
 

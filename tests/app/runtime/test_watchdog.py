@@ -35,6 +35,7 @@ async def test_a_step_that_blocks_the_event_loop_is_named(
     server = WorkflowServer()
     server.add_workflow("blocker", Blocker(caplog))
     async with serving(server) as base_url, httpx.AsyncClient(base_url=base_url) as client:
-        await run(client, "blocker")
+        handler = await run(client, "blocker")
     [record] = [r for r in caplog.records if r.name == "app.runtime.watchdog"]
-    assert (record.getMessage(), vars(record)["step"]) == ("event loop blocked", "compute")
+    told = record.getMessage(), vars(record)["step"], vars(record)["run_id"]
+    assert told == ("event loop blocked", "compute", handler["run_id"])
