@@ -79,7 +79,9 @@ class Readers:
             self.all.append(reader)
         for reader in opened:
             while wait_for not in b"".join(reader.pieces):
-                self._receive(reader)
+                ended = self._receive(reader)
+                if ended or not reader.pieces[0].startswith(b"HTTP/1.1 200"):
+                    raise WrongAnswer(f"no stream: {b''.join(reader.pieces)[:300]!r}")
             reader.connection.setblocking(False)
             self._selector.register(reader.connection, selectors.EVENT_READ, reader)
 

@@ -22,6 +22,7 @@ WORKFLOWS = Path(__file__).with_name("workflows.py")
 START_SECONDS = 60
 END_SECONDS = 30
 POLL_SECONDS = 0.01
+MAX_STREAMS = 10_000
 RESIDENT = 3_600.0  # an idle timeout that no turn reaches
 
 Command = Sequence[str | Path]
@@ -137,6 +138,8 @@ class Contender:
         return [
             *(self.bin_folder / "workflow-server", "serve", WORKFLOWS),
             *("--store", place.url, "--port", str(port), "--log-level", "warning"),
+            # All clients of a benchmark come from one address.
+            *("--max-streams-per-client", str(MAX_STREAMS)),
         ], {"WORKFLOW_SERVER_IDLE_TIMEOUT": str(idle_timeout)}
 
 
