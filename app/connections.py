@@ -38,6 +38,11 @@ TICKS_BETWEEN_LOOKS = 10  # of uvicorn's, a tenth of a second each
 class Connection(HttpToolsProtocol):
     """A connection of a client, with limits; `make_connection_class` sets them."""
 
+    # Beside uvicorn's attributes, which are about as many as a dictionary holds at little cost.
+    __slots__ = (
+        *("_in_head", "_owed_since", "_stalled_since"),
+        *("_chunk", "_unparsed", "_too_large"),
+    )
     limits: Limits
     leaving = False
 

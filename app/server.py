@@ -9,7 +9,6 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from sse_starlette.sse import AppStatus
 from starlette.middleware import Middleware
 from workflows import Workflow
 from workflows.events import Event
@@ -177,12 +176,7 @@ class WorkflowServer:
         async with self.contextmanager():
             config = uvicorn.Config(self.app, **options)
             server = HttpServer(config, self._registry, grace=self._shutdown_timeout)
-            # It would cut streams off as soon as a signal arrives, before they are ended here.
-            AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  # theirs
-            try:
-                await server.serve()
-            finally:
-                AppStatus.enable_automatic_graceful_drain_mode()  # type: ignore[no-untyped-call]  # theirs
+            await server.serve()
 
     @asynccontextmanager
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:

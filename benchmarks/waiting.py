@@ -55,9 +55,8 @@ class Waiting:
         runs = scale.waiting_runs // (1 if contender.is_ours else scale.slow)
         idle_timeout = IDLE_TIMEOUT if self.released else RESIDENT
         async with contender.serve(idle_timeout=idle_timeout) as server:
-            await _start(
-                server, max(runs // 4, WARM_UP_RUNS) if self.released else WARM_UP_RUNS // 5
-            )
+            # As many as are counted, so that what they need while they start is there already.
+            await _start(server, runs if self.released else WARM_UP_RUNS // 5)
             await _settle(server, idle_timeout)
             memory, begun = server.memory, time.perf_counter()
             handler_ids = await _start(server, runs)

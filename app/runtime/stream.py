@@ -191,6 +191,12 @@ class Subscription:
     `last` is the sequence of the run's last event, where the run has ended and is not live.
     """
 
+    # Thousands of them may be open, and quiet.
+    __slots__ = (
+        *("run_id", "cursor", "_store", "_tail", "_last"),
+        *("_position", "_readers", "_opened"),
+    )
+
     def __init__(
         self,
         run_id: str,
