@@ -1,5 +1,7 @@
 """Markup in every string that a workflow can emit is shown as text."""
 
+from urllib.parse import quote
+
 import httpx
 from playwright.sync_api import expect
 
@@ -30,4 +32,15 @@ def test_markup_of_a_workflow_is_text_on_every_page(ui: Ui, api: httpx.Client) -
     expect(ui.panel("Why it failed")).to_contain_text(MARKUP)
     ui.open("runs")
     expect(ui.page.locator("main")).to_contain_text(MARKUP)
+    assert ui.page.locator("main img, main script").count() == 0
+
+
+def test_markup_that_a_run_started_from_is_text(ui: Ui, api: httpx.Client) -> None:
+    body = {"start_event": {MARKUP: MARKUP}, "handler_id": "hostile-input"}
+    started = api.post(f"/workflows/{quote(NAME, safe='')}/run-nowait", json=body)
+    assert started.status_code == 200
+    ui.open("runs", "hostile-input")
+    expect(ui.panel("Input")).to_contain_text("<script>window.hacked=1</script>")
+    ui.page.get_by_role("link", name="Edit and run").click()
+    expect(ui.panel("Start a run").locator(".fields input").first).to_have_value(MARKUP)
     assert ui.page.locator("main img, main script").count() == 0

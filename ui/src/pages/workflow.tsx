@@ -8,7 +8,7 @@ import { Graph } from "../components/graph";
 import { Empty, Loading, ProblemNote, Section } from "../components/parts";
 import { RunTable } from "../components/run-table";
 import { useResource, useTitle } from "../hooks";
-import { summaryOf } from "../model/schema";
+import { isObject, summaryOf } from "../model/schema";
 import { link, navigate } from "../router";
 
 const LATEST = 5;
@@ -81,7 +81,8 @@ function StartPanel({ name, handlerId, from }: StartPanelProps) {
   const schema = useResource(`schema ${name}`, (signal) => getSchema(name, signal));
   const source = useResource(`input ${from}`, async (signal) => {
     const [handler, run] = from?.split(" ") ?? [];
-    return { input: handler && run ? (await getHandler(handler, run, signal)).start_event?.value : null };
+    const event = handler && run ? (await getHandler(handler, run, signal)).start_event : null;
+    return { input: event && fieldsOf(event.value) };
   });
   const [id, setId] = useState(handlerId ?? "");
   const request = (value: JsonObject): Call => calls.run(name, { start_event: value, ...(id ? { handler_id: id } : {}) });
@@ -126,6 +127,11 @@ function StartPanel({ name, handlerId, from }: StartPanelProps) {
       )}
     </Section>
   );
+}
+
+/** The engine keeps the fields that an event's class does not declare apart. */
+function fieldsOf({ _data: others, ...declared }: JsonObject): JsonObject {
+  return isObject(others) ? { ...declared, ...others } : declared;
 }
 
 /** The engine's own StartEvent describes itself to programmers. */
