@@ -57,6 +57,7 @@ function Waiting({ handler, reload }: { handler: Handler; reload: () => void }) 
   );
   const graph = useResource(`graph ${name}`, (signal) => getGraph(name, signal));
   const events = useResource(`events ${name}`, (signal) => getEventSchemas(name, signal));
+  const loaded = questions.data && graph.data && events.data;
   const problem = questions.problem ?? graph.problem ?? events.problem;
   return (
     <>
@@ -69,9 +70,8 @@ function Waiting({ handler, reload }: { handler: Handler; reload: () => void }) 
         </span>
       </header>
       {problem && <ProblemNote problem={problem} />}
-      {!questions.data && !problem && <Loading what="the question" />}
-      {graph.data &&
-        events.data &&
+      {!loaded && !problem && <Loading what="the question" />}
+      {loaded &&
         questions.data?.map(
           (question) =>
             question && (
