@@ -1,0 +1,140 @@
+"""What ended long ago is removed, by the server or by hand, and no row of it is left."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.runtime.retention import prune_store
+from app.server import WorkflowServer
+from stores.backends import open_store
+from stores.base import Store
+from stores.memory import MemoryStore
+from tests.support.backends import DURABLE, FRESH_URLS, opened_store
+from tests.support.calls import run, start
+from tests.support.live import open_client
+from tests.support.postgres import connect, schema_of
+from tests.support.streams import read_frames
+from tests.support.waiting import until
+from tests.support.workflows import add_all
+
+AT_ONCE = timedelta(microseconds=1)
+ENDING = ("echo", "counter", "failer", "conversation", "impatient")
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server look for what is old all the time, and remove it in very small batches."""
+    monkeypatch.setattr("app.runtime.retention.PAUSE", 0.02)
+    monkeypatch.setattr("app.runtime.retention.BATCH", 2)
+
+
+@pytest.fixture(params=FRESH_URLS)
+async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """Yield the URL of a store of each kind."""
+    async with FRESH_URLS[request.param](tmp_path) as url:
+        yield url
+
+
+def make_server(store: Store, retention: timedelta | None = None) -> WorkflowServer:
+    """Return a server of the workflows of the tests."""
+    server = WorkflowServer(workflow_store=store, retention=retention)
+    add_all(server)
+    return server
+
+
+async def run_all(client: httpx.AsyncClient) -> list[str]:
+    """Run workflows of each kind, the last one twice, and return the handlers' ids."""
+    handlers = [str((await run(client, workflow))["handler_id"]) for workflow in ENDING]
+    again = await client.post("/workflows/counter/run", json={"handler_id": handlers[1]})
+    assert again.status_code == 200
+    return handlers
+
+
+async def count_rows(store: Store, url: str) -> dict[str, int]:
+    """Return how many rows each table of a store has, whatever it is called."""
+    if isinstance(store, MemoryStore):
+        held = vars(store).items()
+        return {name: len(rows) for name, rows in held if isinstance(rows, dict | list)}
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
+            tables = file.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+            counts = [
+                file.execute(f'SELECT count(*) FROM "{name}"').fetchone() for (name,) in tables
+            ]
+            return {name: count for (name,), (count,) in zip(tables, counts, strict=True)}
+    schema = schema_of(url)
+    async with connect() as database:
+        tables = await database.fetch(
+            "SELECT tablename FROM pg_tables WHERE schemaname = $1", schema
+        )
+        return {
+            name: await database.fetchval(f'SELECT count(*) FROM "{schema}"."{name}"')
+            for (name,) in tables
+        }
+
+
+async def list_ids(client: httpx.AsyncClient) -> list[str]:
+    """Return the ids of all handlers."""
+    listed = (await client.get("/handlers")).json()["handlers"]
+    return [handler["handler_id"] for handler in listed]
+
+
+async def test_retention_leaves_no_row_of_what_has_ended(url: str) -> None:
+    async with opened_store(url) as store:
+        before = await count_rows(store, url)
+        assert len(before) >= 4
+        async with open_client(make_server(store)) as client:
+            await run_all(client)
+            assert sum((await count_rows(store, url)).values()) > sum(before.values())
+        async with open_client(make_server(store, AT_ONCE)) as client:
+            await until(lambda: is_empty(client))
+        assert await count_rows(store, url) == before
+
+
+async def is_empty(client: httpx.AsyncClient) -> bool:
+    """Return whether there is no handler."""
+    return await list_ids(client) == []
+
+
+async def test_retention_removes_nothing_that_goes_on_or_is_young(url: str) -> None:
+    async with opened_store(url) as store:
+        async with open_client(make_server(store, timedelta(hours=1))) as client:
+            young = await run_all(client)
+            waiting = await start(client, "asker")
+            assert sorted(await list_ids(client)) == sorted([*young, waiting])
+        async with open_client(make_server(store, AT_ONCE)) as client:
+            await until(lambda: has_only(client, waiting))
+
+
+async def has_only(client: httpx.AsyncClient, handler_id: str) -> bool:
+    """Return whether there is one handler, this one."""
+    return await list_ids(client) == [handler_id]
+
+
+async def test_a_reader_of_what_was_removed_is_told_that_there_is_no_such_handler(
+    url: str,
+) -> None:
+    async with opened_store(url) as store:
+        async with open_client(make_server(store)) as client:
+            [handler_id, *_] = await run_all(client)
+            assert await read_frames(client, handler_id) != []
+        async with open_client(make_server(store, AT_ONCE)) as client:
+            await until(lambda: is_empty(client))
+            events = await client.get(f"/events/{handler_id}?after_sequence=-1")
+            assert (events.status_code, events.json()["code"]) == (404, "handler_not_found")
+
+
+@pytest.mark.parametrize("url", DURABLE, indirect=True)
+async def test_pruning_by_hand_removes_what_is_old_and_leaves_no_row(url: str) -> None:
+    async with opened_store(url) as store:
+        before = await count_rows(store, url)
+        async with open_client(make_server(store)) as client:
+            handlers = await run_all(client)
+    assert await prune_store(open_store(url), older_than=timedelta(hours=1)) == 0
+    assert await prune_store(open_store(url), older_than=AT_ONCE) == len(handlers)
+    assert await count_rows(open_store(url), url) == before
