@@ -115,6 +115,15 @@ async def test_a_signal_ends_the_server_though_streams_are_open(
     assert (first.type, rest) == ("Question", [])
 
 
+async def test_readers_are_told_to_come_back(served: Served) -> None:
+    handler_id = await start_asker(served.client)
+    async with read_stream(served.client, handler_id, "after_sequence=now") as reader:
+        await reader.read_head()
+        async with leaving(served, signal.SIGTERM):
+            body = await reader.reader.read(-1)
+    assert body == b"d\r\nretry: 1000\n\n\r\n0\r\n\r\n"  # one chunk, and the end of all
+
+
 async def test_a_signal_ends_the_server_though_runs_are_waited_for(served: Served) -> None:
     waiting = asyncio.create_task(
         served.client.post("/workflows/asker/run", json={"handler_id": "waited"}, timeout=30)
