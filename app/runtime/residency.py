@@ -32,7 +32,8 @@ from stores.base import Store, StoreError
 
 logger = get_logger(__name__)
 
-MOVED_AT_ONCE = 100  # runs that are brought back, or released, at a time
+RESUMED_AT_ONCE = 20  # runs; they go on in step, and a request waits while all of them take one
+RELEASED_AT_ONCE = 100  # runs
 SHORTEST_STAY = 0.05  # seconds that a run stays in memory, for what has brought it back
 LONGEST_WAIT = 60.0  # seconds until a timer is looked at again, for clocks may be set
 RETRY_PAUSE = 1.0  # seconds until what the store's failure has cut off is tried again
@@ -343,7 +344,7 @@ class Residency:
                         )
                         continue
                     batch.append(record)
-                    if len(batch) == MOVED_AT_ONCE:
+                    if len(batch) == RESUMED_AT_ONCE:
                         await self._load_all(batch)
                         batch = []
                 await self._load_all(batch)
@@ -401,7 +402,7 @@ class Residency:
         loop = asyncio.get_running_loop()
         while True:
             now = loop.time()
-            due = [run for run, at in islice(self._idle.items(), MOVED_AT_ONCE) if at <= now]
+            due = [run for run, at in islice(self._idle.items(), RELEASED_AT_ONCE) if at <= now]
             for run in due:
                 del self._idle[run]
             await asyncio.gather(*(self._release(run) for run in due))
