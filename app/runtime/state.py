@@ -94,9 +94,20 @@ class TrackedState(InMemoryStateStore[Any]):
         self._versions.append(version)
 
     @property
-    def is_behind(self) -> bool:
-        """Whether what a step wrote that has ended is not to be kept yet."""
-        return any(version.has_ended for version in self._versions)
+    def blocker(self) -> object | None:
+        """A write of a step that goes on, for which the end of another waits; None where none does.
+
+        It is another one when that step has ended, or has written again.
+        """
+        index = self._find_blocker()
+        return None if index is None else self._versions[index]
+
+    def _find_blocker(self) -> int | None:
+        for index, version in enumerate(self._versions):
+            later = self._versions[index:]
+            if version.authors and any(v.has_ended and v.overlaps(version) for v in later):
+                return index
+        return None
 
     def end_step(self, invocation_id: str | None) -> bool:
         """Return whether there is more to be kept now that a step has ended."""
@@ -108,10 +119,11 @@ class TrackedState(InMemoryStateStore[Any]):
         return self._keep()
 
     def catch_up(self) -> None:
-        """Keep all that was written; what steps that go on have written is among it."""
-        for version in self._versions:
-            self._passed_over |= version.authors
-        self._keep()
+        """Keep all that ended steps wrote, and what others wrote before that."""
+        while (index := self._find_blocker()) is not None:
+            for version in self._versions[: index + 1]:
+                self._passed_over |= version.authors
+            self._keep()
 
     def _keep(self) -> bool:
         left: list[_Version] = []

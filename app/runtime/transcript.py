@@ -49,6 +49,8 @@ def utc_now() -> datetime:
 # Seconds that the end of a step waits for another one that wrote to the state before it. One that
 # takes longer, and is then cut off, writes again on top of what it wrote.
 HOLD = 1.0
+HOLD_TURNS = 20  # of the event loop at least, however slow it is
+LONGEST_HOLD = 10.0  # seconds in all, where one such step follows the other
 SNAPSHOT_TICKS = 100  # after so many ticks a run's state is written whole, and they are dropped
 
 # Ticks that leave an idle run idle: nothing has come in.
@@ -110,6 +112,8 @@ class Transcript:
         self._awaited: dict[type[Event], None] = {}
         self._closed = False
         self._holding: asyncio.TimerHandle | None = None
+        self._held_since = 0.0
+        self._blocker: object | None = None
 
     @property
     def awaited(self) -> Sequence[type[Event]]:
@@ -269,13 +273,26 @@ class Transcript:
 
     def _hold_or_release(self) -> None:
         """Hold back the end of a step until what it wrote can be kept."""
-        if not self.state.is_behind:
+        blocker = self.state.blocker
+        if blocker is None:
             self._release()
-        elif self._holding is None:
-            self._holding = asyncio.get_running_loop().call_later(HOLD, self._wait_no_longer)
+            return
+        now = asyncio.get_running_loop().time()
+        if self._holding is None:
             self._journal.hold()
+            self._held_since = now
+        elif blocker is self._blocker or now - self._held_since > LONGEST_HOLD:
+            return
+        else:
+            self._holding.cancel()
+        self._blocker = blocker
+        self._wait(HOLD_TURNS)
 
-    def _wait_no_longer(self) -> None:
+    def _wait(self, turns: int) -> None:
+        if turns:
+            loop = asyncio.get_running_loop()
+            self._holding = loop.call_later(HOLD / HOLD_TURNS, self._wait, turns - 1)
+            return
         self.state.catch_up()
         self.write_state()
         self._release()
@@ -284,6 +301,7 @@ class Transcript:
         if self._holding is not None:
             self._holding.cancel()
             self._holding = None
+            self._blocker = None
             self._journal.release()
 
     def _write_idle(self) -> None:

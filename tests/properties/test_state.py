@@ -96,19 +96,21 @@ def test_what_ended_steps_wrote_is_kept_or_is_behind_a_step_that_goes_on(
             state.end_step(invocations[step])
             invocations[step] = f"{step}{number}"
             due = expected(written, ended)
-            assert (None if state.is_behind else kept(state)) == due
+            assert (None if state.blocker else kept(state)) == due
     assert kept(state) == {field: writes[-1][1] for field, writes in written.items() if writes}
 
 
 @pytest.mark.parametrize("state_class", [DictState, Typed])
-def test_catching_up_keeps_everything_and_nobody_is_behind(state_class: type[BaseModel]) -> None:
+def test_catching_up_keeps_what_was_held_back_and_what_it_was_written_upon(
+    state_class: type[BaseModel],
+) -> None:
     state = TrackedState(state_class())
-    for step, field, value in [("x", "a", 1), ("y", "a", 2), ("x", "b", 3)]:
+    for step, field, value in [("x", "a", 1), ("y", "a", 2), ("z", "b", 3)]:
         in_step(step, write(state, field, value, whole=True))
     state.end_step("y")
-    before = (state.is_behind, kept(state))
+    before = (bool(state.blocker), kept(state))
     state.catch_up()
-    assert (*before, state.is_behind, kept(state)) == (True, {}, False, {"a": 2, "b": 3})
+    assert (*before, bool(state.blocker), kept(state)) == (True, {}, False, {"a": 2})
 
 
 @pytest.mark.parametrize("state_class", [DictState, Typed])
@@ -121,9 +123,9 @@ def test_a_state_that_was_cleared_waits_for_those_whose_fields_it_cleared(
     in_step("x", write(state, "a", 2, whole=False))
     in_step("y", state.clear())
     state.end_step("y")
-    assert (state.is_behind, kept(state)) == (True, {"c": 1})
+    assert (bool(state.blocker), kept(state)) == (True, {"c": 1})
     state.end_step("x")
-    assert (state.is_behind, kept(state)) == (False, {})
+    assert (bool(state.blocker), kept(state)) == (False, {})
 
 
 @pytest.mark.parametrize("state_class", [DictState, Typed])
@@ -136,7 +138,7 @@ def test_a_field_that_was_removed_is_removed_from_what_is_kept(
     in_step("x", write(state, "a", 2, whole=False))
     in_step("y", state.set_state(state_class(a=2)))
     state.end_step("y")
-    assert (state.is_behind, kept(state)) == (False, {})
+    assert (bool(state.blocker), kept(state)) == (False, {})
 
 
 def test_a_state_of_another_class_waits_for_all_that_wrote_before_it() -> None:
@@ -147,6 +149,21 @@ def test_a_state_of_another_class_waits_for_all_that_wrote_before_it() -> None:
     in_step("x", write(state, "a", 1, whole=False))
     in_step("y", state.set_state(More(a=1)))
     state.end_step("y")
-    assert (state.is_behind, read(state)) == (True, {})
+    assert (bool(state.blocker), read(state)) == (True, {})
     state.end_step("x")
-    assert (state.is_behind, read(state)) == (False, {"a": 1, "b": 7})
+    assert (bool(state.blocker), read(state)) == (False, {"a": 1, "b": 7})
+
+
+def test_what_an_end_waits_for_changes_while_one_step_follows_the_other() -> None:
+    state = TrackedState(DictState())
+    for step, value in [("x", 1), ("y", 2), ("z", 3), ("w", 4)]:
+        in_step(step, write(state, "a", value, whole=True))
+    state.end_step("y")
+    first = state.blocker
+    state.end_step("w")
+    assert state.blocker is first
+    state.end_step("x")
+    second = state.blocker
+    assert second not in (None, first)
+    state.end_step("z")
+    assert (state.blocker, kept(state)) == (None, {"a": 4})
