@@ -15,8 +15,9 @@ from workflows import Context, Workflow, step
 from workflows.events import HumanResponseEvent, StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
-from schemas.records import Batch, RunRecord, Status, TickRecord
+from schemas.records import Batch, RunRecord, SnapshotRecord, Status, TickRecord
 from stores.base import Store
+from stores.memory import MemoryStore
 from tests.durability.restarts import OffsetClock, Restarts, restarting
 from tests.support.backends import FRESH_URLS, opened_store
 from tests.support.calls import get_status, result_of, start, wait_ended
@@ -235,6 +236,32 @@ async def test_a_run_that_was_accepted_and_had_not_begun_begins(any_store: Store
     gate.opened.set()
     async with restarting(any_store, it=Gated(gate)) as restarts:
         assert await result_of(restarts.client, "r") == 1
+
+
+class Busy(MemoryStore):
+    """Knows how many runs' journals were read at once, at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading = self.most = 0
+
+    async def get_snapshot(self, run_id: str) -> SnapshotRecord | None:
+        self.reading += 1
+        self.most = max(self.most, self.reading)
+        await asyncio.sleep(0)
+        self.reading -= 1
+        return await super().get_snapshot(run_id)
+
+
+async def test_runs_are_resumed_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.runtime.residency.RESUMED_AT_ONCE", 4)
+    store = Busy()
+    await store.commit(batch_of(*(accepted(f"r{number}") for number in range(30))))
+    gate = Gate()
+    gate.opened.set()
+    async with restarting(store, it=Gated(gate)) as restarts:
+        results = [await result_of(restarts.client, f"r{number}") for number in range(30)]
+        assert (results, store.most) == ([1] * 30, 4)
 
 
 async def test_a_run_of_a_workflow_that_is_gone_fails_with_that_reason(real: Store) -> None:
