@@ -226,12 +226,14 @@ class LiveRun:
     async def send(self, event: Event, *, step: str | None, reply_to: int | None) -> None:
         """Return when the event is written down, and so reaches the run exactly once.
 
-        Raises `HandlerEnded`, `RunNotBegun` or `QuestionNotOpen`.
+        Raises `HandlerEnded`, `RunNotBegun`, `QuestionNotOpen`, or `NotStarted`, as it stops.
         """
         transcript = self._transcript
         if self._task is None or self._task.done() or transcript.terminal is not None:
             raise self._ended_error()
-        if self.is_pending:
+        if self._turn is not None and self._turn.is_pending:
+            if self._turn.is_off:
+                raise NotStarted("The server stops; send the event again in a moment.")
             raise RunNotBegun(f"The handler '{self.handler_id}' waits until another run ends.")
         answer = _Answer(event, self._take_question(event, reply_to))
         self._answers[id(event)] = answer

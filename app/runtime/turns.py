@@ -30,6 +30,11 @@ class Turn:
         """Whether the run has not begun, because there is no room."""
         return self.granted is not None
 
+    @property
+    def is_off(self) -> bool:
+        """Whether no run begins any more, for the server is about to stop."""
+        return self._turns.closed
+
     async def wait(self) -> None:
         """Return when the run may begin."""
         if self.granted is not None:
@@ -60,7 +65,7 @@ class Turns:
         self._of_workflow: Counter[str] = Counter()
         self._waiting: dict[str, OrderedDict[Turn, None]] = {}
         self._numbers = count()
-        self._closed = False
+        self.closed = False
         self.pending = 0
 
     def check_room(self, workflow: ServedWorkflow) -> None:
@@ -90,7 +95,7 @@ class Turns:
 
     def close(self) -> None:
         """Let no run begin any more: the server is about to stop."""
-        self._closed = True
+        self.closed = True
 
     def enter(self, turn: Turn) -> None:
         """Count a run that is at work."""
@@ -111,14 +116,14 @@ class Turns:
         if for_workflow and turn.counts_for_workflow:
             turn.counts_for_workflow = False
             self._of_workflow[turn.workflow.name] -= 1
-        while self._waiting and not self._closed:
+        while self._waiting and not self.closed:
             oldest = self._find_oldest()
             if oldest is None:
                 return
             self._grant(oldest)
 
     def _has_room(self, workflow: ServedWorkflow) -> bool:
-        if self._closed or self._at_work >= self._limits.max_runs:
+        if self.closed or self._at_work >= self._limits.max_runs:
             return False
         most = self._limits.max_runs_per_workflow or self._limits.max_runs
         if workflow.concurrent_runs is not None:

@@ -197,6 +197,21 @@ async def test_a_second_signal_hurries(served: Served) -> None:
         served.process.send_signal(signal.SIGTERM)
 
 
+async def test_an_event_for_a_run_that_waits_for_its_turn_is_to_be_sent_to_the_next_server(
+    served: Served,
+) -> None:
+    first = await start(served.client, "one-at-a-time", seconds=3)
+    await wait_begun(served.client, first)
+    pending = await start(served.client, "one-at-a-time")
+    event = {"event": {"type": "StopEvent", "value": {}}}
+    before = await served.client.post(f"/events/{pending}", json=event)
+    async with leaving(served, signal.SIGTERM, within=15):
+        await wait_draining(served)
+        draining = await served.client.post(f"/events/{pending}", json=event)
+    assert problem_of(before) == (409, "run_not_begun")
+    assert problem_of(draining)[0] == 503
+
+
 async def test_a_run_that_waits_for_its_turn_does_not_hold_up_the_end(served: Served) -> None:
     first = await start(served.client, "one-at-a-time", seconds=1.5)
     await wait_begun(served.client, first)
