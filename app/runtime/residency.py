@@ -81,6 +81,8 @@ class Residency:
 
     def start(self) -> None:
         """Begin to resume what was running, and to watch what is idle."""
+        # Kept until now: what those of before did was still to be committed when they stopped.
+        self._live.clear()
         self._started_at = self._clock()
         self._turns = Turns(self._limits)
         self.dismissed = False
@@ -97,7 +99,6 @@ class Residency:
         await asyncio.gather(*tasks, return_exceptions=True)
         for run in list(self._live.values()):
             await run.abandon()
-        self._live.clear()
         self._ended.clear()
         self._idle.clear()
         self._due.clear()
@@ -402,13 +403,18 @@ class Residency:
         loop = asyncio.get_running_loop()
         while True:
             now = loop.time()
-            due = [run for run, at in islice(self._idle.items(), RELEASED_AT_ONCE) if at <= now]
-            for run in due:
-                del self._idle[run]
+            due = self._take_due(now)
             await asyncio.gather(*(self._release(run) for run in due))
             if not due:
                 first = next(iter(self._idle.values()), None)
                 await _wait(self._idle_changed, first - now if first is not None else None)
+
+    def _take_due(self, now: float) -> list[LiveRun]:
+        """Return some of the runs that have been idle for long enough, and watch them no more."""
+        due = [run for run, at in islice(self._idle.items(), RELEASED_AT_ONCE) if at <= now]
+        for run in due:
+            del self._idle[run]
+        return due
 
     async def _release(self, run: LiveRun) -> None:
         if self._live.get(run.handler_key) is not run or not run.is_idle:

@@ -5,10 +5,11 @@ alone would hold it by weak references only, and the garbage collector could end
 """
 
 import asyncio
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
+from typing import ParamSpec, Protocol
 
 from pydantic import Field
 from structlog.contextvars import bind_contextvars
@@ -35,6 +36,8 @@ from app.runtime.tracing import RunTrace, trace_run
 from app.runtime.transcript import Clock, Transcript
 from app.runtime.turns import Turn, Turns
 from schemas.records import RunRecord, Status
+
+P = ParamSpec("P")
 
 
 class RunObserver(Protocol):
@@ -63,6 +66,18 @@ class _Answer:
         self.event = event
         self.question = question
         self.journalled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+def _weakly(method: Callable[P, None]) -> Callable[P, None]:
+    """Return a function that calls the method of an object as long as that is there."""
+    found = weakref.WeakMethod(method)
+
+    def call(*args: P.args, **options: P.kwargs) -> None:
+        bound = found()
+        if bound is not None:
+            bound(*args, **options)
+
+    return call
 
 
 class LiveRun:
@@ -99,13 +114,15 @@ class LiveRun:
         self._turn: Turn | None = None
         self._resumed = False
         self._trace: RunTrace | None = None
+        # Weak, so that a run that leaves memory is gone at once, and not when garbage is collected.
+        # As long as anything is done with it, its task and whoever holds the live runs hold it.
         self._journal = RunJournal(
             record,
             log,
             tail=tail,
             next_tick=next_tick,
-            on_committed=self._on_committed,
-            on_failed=self._on_store_failed,
+            on_committed=_weakly(self._on_committed),
+            on_failed=_weakly(self._on_store_failed),
         )
         self._transcript = Transcript(
             self._journal,
@@ -113,7 +130,7 @@ class LiveRun:
             timeout=workflow.timeout,
             max_event_size=max_event_size,
             clock=clock,
-            reader=self,
+            reader=weakref.proxy(self),
         )
         self._ended: asyncio.Future[RunRecord] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[StopEvent] | None = None
@@ -383,6 +400,7 @@ class LiveRun:
         self._transcript.runner = None
         stopped = task.cancelled() and not self._cancelling and self._failure is None
         if self._parked or stopped:
+            self._task = None
             self._end_trace(None)  # not an end
         else:
             self._end(self._outcome(task))
@@ -416,6 +434,7 @@ class LiveRun:
         self.visible = record
         if record.status is Status.RUNNING:
             return
+        self._task = None
         self.tail.end()
         if not self._ended.done():
             self._ended.set_result(record)

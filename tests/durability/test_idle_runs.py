@@ -1,6 +1,8 @@
 """A run that waits is released from memory, and comes back for whatever is due to it."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,7 +14,9 @@ from workflows.runtime.types.step_id import StepId
 from workflows.runtime.types.ticks import TickWaiterTimeout
 
 from app.runtime.recovery import timers_of
+from app.runtime.run import LiveRun
 from stores.base import Store
+from stores.memory import MemoryStore
 from tests.durability.faulty import Fault
 from tests.durability.restarts import Restarts, restarting
 from tests.support.backends import opened_store
@@ -326,3 +330,16 @@ def test_a_timer_that_is_about_to_go_off_is_in_the_snapshot() -> None:
     runner = SimpleNamespace(tick_buffer=[tick], scheduled_wakeups=[(7.0, 0, tick)])
     timers = timers_of(cast("Any", runner))
     assert [(timer.at, timer.tick) for timer in timers] == [(0.0, tick), (7.0, tick)]
+
+
+async def test_a_released_run_is_freed_without_a_collection_of_garbage() -> None:
+    async with restarting(MemoryStore(), options={"idle_timeout": 0.05}, it=Words()) as restarts:
+        gc.disable()
+        try:
+            await start(restarts.client, "it")
+            runs = weakref.WeakSet(o for o in gc.get_objects() if type(o) is LiveRun)
+            live = len(runs)
+            await until(lambda: not runs)
+        finally:
+            gc.enable()
+    assert live == 1
