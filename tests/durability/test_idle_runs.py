@@ -334,6 +334,7 @@ def test_a_timer_that_is_about_to_go_off_is_in_the_snapshot() -> None:
 
 async def test_a_released_run_is_freed_without_a_collection_of_garbage() -> None:
     async with restarting(MemoryStore(), options={"idle_timeout": 0.05}, it=Words()) as restarts:
+        gc.collect()  # of other tests
         gc.disable()
         try:
             await start(restarts.client, "it")
