@@ -40,8 +40,8 @@ class Connection(HttpToolsProtocol):
 
     # Beside uvicorn's attributes, which are about as many as a dictionary holds at little cost.
     __slots__ = (
-        *("_in_head", "_owed_since", "_stalled_since"),
-        *("_chunk", "_unparsed", "_too_large"),
+        *("_owed", "_owed_by", "_owed_since"),
+        *("_stalled_since", "_unparsed", "_too_large"),
     )
     limits: Limits
     leaving = False

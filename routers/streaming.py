@@ -126,10 +126,16 @@ class _InOneTask(Response):
         watcher.add_done_callback(partial(_leave, connected))
         try:
             async with connected:
-                head = {"status": self.status_code, "headers": self.raw_headers}
-                await send({"type": "http.response.start", **head})
+                await send(
+                    {
+                        "type": "http.response.start",
+                        "status": self.status_code,
+                        "headers": self.raw_headers,
+                    }
+                )
                 async for piece in self.body_iterator:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    del piece  # it may be large, and the next one a long time off
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
             if not connected.expired():
@@ -181,6 +187,8 @@ async def _frames(
                 yield HEARTBEAT
             for frames in _writes(pages, subscription, stream_format):
                 yield frames
+                del frames
+            del pages
         if subscription.dismissed and stream_format.sse:
             yield RECONNECT
     finally:
