@@ -49,13 +49,22 @@ def encode_value(event: Event) -> bytes:
         value = type(event).__pydantic_serializer__.to_json(event)
     except _SERIALIZATION_ERRORS as error:
         value = _encode_leniently(event, error)
-    if len(value) > MAX_DIGITS and TOO_LONG in value.translate(DIGITS):
+    if _may_be_too_long(value):
         _check_readable(value, f"{type(event).__name__} holds a number that is too long")
     if _may_be_deep(value):
         _check_readable(value, f"{type(event).__name__} is nested too deeply")
     if not value.startswith(b"{"):
         raise NotSerializable(f"{type(event).__name__} serializes to no JSON object")
     return _escape_line_breaks(value)
+
+
+def _may_be_too_long(value: bytes) -> bool:
+    """Whether there are more digits in a row than a number may have.
+
+    Such a row has a digit in one of the places that are looked at first.
+    """
+    places = value[MAX_DIGITS :: MAX_DIGITS + 1].translate(DIGITS)
+    return b"0" in places and TOO_LONG in value.translate(DIGITS)
 
 
 def _may_be_deep(value: bytes) -> bool:
