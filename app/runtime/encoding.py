@@ -145,7 +145,7 @@ def _envelope_tail(event_class: type[Event]) -> bytes:
 
 
 def _escape_line_breaks(text: bytes) -> bytes:
-    if b"\xe2\x80" in text or b"\xc2\x85" in text:
+    if not text.isascii() and (b"\xe2\x80" in text or b"\xc2\x85" in text):
         for raw, escaped in _UNSAFE:
             text = text.replace(raw, escaped)
     return text
