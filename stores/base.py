@@ -48,8 +48,9 @@ class Store(ABC):
         """Write a batch, all of it or nothing, durably.
 
         Runs, states and snapshots replace those of the same run; a snapshot also removes the
-        run's ticks below its `tick_sequence`. Events and ticks are added. Writing the same batch
-        again changes nothing, so a commit whose outcome is unknown is safe to repeat. A purged
+        run's ticks below its `tick_sequence`. Events and ticks are added; the envelopes have no raw
+        line breaks. Writing the same batch again changes nothing, also where its runs have more
+        events and ticks now, so a commit whose outcome is unknown is safe to repeat. A purged
         handler is removed last, with its runs and all that belongs to them; an unknown one is
         passed over.
         """

@@ -24,14 +24,14 @@ from schemas.records import (
 from schemas.times import to_micros
 from stores.base import Store, StoreError, StoreUnavailable
 from stores.migrations import pending_migrations
+from stores.packs import pack_events, unpack_events
 from stores.queries import (
-    EVENT_COLUMNS,
     SELECT_RUNS,
-    TICK_COLUMNS,
     UNFINISHED_PAGE,
+    events_page,
     listing,
     listing_of_runs,
-    page_of,
+    ticks_page,
 )
 from stores.rows import RUN_COLUMNS, row_to_run, run_to_row
 
@@ -73,12 +73,13 @@ RUN_TYPES = {
     "trace": "text",
 }  # every other column is a bigint
 RUNS = {column: RUN_TYPES.get(column, "bigint") for column in RUN_COLUMNS}
-EVENTS = {
+PACKS = {
     "run_id": "text",
-    "sequence": "bigint",
-    "envelope": "bytea",
-    "internal": "boolean",
-    "emitted_at": "bigint",
+    "first": "bigint",
+    "last": "bigint",
+    "internal": "text",
+    "emitted_at": "text",
+    "envelopes": "bytea",
 }
 TICKS = {"run_id": "text", "sequence": "bigint", "tick": "bytea"}
 STATES = {"run_id": "text", "state": "bytea"}
@@ -93,22 +94,24 @@ def _insert(table: str, columns: dict[str, str], conflict: str, *, first: int) -
     )
 
 
-def _replace(key: str, columns: dict[str, str]) -> str:
-    changed = ", ".join(f"{column} = excluded.{column}" for column in columns if column != key)
-    return f"({key}) DO UPDATE SET {changed}"
+def _replace(columns: dict[str, str], *key: str) -> str:
+    changed = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in key)
+    return f"({', '.join(key)}) DO UPDATE SET {changed}"
 
 
 # One statement, and so one transaction and one round trip, for all of a usual batch.
 PUT_BATCH = f"""
-    WITH put_runs AS ({_insert("runs", RUNS, _replace("run_id", RUNS), first=1)}),
-    put_events AS ({_insert("events", EVENTS, "DO NOTHING", first=len(RUNS) + 1)}),
-    put_ticks AS ({_insert("ticks", TICKS, "DO NOTHING", first=len(RUNS) + len(EVENTS) + 1)})
+    WITH put_runs AS ({_insert("runs", RUNS, _replace(RUNS, "run_id"), first=1)}),
+    put_events AS ({
+    _insert("events", PACKS, _replace(PACKS, "run_id", "first"), first=len(RUNS) + 1)
+}),
+    put_ticks AS ({_insert("ticks", TICKS, "DO NOTHING", first=len(RUNS) + len(PACKS) + 1)})
     {
     _insert(
         "states",
         STATES,
-        _replace("run_id", STATES),
-        first=len(RUNS) + len(EVENTS) + len(TICKS) + 1,
+        _replace(STATES, "run_id"),
+        first=len(RUNS) + len(PACKS) + len(TICKS) + 1,
     )
 }
 """
@@ -118,6 +121,7 @@ PUT_SNAPSHOTS = """
     ON CONFLICT (run_id) DO UPDATE
     SET tick_sequence = excluded.tick_sequence, snapshot = excluded.snapshot
 """
+LAST_EVENT = "SELECT last FROM events WHERE run_id = $1 ORDER BY first DESC LIMIT 1"
 TRIM_TICKS = """
     DELETE FROM ticks USING unnest($1::text[], $2::bigint[]) AS kept (run_id, sequence)
     WHERE ticks.run_id = kept.run_id AND ticks.sequence < kept.sequence
@@ -230,16 +234,16 @@ class PostgresStore(Store):
         return [handler_key(*row) for row in rows]
 
     async def count_events(self, run_id: str) -> int:
-        rows = await self._read("SELECT MAX(sequence) FROM events WHERE run_id = $1", run_id)
-        return 0 if rows[0][0] is None else int(rows[0][0]) + 1
+        rows = await self._read(LAST_EVENT, run_id)
+        return int(rows[0][0]) + 1 if rows else 0
 
     async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
-        sql = page_of("events", "envelope", EVENT_COLUMNS, _placeholder)
-        return [EventRecord(*row) for row in await self._read(sql, run_id, after, limit)]
+        rows = await self._read(events_page(_placeholder), run_id, after, limit)
+        return unpack_events(rows, after=after, limit=limit)
 
     async def read_ticks(self, run_id: str, *, after: int, limit: int) -> Sequence[TickRecord]:
-        sql = page_of("ticks", "tick", TICK_COLUMNS, _placeholder)
-        return [TickRecord(*row) for row in await self._read(sql, run_id, after, limit)]
+        rows = await self._read(ticks_page(_placeholder), run_id, after, limit)
+        return [TickRecord(*row) for row in rows]
 
     async def get_state(self, run_id: str) -> bytes | None:
         rows = await self._read("SELECT state FROM states WHERE run_id = $1", run_id)
@@ -354,13 +358,12 @@ async def _write(connection: Connection, batch: Batch) -> None:
 
 async def _put(connection: Connection, batch: Batch) -> None:
     runs = [run_to_row(run) for run in batch.runs.values()]
-    events = [(e.run_id, e.sequence, e.envelope, e.internal, e.emitted_at) for e in batch.events]
     ticks = [(t.run_id, t.sequence, t.tick) for t in batch.ticks]
     states = [(s.run_id, s.state) for s in batch.states.values()]
     await connection.execute(
         PUT_BATCH,
         *_columns(runs, len(RUNS)),
-        *_columns(events, len(EVENTS)),
+        *_columns(pack_events(batch.events), len(PACKS)),
         *_columns(ticks, len(TICKS)),
         *_columns(states, len(STATES)),
     )

@@ -1,10 +1,11 @@
 """What the SQL stores share of reading: the listing query, and the bounds of a page."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from schemas.records import HandlerQuery, RunPosition, split_key
 from schemas.times import to_micros
+from stores.packs import PACK_COLUMNS
 from stores.rows import RUN_COLUMNS
 
 SELECT_RUNS = f"SELECT {', '.join(RUN_COLUMNS)} FROM runs"
@@ -12,25 +13,45 @@ SELECT_RUNS = f"SELECT {', '.join(RUN_COLUMNS)} FROM runs"
 WAITING = "status = 'running' AND questions <> '[]'"  # as the index of it says
 UNFINISHED_PAGE = 500  # rows a query when unfinished runs are listed
 PAGE_BYTES = 1 << 17  # of events or ticks that one read brings into memory, and one row more
-EVENT_COLUMNS = "run_id, sequence, envelope, internal, emitted_at"
-TICK_COLUMNS = "run_id, sequence, tick"
+TICK_COLUMNS = ("run_id", "sequence", "tick")
 
 
-def page_of(table: str, payload: str, columns: str, placeholder: Callable[[int], str]) -> str:
-    """Return the SQL of a page of a run's events or ticks after a cursor.
+def events_page(placeholder: Callable[[int], str]) -> str:
+    """Return the SQL of a page of a run's packs of events, from the one after a cursor.
 
-    Its values are the run, the cursor and the number of rows. The page ends early where its
-    payloads reach `PAGE_BYTES`, but has a row where there is one.
+    Its values are the run, the cursor and the number of rows.
     """
-    run_id, after, limit = placeholder(1), placeholder(2), placeholder(3)
+    run_id, after = placeholder(1), placeholder(2)
+    since = f"SELECT MAX(first) FROM events WHERE run_id = {run_id} AND first <= {after}"
+    condition = f"first >= COALESCE(({since}), 0) AND last > {after}"
+    return _page("events", PACK_COLUMNS, condition, placeholder)
+
+
+def ticks_page(placeholder: Callable[[int], str]) -> str:
+    """Return the SQL of a page of a run's ticks after a cursor.
+
+    Its values are the run, the cursor and the number of rows.
+    """
+    return _page("ticks", TICK_COLUMNS, f"sequence > {placeholder(2)}", placeholder)
+
+
+def _page(
+    table: str, columns: Sequence[str], condition: str, placeholder: Callable[[int], str]
+) -> str:
+    """Return the SQL of a page of what a run has, in the order of the second column.
+
+    The page ends early where its payloads, the last column, reach `PAGE_BYTES`, but has a row where
+    there is one.
+    """
+    names, order, payload = ", ".join(columns), columns[1], columns[-1]
     rows = (
-        f"SELECT {columns} FROM {table} WHERE run_id = {run_id} AND sequence > {after}"
-        f" ORDER BY sequence LIMIT {limit}"
+        f"SELECT {names} FROM {table} WHERE run_id = {placeholder(1)} AND {condition}"
+        f" ORDER BY {order} LIMIT {placeholder(3)}"
     )
-    before = f"SUM(length({payload})) OVER (ORDER BY sequence) - length({payload})"
+    before = f"SUM(length({payload})) OVER (ORDER BY {order}) - length({payload})"
     return (
-        f"SELECT {columns} FROM (SELECT {columns}, {before} AS bytes_before FROM ({rows}) AS page)"
-        f" AS pages WHERE bytes_before < {PAGE_BYTES} ORDER BY sequence"
+        f"SELECT {names} FROM (SELECT {names}, {before} AS bytes_before FROM ({rows}) AS page)"
+        f" AS pages WHERE bytes_before < {PAGE_BYTES} ORDER BY {order}"
     )
 
 

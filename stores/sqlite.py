@@ -27,22 +27,23 @@ from schemas.records import (
 from schemas.times import to_micros
 from stores.base import Store, StoreError, StoreUnavailable
 from stores.migrations import pending_migrations
+from stores.packs import PACK_COLUMNS, pack_events, unpack_events
 from stores.queries import (
-    EVENT_COLUMNS,
     SELECT_RUNS,
     TICK_COLUMNS,
     UNFINISHED_PAGE,
+    events_page,
     listing,
     listing_of_runs,
-    page_of,
+    ticks_page,
 )
 from stores.rows import RUN_COLUMNS, row_to_run, run_to_row
 
 T = TypeVar("T")
 
 APPLICATION_ID = 0x57465356  # "WFSV", in the file's header: this file is ours
-# Bytes of a page of a new file; of the usual 4,096, an event of 1 KiB would take a page of its own.
-PAGE_SIZE = 8_192
+PAGE_SIZE = 16_384  # bytes of a page of a new file; a pack of events takes many of the usual 4,096
+CACHE_KIB = 16_384  # of pages that the writer may keep, so that a batch seldom outgrows it
 
 QUICK_CHECK_BYTES = (
     256 << 20
@@ -53,13 +54,14 @@ PUT_RUNS = (
     "ON CONFLICT (run_id) DO UPDATE SET "
     + ", ".join(f"{column} = excluded.{column}" for column in RUN_COLUMNS[1:]),
 )
-ADD_EVENTS = f"INSERT OR IGNORE INTO events ({EVENT_COLUMNS}) VALUES", ""
+PUT_EVENTS = f"INSERT OR REPLACE INTO events ({', '.join(PACK_COLUMNS)}) VALUES", ""
 ADD_TICKS = "INSERT OR IGNORE INTO ticks (run_id, sequence, tick) VALUES", ""
 PUT_STATES = "INSERT OR REPLACE INTO states (run_id, state) VALUES", ""
 PUT_SNAPSHOTS = "INSERT OR REPLACE INTO snapshots (run_id, tick_sequence, snapshot) VALUES", ""
 CHUNKS = (256, 64)  # rows a statement; what is left, fewer rows than these, goes into one more
 STATEMENTS = 512  # that stay prepared: one for each number of rows and table that comes up
-BLOBS = frozenset({"start_event", "result", "envelope", "tick", "state", "snapshot"})
+BLOBS = frozenset({"start_event", "result"})
+LAST_EVENT = "SELECT last FROM events WHERE run_id = ? ORDER BY first DESC LIMIT 1"
 TRIM_TICKS = "DELETE FROM ticks WHERE run_id = ? AND sequence < ?"
 TABLES_OF_RUN = ("events", "ticks", "states", "snapshots")
 
@@ -166,27 +168,17 @@ class SqliteStore(Store):
         return [handler_key(*row) for row in rows]
 
     async def count_events(self, run_id: str) -> int:
-        rows = await self._read("SELECT MAX(sequence) FROM events WHERE run_id = ?", run_id)
-        return 0 if rows[0][0] is None else int(rows[0][0]) + 1
+        rows = await self._read(LAST_EVENT, run_id)
+        return int(rows[0][0]) + 1 if rows else 0
 
     async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
-        rows = await self._read_many(
-            EVENT_COLUMNS.split(", "),
-            page_of("events", "envelope", EVENT_COLUMNS, _placeholder),
-            run_id,
-            after,
-            limit,
-        )
-        return [EventRecord(row[0], row[1], row[2], bool(row[3]), row[4]) for row in rows]
+        sql = events_page(_placeholder)
+        rows = await self._read_page(PACK_COLUMNS, sql, run_id, after, limit)
+        return unpack_events(rows, after=after, limit=limit)
 
     async def read_ticks(self, run_id: str, *, after: int, limit: int) -> Sequence[TickRecord]:
-        rows = await self._read_many(
-            TICK_COLUMNS.split(", "),
-            page_of("ticks", "tick", TICK_COLUMNS, _placeholder),
-            run_id,
-            after,
-            limit,
-        )
+        sql = ticks_page(_placeholder)
+        rows = await self._read_page(TICK_COLUMNS, sql, run_id, after, limit)
         return [TickRecord(*row) for row in rows]
 
     async def get_state(self, run_id: str) -> bytes | None:
@@ -213,6 +205,15 @@ class SqliteStore(Store):
             raise StoreUnavailable("The store is not open.")
         return await self._reader.call(
             lambda connection: _fetch_rows(connection, columns, source, values)
+        )
+
+    async def _read_page(
+        self, columns: Sequence[str], source: str, *values: Any
+    ) -> list[list[Any]]:
+        if self._reader is None:
+            raise StoreUnavailable("The store is not open.")
+        return await self._reader.call(
+            lambda connection: _fetch_page(connection, columns, source, values)
         )
 
 
@@ -290,6 +291,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     for new_version, sql in pending:
         connection.executescript(f"BEGIN; {sql}; PRAGMA user_version = {new_version}; COMMIT;")
@@ -314,8 +316,7 @@ def _write(connection: sqlite3.Connection, batch: Batch) -> None:
 
 def _write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     _write_rows(connection, PUT_RUNS, [run_to_row(run) for run in batch.runs.values()])
-    events = [(e.run_id, e.sequence, e.envelope, e.internal, e.emitted_at) for e in batch.events]
-    _write_rows(connection, ADD_EVENTS, events)
+    _write_rows(connection, PUT_EVENTS, pack_events(batch.events))
     _write_rows(connection, ADD_TICKS, [(t.run_id, t.sequence, t.tick) for t in batch.ticks])
     _write_rows(connection, PUT_STATES, [(s.run_id, s.state) for s in batch.states.values()])
     snapshots = batch.snapshots.values()
@@ -368,4 +369,23 @@ def _fetch_rows(
         for row in rows:
             if row[index] is not None:
                 row[index] = bytes.fromhex(row[index])
+    return rows
+
+
+def _fetch_page(
+    connection: sqlite3.Connection, columns: Sequence[str], source: str, values: Sequence[Any]
+) -> list[list[Any]]:
+    """Return the rows of a query in one step too; their payloads, the last column, as one piece."""
+    *others, payload = columns
+    sql = (
+        f"SELECT json_group_array(json_array({', '.join(others)}, length({payload}))),"
+        f" CAST(group_concat(CAST({payload} AS TEXT), '') AS BLOB) FROM ({source})"
+    )
+    described, payloads = connection.execute(sql, values).fetchone()
+    rows: list[list[Any]] = from_json(described)
+    start = 0
+    for row in rows:
+        end = start + row[-1]
+        row[-1] = payloads[start:end]
+        start = end
     return rows

@@ -18,7 +18,7 @@ from stores.base import Store, StoreError
 
 TAIL_BYTES = 1 << 20
 TAIL_EVENTS = 4_096
-STORE_PAGE_EVENTS = 256
+STORE_PAGE_EVENTS = 1_024
 READ_BYTES = 1 << 17  # after which a reader takes no further page: one that is stuck keeps these
 MAX_SHARED_POSITIONS = 10_000
 

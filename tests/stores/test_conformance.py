@@ -55,6 +55,18 @@ def make_events(count: int, run_id: str = "r") -> list[EventRecord]:
     return [EventRecord(run_id, number, b'{"n":%d}' % number, False) for number in range(count)]
 
 
+async def read_all(
+    store: Store, run_id: str, *, after: int = -1, limit: int = 100
+) -> list[EventRecord]:
+    """Return the events of a run after a sequence, read page by page."""
+    read: list[EventRecord] = []
+    while page := await store.read_events(run_id, after=after, limit=limit):
+        assert len(page) <= limit
+        read += page
+        after = page[-1].sequence
+    return read
+
+
 def make_ticks(count: int, run_id: str = "r") -> list[TickRecord]:
     """Return the first ticks of a run."""
     return [TickRecord(run_id, number, b'{"t":%d}' % number) for number in range(count)]
@@ -182,10 +194,7 @@ async def test_an_event_keeps_its_bytes_its_time_and_whether_it_is_internal(stor
         EventRecord("r", 2, b'"\\u0000"', False, None),
     ]
     await store.commit(Batch(runs={"r": make_run()}, events=events))
-    read: list[EventRecord] = []
-    while page := await store.read_events("r", after=len(read) - 1, limit=10):
-        read += page
-    assert read == events
+    assert await read_all(store, "r", limit=10) == events
 
 
 async def test_ticks_are_read_in_order_after_a_sequence(store: Store) -> None:
@@ -234,6 +243,23 @@ async def test_writing_a_batch_again_changes_nothing(store: Store) -> None:
     assert list(await store.read_events("r", after=-1, limit=100)) == make_events(3)
     assert list(await store.read_ticks("r", after=-1, limit=100)) == make_ticks(5)[2:]
     assert await list_ids(store) == ["r"]
+
+
+async def test_what_is_written_again_may_be_followed_by_more(store: Store) -> None:
+    await store.commit(Batch(runs={"r": make_run()}, events=make_events(300)))
+    await store.commit(Batch(events=make_events(800)))
+    assert await store.count_events("r") == 800
+    assert await read_all(store, "r") == make_events(800)
+
+
+async def test_all_events_of_a_long_run_are_read_from_any_place(store: Store) -> None:
+    events = make_events(700)
+    await store.commit(Batch(runs={"r": make_run()}, events=events[:300]))
+    for event in events[300:320]:
+        await store.commit(Batch(events=[event]))
+    await store.commit(Batch(events=events[320:]))
+    for after in (-1, 0, 254, 255, 256, 299, 300, 310, 319, 320, 575, 576, 699):
+        assert await read_all(store, "r", after=after) == events[after + 1 :]
 
 
 async def test_runs_do_not_see_each_others_events(store: Store) -> None:

@@ -142,6 +142,26 @@ async def test_an_event_of_a_schema_without_times_has_none(database: Connection)
     assert found == [EventRecord("r", 0, b"{}", False, None)]
 
 
+async def test_the_events_of_an_older_schema_stay(database: Connection) -> None:
+    async with temporary_schema() as url:
+        await make_schema(database, schema_of(url), 3)
+        await database.executemany(
+            "INSERT INTO events (run_id, sequence, internal, envelope, emitted_at)"
+            " VALUES ($1, $2, $3, $4, $5)",
+            [("r", 0, True, b"[]", 5), ("r", 1, False, b"{}", None), ("s", 0, False, b"{}", 0)],
+        )
+        store = PostgresStore(url)
+        await store.start()
+        found = list(await store.read_events("r", after=-1, limit=10))
+        others = list(await store.read_events("s", after=-1, limit=10))
+        await store.stop()
+    assert found == [
+        EventRecord("r", 0, b"[]", True, 5),
+        EventRecord("r", 1, b"{}", False, None),
+    ]
+    assert others == [EventRecord("s", 0, b"{}", False, 0)]
+
+
 async def test_a_lost_connection_is_told_and_made_again(
     store: PostgresStore, url: str, database: Connection
 ) -> None:

@@ -15,9 +15,9 @@ from stores.base import StoreError, StoreUnavailable
 from stores.migrations import load_migrations
 from stores.rows import DAMAGED
 from stores.sqlite import APPLICATION_ID, SqliteStore
-from tests.stores.test_conformance import batch_of, make_events, make_run
+from tests.stores.test_conformance import batch_of, make_events, make_run, make_ticks
 
-DAMAGE = slice(5_000, 9_000)  # bytes of the second page and the third
+DAMAGE = slice(20_000, 60_000)  # bytes of the second page to the fourth
 
 HOLDER = """
     import asyncio, sys
@@ -125,7 +125,7 @@ def replace_all(content: bytearray) -> None:
 async def test_a_damaged_file_is_refused_and_left_as_it_is(
     path: Path, spoil: Callable[[bytearray], None], reason: str
 ) -> None:
-    await make_file(path, Batch(runs={"r": make_run()}, events=make_events(500)))
+    await make_file(path, Batch(runs={"r": make_run()}, ticks=make_ticks(5_000)))
     content = bytearray(read(path))
     spoil(content)
     write(path, content)
@@ -197,6 +197,45 @@ async def test_an_event_of_a_file_without_times_has_none(path: Path) -> None:
     assert found == [EventRecord("r", 0, b"{}", False, None)]
 
 
+async def test_the_events_of_an_older_file_stay(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        for sql in load_migrations("sqlite")[:3]:
+            connection.executescript(sql)
+        connection.execute("PRAGMA user_version = 3")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.executemany(
+            "INSERT INTO events (run_id, sequence, internal, envelope, emitted_at)"
+            " VALUES (?, ?, ?, ?, ?)",
+            [("r", 0, 1, b'{"a":"\xc3\xa4"}', 5), ("r", 1, 0, b"{}", None), ("s", 0, 0, b"{}", 0)],
+        )
+        connection.commit()
+    store = SqliteStore(path)
+    await store.start()
+    found = list(await store.read_events("r", after=-1, limit=10))
+    others = list(await store.read_events("s", after=-1, limit=10))
+    await store.stop()
+    assert found == [
+        EventRecord("r", 0, b'{"a":"\xc3\xa4"}', True, 5),
+        EventRecord("r", 1, b"{}", False, None),
+    ]
+    assert others == [EventRecord("s", 0, b"{}", False, 0)]
+
+
+async def test_events_that_cannot_be_told_apart_are_an_error_of_their_run_only(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.start()
+    events = [*make_events(3), *make_events(3, "s")]
+    await store.commit(Batch(runs={name: make_run(name) for name in "rs"}, events=events))
+    assert store._writer is not None
+    await store._writer.call(
+        lambda writer: writer.execute("UPDATE events SET envelopes = x'00' WHERE run_id = 'r'")
+    )
+    with pytest.raises(StoreError, match="The events 0 to 2 of the run r are damaged"):
+        await store.read_events("r", after=-1, limit=10)
+    assert list(await store.read_events("s", after=-1, limit=10)) == make_events(3, "s")
+    await store.stop()
+
+
 async def test_the_file_is_in_wal_mode(path: Path) -> None:
     await make_file(path, Batch())
     assert pragma_of(path, "journal_mode") == "wal"
@@ -218,7 +257,7 @@ async def test_a_full_disk_is_told_and_what_was_there_stays(path: Path) -> None:
     assert store._writer is not None
     await store._writer.call(lambda writer: writer.execute("PRAGMA max_page_count = 30").fetchone())
     with pytest.raises(StoreUnavailable, match="full"):
-        await store.commit(Batch(runs={"s": make_run("s")}, events=make_events(9_000, "s")))
+        await store.commit(Batch(runs={"s": make_run("s")}, ticks=make_ticks(90_000, "s")))
     assert await store.get_run("r") == make_run()
     assert await store.get_run("s") is None
     await store.commit(batch_of(make_run("t")))
