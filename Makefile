@@ -17,7 +17,7 @@ UI := $(shell node -p 'parseInt(process.versions.node) >= 20 ? "routers/ui_dist/
 UI_SOURCE := $(wildcard ui/*.json ui/*.ts ui/*.html) $(shell find ui/src -type f)
 
 .DELETE_ON_ERROR:
-.PHONY: run test crash-test fuzz soak audit sbom image-test ui screenshots bench lint format lock clean
+.PHONY: run test crash-test outage-test fuzz soak audit sbom image-test ui screenshots bench lint format lock clean
 
 run: $(VENV)/.runtime $(UI)
 	$(BIN)/workflow-server serve examples --host 127.0.0.1 --port 8000
@@ -35,6 +35,10 @@ image-test: $(VENV)/.development
 CRASH_STORES ?= sqlite postgres
 crash-test: $(VENV)/.development
 	$(foreach store,$(CRASH_STORES),$(BIN)/python -m tests.durability.crash --store $(store) $(CRASH_OPTIONS) &&) true
+
+# Restarts and kills a Postgres of its own, and keeps it away, under a server that lives on.
+outage-test: $(VENV)/.development
+	$(BIN)/python -m tests.durability.crash --victim database $(CRASH_OPTIONS)
 
 # Tries a million hostile inputs, found with the help of what they reach, some of them over HTTP.
 fuzz: $(VENV)/.development

@@ -323,6 +323,8 @@ class HandlerRegistry:
         tail, last = await self._tail_of(record), record.event_count - 1
         if after == "now":
             after = tail.last if tail else last
+        if tail is not None and tail.failed and not tail.ended and after >= tail.last:
+            raise self._store_failed()
         return Subscription(
             record.run_id,
             store=self._store,
@@ -368,16 +370,19 @@ class HandlerRegistry:
             live = self._runs.get(key)
             if live is not None and live.visible is not None:
                 return live.visible, live
+            if live is not None and live.is_uncertain:
+                # Whoever started it was told so, and must not take it for one that is not there.
+                raise self._store_failed()
             ended = self._runs.get_ended(key)
             if ended is not None:
                 return ended.record, None
             record = await self._read_handler(key)
+            accepted = self._runs.get(key)
+            if accepted is not None and (accepted.visible is not None or accepted.is_uncertain):
+                continue  # Accepted while the store was read: what it said is out of date.
             if record is None:
                 raise HandlerNotFound(f"No handler has the id '{split_key(key)[1]:.255}'.")
-            accepted = self._runs.get(key)
-            if accepted is None or accepted.visible is None:
-                return record, None
-            # Accepted while the store was read: what it said is out of date.
+            return record, None
 
     async def _find_running(self, key: str) -> tuple[RunRecord, LiveRun | None]:
         """Return the handler's current run, brought into memory where it is running."""

@@ -196,9 +196,13 @@ class Residency:
     async def tail_of(self, record: RunRecord) -> EventTail | None:
         """Return the tail of a run for readers to wait on.
 
-        That of a run that has ended is None, unless it ended a short while ago.
+        That of a run that has ended is None, unless it ended a short while ago, or its end is not
+        committed yet.
         """
         if record.status is not Status.RUNNING:
+            live = self._live.get(record.handler_key)
+            if live is not None and live.visible is record:
+                return live.tail
             ended = self.get_ended(record.handler_key)
             return ended.tail if ended is not None and ended.record is record else None
         tail = self._tails.get(record.run_id)

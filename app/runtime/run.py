@@ -153,6 +153,11 @@ class LiveRun:
         return self._journal.record.idle is not None and not coming
 
     @property
+    def is_uncertain(self) -> bool:
+        """Whether the store failed before anybody was told of the run; it is written down later."""
+        return self.visible is None and self._journal.is_failed
+
+    @property
     def is_pending(self) -> bool:
         """Whether the run waits for its turn, and has not begun."""
         return self._turn is not None and self._turn.is_pending
@@ -429,10 +434,11 @@ class LiveRun:
             self._trace.end(status)
 
     def _on_committed(self, record: RunRecord | None) -> None:
-        if record is None:
-            return
+        ended = record is not None and record.status is not Status.RUNNING
+        if record is None or (self._journal.is_failed and not ended):
+            return  # that it has failed was said already
         self.visible = record
-        if record.status is Status.RUNNING:
+        if not ended:
             return
         self._task = None
         self.tail.end()

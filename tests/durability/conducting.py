@@ -16,7 +16,6 @@ CONDUCTED: tuple[type[Conduct], ...] = (Walk, Stream, FanOut, Ask, Wait, Gather)
 SIZE = 4
 LONGEST_PAUSE = 0.2
 PATIENCE = 60.0
-WRITTEN_OFF = "The run was ended because the store could not be reached."
 
 
 @asynccontextmanager
@@ -62,7 +61,6 @@ async def audit_again(url: str, conducted: Sequence[Conduct]) -> None:
 def check(conducted: Sequence[Conduct]) -> list[str]:
     """Return what does not hold; a run may have been written off, but visibly."""
     for conduct in conducted:
-        ended = conduct.witness.ended
-        if ended is None or ended["error"] != WRITTEN_OFF:
+        if not conduct.witness.is_written_off:
             conduct.check()
     return [sentence for conduct in conducted for sentence in conduct.witness.violations]

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import httpx
 
-from tests.durability.crash.process import ROOT, find_port
+from tests.durability.crash.process import ROOT
 from tests.soak.gauges import FileDisk, Judgement, Sample, SchemaDisk, judge, take_sample
 from tests.soak.load import Load
 from tests.support.command import COMMAND, make_environment
+from tests.support.ports import find_port
 from tests.support.postgres import temporary_schema
 from tests.support.waiting import until
 

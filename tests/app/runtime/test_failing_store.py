@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from workflows import Context, Workflow, step
+from workflows.events import StartEvent, StopEvent
 
 from app.server import WorkflowServer
 from tests.support.calls import answer, get_status, run, start_asker, wait_begun, wait_ended
@@ -13,10 +15,27 @@ from tests.support.problems import problem_of
 from tests.support.stores import SECRET, ScriptedStore
 from tests.support.streams import iterate_frames, read_frames
 from tests.support.waiting import until
-from tests.support.workflows import add_all
+from tests.support.workflows import Number, add_all
 
 BACKOFF = (0.01, 0.02)
 FOR_GOOD = 10**9
+
+
+class Clinging(Workflow):
+    """Its step takes long to stop, when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+        self.freed = asyncio.Event()
+
+    @step
+    async def cling(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        ctx.write_event_to_stream(Number(number=0))
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await self.freed.wait()
+        return StopEvent()
 
 
 @pytest.fixture
@@ -155,6 +174,50 @@ async def test_the_end_of_a_failed_run_is_committed_when_the_store_is_back(
     assert frames[-1].type == "WorkflowFailedEvent"
 
 
+async def test_a_run_that_was_said_to_have_failed_is_never_said_to_run(
+    store: ScriptedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Shorter than the engine waits for a step that it has told to stop.
+    monkeypatch.setattr("app.runtime.commit_log.RECOVERY_PAUSE", 0.01)
+    clinging = Clinging()
+    server = WorkflowServer(workflow_store=store, persistence_backoff=BACKOFF)
+    server.add_workflow("clinging", clinging)
+    async with open_client(server) as client:
+        store.failures = FOR_GOOD
+        await client.post("/workflows/clinging/run-nowait", json={"handler_id": "h"})
+        told = (await client.get("/handlers/h")).json()
+        store.failures = 0
+        await wait_healthy(client, True)
+        meanwhile = (await client.get("/handlers/h")).json()
+        clinging.freed.set()
+        await until(lambda: has_ended(store, "h"))
+        assert told["status"] == "failed"
+        assert [meanwhile, (await client.get("/handlers/h")).json()] == [told, told]
+
+
+async def has_ended(store: ScriptedStore, handler_id: str) -> bool:
+    """Return whether the end of a handler's run is committed."""
+    record = await store.get_handler(handler_id)
+    return record is not None and record.completed_at is not None
+
+
+async def test_a_run_that_may_still_be_written_down_is_not_said_to_be_unknown(
+    client: httpx.AsyncClient, store: ScriptedStore
+) -> None:
+    store.failures = FOR_GOOD
+    body = {"handler_id": "h", "start_event": {"name": "Ada"}}
+    refused = await client.post("/workflows/greeter/run-nowait", json=body)
+    asked = await client.get("/handlers/h")
+    read = await client.get("/events/h", params={"after_sequence": -1})
+    again = await client.post("/workflows/greeter/run-nowait", json=body)
+    store.failures = 0
+    await wait_healthy(client, True)
+    handler = await wait_ended(client, "h")
+    runs = (await client.get("/handlers/h/runs")).json()["runs"]
+    assert [answer.status_code for answer in (refused, asked, read, again)] == [503, 503, 503, 409]
+    assert (handler["status"], len(runs)) == ("completed", 1)
+
+
 async def test_no_failed_run_runs_again_when_the_store_is_back(
     client: httpx.AsyncClient, store: ScriptedStore
 ) -> None:
@@ -204,6 +267,20 @@ async def test_a_reader_gets_an_end_with_an_error_when_the_store_fails_for_good(
         with pytest.raises(httpx.RemoteProtocolError):
             await anext(frames)
     assert question.type == "Question"
+
+
+async def test_who_begins_to_read_where_the_store_failed_is_answered_with_503(
+    client: httpx.AsyncClient, store: ScriptedStore
+) -> None:
+    asker = await start_asker(client, questions=2)
+    store.failures = FOR_GOOD
+    await answer(client, asker, "yes")
+    response = await client.get(f"/events/{asker}", params={"after_sequence": "now"})
+    assert problem_of(response) == (503, "store_unavailable")
+    store.failures = 0
+    await until(lambda: has_ended(store, asker))
+    response = await client.get(f"/events/{asker}", params={"after_sequence": "now"})
+    assert response.status_code == 204
 
 
 async def test_cancelling_is_answered_when_the_store_fails(

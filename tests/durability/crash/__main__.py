@@ -1,4 +1,7 @@
-"""The long form: `python -m tests.durability.crash --seconds 600 --store sqlite --seed 7`."""
+"""The long form: `python -m tests.durability.crash --seconds 600 --store sqlite --seed 7`.
+
+With `--victim database` it is a Postgres of its own that is restarted, crashes and is away.
+"""
 
 import argparse
 import asyncio
@@ -9,7 +12,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from tests.durability.crash.harness import Harness, Verdict
+from tests.durability.crash.outages import Outages
 from tests.support.postgres import temporary_schema
+from tests.support.postgres_instance import postgres_instance
 
 
 async def crash(store: str, seconds: float, seed: int, folder: Path) -> Verdict:
@@ -19,6 +24,16 @@ async def crash(store: str, seconds: float, seed: int, folder: Path) -> Verdict:
         return await Harness(url, folder, seed=seed).run(seconds)
     async with temporary_schema() as url:
         return await Harness(url, folder, seed=seed).run(seconds)
+
+
+async def disturb_database(seconds: float, seed: int, folder: Path) -> Verdict:
+    """Run the harness over a Postgres of its own that has one outage after the other."""
+    async with postgres_instance() as database:
+        harness = Outages(database, folder, schema="runs", seed=seed)
+        verdict = await harness.run(seconds)
+    tell("\n".join([*harness.losses.faults, str(harness.losses)]))
+    verdict.violations += harness.losses.faults
+    return verdict
 
 
 def tell(text: str) -> None:
@@ -32,11 +47,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.durability.crash", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--victim", choices=["server", "database"], default="server")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     arguments = parser.parse_args()
-    tell(f"{arguments.store}, {arguments.seconds:g} s, seed {arguments.seed}")
+    seconds, seed = arguments.seconds, arguments.seed
     folder = Path(mkdtemp(prefix="crash-"))
-    verdict = asyncio.run(crash(arguments.store, arguments.seconds, arguments.seed, folder))
+    if arguments.victim == "database":
+        tell(f"outages of Postgres, {seconds:g} s, seed {seed}")
+        verdict = asyncio.run(disturb_database(seconds, seed, folder))
+    else:
+        tell(f"{arguments.store}, {seconds:g} s, seed {seed}")
+        verdict = asyncio.run(crash(arguments.store, seconds, seed, folder))
     tell("\n".join([*verdict.violations, str(verdict)]))
     if verdict.violations:
         tell(f"The server's log, the effects and the store of SQLite are kept in {folder}.")

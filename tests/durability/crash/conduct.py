@@ -53,13 +53,16 @@ class Conduct:
                 )
             except Unreachable:
                 unknown = True
-                if (await self._client.get(f"/handlers/{self.name}")).status_code == 404:
-                    continue
             else:
-                if response.status_code != 200 and not unknown:
+                if response.status_code == 200:
+                    break
+                if not unknown:
                     self.witness.blame(f"its start was refused: {response.text}")
-            self.acknowledged = True
-            return
+                    break
+            # A conflict may be with the start before, of which nobody knows yet.
+            if (await self._client.get(f"/handlers/{self.name}")).status_code != 404:
+                break
+        self.acknowledged = True
 
     async def drive(self) -> None:
         """Do what the run needs from outside."""
@@ -301,10 +304,12 @@ class Talk(Conduct):
     workflow, sizes = "talker", range(1, 6)
 
     async def begin(self) -> None:
-        """Take all turns, and look at the last one."""
+        """Take all turns, until one fails, and look at the last one."""
         run_id = None
         for turn in range(1, self.size + 1):
             run_id = await self._take_turn(turn, run_id)
+            if self.witness.ended is not None:
+                break
         self.acknowledged = True
 
     async def _take_turn(self, turn: int, previous: str | None) -> str:
@@ -318,9 +323,10 @@ class Talk(Conduct):
         while handler["status"] == "running":
             await asyncio.sleep(RETRY_PAUSE)
             handler = (await self._client.get(f"/handlers/{self.name}")).json()
-        result = handler["result"] or {"value": handler["error"]}
-        if result["value"] != {"result": turn}:
-            self.witness.blame(f"turn {turn} gave {result['value']}")
+        if handler["status"] != "completed":
+            self.witness.see_handler(handler)
+        elif handler["result"]["value"] != {"result": turn}:
+            self.witness.blame(f"turn {turn} gave {handler['result']['value']}")
         run_id: str = handler["run_id"]
         return run_id
 

@@ -76,7 +76,7 @@ class Harness:
                     tasks.create_task(self._conduct(index, deadline))
             for conduct in self._ended():
                 await conduct.audit()
-                conduct.check()
+                self._check(conduct)
             await self._check_listing()
             self._judge()
         finally:
@@ -116,6 +116,10 @@ class Harness:
             self._verdict.startups.append(time.monotonic() - began)
             await self._audit_some()
         await self._server.wait_healthy()
+
+    def _check(self, conduct: Conduct) -> None:
+        """Hold a run that has ended to its results."""
+        conduct.check()
 
     async def _audit_some(self) -> None:
         ended = self._ended()

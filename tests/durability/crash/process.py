@@ -3,26 +3,18 @@
 import asyncio
 import shutil
 import signal
-import socket
 from asyncio.subprocess import Process
 from pathlib import Path
 
 import httpx
 
 from tests.support.command import COMMAND, make_environment
+from tests.support.ports import find_port
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[3]
 SERVED = Path(__file__).with_name("served.py")
 STARTUP = 60.0  # seconds that a start may take
-
-
-def find_port() -> int:
-    """Return a free port, which stays the server's through all its lives."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class ServerProcess:

@@ -7,6 +7,7 @@ from typing import Any
 
 Json = dict[str, Any]
 
+WRITTEN_OFF = "The run was ended because the store could not be reached."
 TERMINAL = {"WorkflowCancelledEvent", "WorkflowFailedEvent", "WorkflowTimedOutEvent"}
 
 
@@ -73,6 +74,16 @@ class Witness:
     def ended_as(self) -> str | None:
         """The final status, or None while the run goes on."""
         return self.ended["status"] if self.ended is not None else None
+
+    @property
+    def is_written_off(self) -> bool:
+        """Whether the server ended the run because its store failed for too long."""
+        return self.ended is not None and self.ended["error"] == WRITTEN_OFF
+
+    @property
+    def has_terminal_event(self) -> bool:
+        """Whether the last event that was seen says that the run did not complete."""
+        return bool(self.events) and json.loads(self.events[max(self.events)])["type"] in TERMINAL
 
     def check_end(self) -> None:
         """Check that the last event, and no other, is the handler's end."""
