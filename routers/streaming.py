@@ -6,7 +6,7 @@ was sent; and it is sent in one task, as lines of JSON are.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -71,13 +71,13 @@ class StreamFormat:
     include_qualified_name: bool
     include_emitted_at: bool
 
-    def frames(self, page: Page) -> bytes:
-        """Return the frames of a page."""
-        frames = page.frames.get(self)
-        if frames is None:
-            frames = b"".join([self._frame(event) for event in page.events if self._shows(event)])
-            page.frames[self] = frames
-        return frames
+    def frames(self, page: Page) -> Sequence[bytes]:
+        """Return the frames of a page, in pieces of `WRITE_BYTES` or a little more."""
+        pieces = page.frames.get(self)
+        if pieces is None:
+            frames = [self._frame(event) for event in page.events if self._shows(event)]
+            pieces = page.frames[self] = list(_gather(frames))
+        return pieces
 
     def _shows(self, event: EventRecord) -> bool:
         return self.include_internal or not event.internal
@@ -89,7 +89,8 @@ class StreamFormat:
         if self.include_emitted_at:
             envelope = with_emission(envelope, event.emitted_at)
         if self.sse:
-            return b"id: %d\ndata: %b\n\n" % (event.sequence, envelope)
+            # To format a large one would take fifty times as long.
+            return b"".join((b"id: %d\ndata: " % event.sequence, envelope, b"\n\n"))
         return envelope + b"\n"
 
 
@@ -201,20 +202,38 @@ def _writes(
     """Yield the frames of some pages in writes of about `WRITE_BYTES`."""
     gathered: list[bytes] = []
     size = 0
-    for index, page in enumerate(pages):
-        frames = stream_format.frames(page)
-        if frames:
-            gathered.append(frames)
-            size += len(frames)
-        if gathered and (size >= WRITE_BYTES or index == len(pages) - 1):
-            yield from _pieces(gathered[0] if len(gathered) == 1 else b"".join(gathered))
-            gathered, size = [], 0
+    for page in pages:
+        for piece in stream_format.frames(page):
+            gathered.append(piece)
+            size += len(piece)
+            if size >= WRITE_BYTES:
+                yield b"".join(gathered)
+                gathered, size = [], 0
         if not gathered:
             subscription.delivered(page.last)
+    if gathered:
+        yield b"".join(gathered)
+        subscription.delivered(pages[-1].last)
 
 
-def _pieces(frames: bytes) -> Iterator[bytes]:
-    """Yield frames in pieces: of one that a reader does not take its connection keeps a copy."""
+def _gather(frames: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield frames, small ones together and very large ones in pieces.
+
+    Of a piece that a reader does not take its connection keeps a copy.
+    """
+    gathered: list[bytes] = []
+    size = 0
+    for frame in frames:
+        gathered.append(frame)
+        size += len(frame)
+        if size >= WRITE_BYTES:
+            yield from _cut(b"".join(gathered))
+            gathered, size = [], 0
+    if gathered:
+        yield b"".join(gathered)
+
+
+def _cut(frames: bytes) -> Iterator[bytes]:
     if len(frames) <= 2 * WRITE_BYTES:
         yield frames
         return

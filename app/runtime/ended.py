@@ -7,7 +7,7 @@ from app.runtime.stream import EventTail
 from schemas.records import RunRecord
 
 MAX_RUNS = 256
-MAX_BYTES = 8 << 20  # of events
+MAX_BYTES = 32 << 20  # of events
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from app.errors import StoreFailed
 from schemas.records import EventRecord
 from stores.base import Store, StoreError
 
-TAIL_BYTES = 1 << 20
+TAIL_BYTES = 1 << 21
 TAIL_EVENTS = 4_096
 STORE_PAGE_EVENTS = 1_024
 READ_BYTES = 1 << 17  # after which a reader takes no further page: one that is stuck keeps these
@@ -28,7 +28,7 @@ class Page:
     """Some events of a run in order, and their frames, made once for all readers of a format."""
 
     events: Sequence[EventRecord]
-    frames: dict[object, bytes] = field(default_factory=dict)
+    frames: dict[object, Sequence[bytes]] = field(default_factory=dict)
 
     @property
     def first(self) -> int:

@@ -177,7 +177,7 @@ def try_framing(data: bytes) -> bool:
         stream_format = StreamFormat(True, *(bool(source.below(2)) for _ in range(3)))
         for envelope in envelopes:
             _check_envelope(envelope)
-        _check_frames(stream_format.frames(page), len(envelopes))
+        _check_frames(b"".join(stream_format.frames(page)), len(envelopes))
         return True
     return False
 
