@@ -92,7 +92,6 @@ class RunJournal:
         self._on_committed = on_committed
         self._on_failed = on_failed
         self._open = False
-        self._held = False
         # What is written down goes from the first to the last of these.
         self._latest = _Unit()
         self._ready = _Unit()
@@ -127,15 +126,6 @@ class RunJournal:
     def close_unit(self) -> None:
         """Make everything since `open_unit` ready to be committed, together."""
         self._open = False
-        self._touch()
-
-    def hold(self) -> None:
-        """Hold back the unit that is open, and what follows, until `release`."""
-        self._held = True
-
-    def release(self) -> None:
-        """Let everything that was held back be committed, together."""
-        self._held = False
         self._touch()
 
     def add_event(self, envelope: bytes, *, internal: bool, emitted_at: int) -> int:
@@ -174,7 +164,6 @@ class RunJournal:
 
     def end(self, status: Status, envelope: bytes, error: str | None, *, now: datetime) -> None:
         """Write down the run's terminal event and final record; nothing may follow."""
-        self._held = False
         # Nobody resumes a run that has ended.
         for unit in (self._ready, self._latest):
             unit.ticks.clear()
@@ -236,8 +225,8 @@ class RunJournal:
         self._release_waiters(everyone=True)
 
     def _make_ready(self) -> None:
-        """Let all that is written down be drained, unless it belongs to what is held back."""
-        if not self._open and not self._held:
+        """Let all that is written down be drained, unless it belongs to a unit that is open."""
+        if not self._open:
             self._ready = self._ready.followed_by(self._latest)
             self._latest = _Unit()
             self._ready_position = self._position

@@ -147,7 +147,7 @@ def _recover(journal: StoredJournal, workflow: ServedWorkflow) -> Recovered:
     )
     recovered = Recovered(run_input)
     if journal.state is not None:
-        run_input.state = TrackedState.decode(journal.state, serializer)
+        run_input.state = TrackedState.decode(journal.state, serializer, resumes=True)
     if journal.snapshot is not None:
         _load_snapshot(recovered, journal.snapshot, workflow, serializer)
     _replay(recovered, journal, serializer)
@@ -291,6 +291,22 @@ def timers_of(runner: _ControlLoopRunner) -> list[Timer]:
         for at, _, tick in [*due, *runner.scheduled_wakeups]
         if isinstance(tick, TickWaiterTimeout)
     ]
+
+
+def find_reruns(before: BrokerState, after: BrokerState) -> dict[str, str]:
+    """Return the new ids of the invocations that were cut off, by the ones they had before.
+
+    When a session starts the engine runs them again, those of a step in reverse, and before what
+    was in its queue. Which have no place, as the step has fewer workers now, are not among them.
+    """
+    return {
+        old.invocation_id: new.invocation_id
+        for step, worker in before.workers.items()
+        for old, new in zip(
+            reversed(worker.in_progress), after.workers[step].in_progress, strict=False
+        )
+        if old.invocation_id is not None and new.invocation_id is not None
+    }
 
 
 class _RecoverySerializer(JsonSerializer):

@@ -29,7 +29,7 @@ from app.runtime.encoding import NotSerializable, encode_event, encode_tick
 from app.runtime.journal import RunJournal
 from app.runtime.outcome import clean_text
 from app.runtime.questions import OpenQuestions, open_waiters, waiter_of
-from app.runtime.recovery import Recovered, Timer, take_snapshot, timers_of
+from app.runtime.recovery import Recovered, Timer, find_reruns, take_snapshot, timers_of
 from app.runtime.served import RunInput
 from app.runtime.state import UNRESTORABLE
 from app.runtime.tracing import RunTrace
@@ -46,11 +46,6 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-# Seconds that the end of a step waits for another one that wrote to the state before it. One that
-# takes longer, and is then cut off, writes again on top of what it wrote.
-HOLD = 1.0
-HOLD_TURNS = 20  # of the event loop at least, however slow it is
-LONGEST_HOLD = 10.0  # seconds in all, where one such step follows the other
 SNAPSHOT_TICKS = 100  # after so many ticks a run's state is written whole, and they are dropped
 
 # Ticks that leave an idle run idle: nothing has come in.
@@ -101,6 +96,7 @@ class Transcript:
         self.trace: RunTrace | None = None
         self.questions = OpenQuestions(journal.record.questions)
         self.ticks_since_snapshot = 0
+        self._broker = run_input.broker
         self._journal = journal
         self._serializer = run_input.serializer
         self._timeout = timeout
@@ -111,9 +107,6 @@ class Transcript:
         self._timers: Sequence[Timer] = ()
         self._awaited: dict[type[Event], None] = {}
         self._closed = False
-        self._holding: asyncio.TimerHandle | None = None
-        self._held_since = 0.0
-        self._blocker: object | None = None
 
     @property
     def awaited(self) -> Sequence[type[Event]]:
@@ -134,8 +127,6 @@ class Transcript:
     def close(self) -> None:
         """Write down nothing more: the run is ended from outside."""
         self._closed = True
-        if self._holding is not None:
-            self._holding.cancel()
 
     # What the engine calls.
 
@@ -197,6 +188,8 @@ class Transcript:
             self._end_step(tick)
         elif isinstance(tick, TickAddEvent):
             self._reader.event_taken(tick.event)
+        elif isinstance(tick, TickSessionStart):
+            self._resume_steps()
 
     def after_tick(self) -> None:
         """Make what the tick caused ready to be committed, as one unit."""
@@ -213,7 +206,6 @@ class Transcript:
         if self.ticks_since_snapshot >= SNAPSHOT_TICKS and self.runner is not None:
             self.write_snapshot(self.runner.state)
         self._tick = None
-        self._hold_or_release()
         self._journal.close_unit()
 
     # What is written down.
@@ -262,6 +254,13 @@ class Transcript:
         except NotSerializable as error:
             self._reader.cannot_go_on(f"An event is too large: {error}.")
 
+    def _resume_steps(self) -> None:
+        """Let the state know which step that runs again is which of those that were cut off."""
+        if self.runner is None:
+            return
+        if self.state.rename_steps(find_reruns(self._broker, self.runner.state)):
+            self.write_state()
+
     def _end_step(self, tick: TickStepResult) -> None:
         if self.state.end_step(tick.invocation_id):
             self.write_state()
@@ -270,39 +269,6 @@ class Transcript:
                 self._awaited[result.event_type] = None
         if self._journal.record.resumes:
             self._journal.set_record(replace(self._journal.record, resumes=0))
-
-    def _hold_or_release(self) -> None:
-        """Hold back the end of a step until what it wrote can be kept."""
-        blocker = self.state.blocker
-        if blocker is None:
-            self._release()
-            return
-        now = asyncio.get_running_loop().time()
-        if self._holding is None:
-            self._journal.hold()
-            self._held_since = now
-        elif blocker is self._blocker or now - self._held_since > LONGEST_HOLD:
-            return
-        else:
-            self._holding.cancel()
-        self._blocker = blocker
-        self._wait(HOLD_TURNS)
-
-    def _wait(self, turns: int) -> None:
-        if turns:
-            loop = asyncio.get_running_loop()
-            self._holding = loop.call_later(HOLD / HOLD_TURNS, self._wait, turns - 1)
-            return
-        self.state.catch_up()
-        self.write_state()
-        self._release()
-
-    def _release(self) -> None:
-        if self._holding is not None:
-            self._holding.cancel()
-            self._holding = None
-            self._blocker = None
-            self._journal.release()
 
     def _write_idle(self) -> None:
         if self.runner is None or self._journal.record.idle is not None:

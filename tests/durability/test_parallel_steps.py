@@ -1,6 +1,7 @@
 """Steps side by side on one `ctx.store`: what each wrote is kept once, however one is cut off."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,11 +11,12 @@ from pydantic import BaseModel
 from workflows import Context, Workflow, step
 from workflows.collect import Collect
 from workflows.events import StartEvent, StopEvent
+from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
 from stores.base import Store
-from tests.durability.restarts import restarting
+from tests.durability.restarts import Restarts, restarting
 from tests.support.backends import FRESH_URLS, opened_store
-from tests.support.calls import result_of, start
+from tests.support.calls import result_of, start, wait_ended
 from tests.support.streams import read_until
 from tests.support.waiting import until
 from tests.support.workflows import Part, Squared
@@ -96,9 +98,8 @@ async def test_what_a_step_wrote_that_goes_on_is_not_kept_with_the_end_of_anothe
 
 
 async def test_a_step_that_wrote_to_another_field_after_one_that_goes_on_is_kept_at_its_end(
-    any_store: Store, monkeypatch: pytest.MonkeyPatch
+    any_store: Store,
 ) -> None:
-    monkeypatch.setattr("app.runtime.transcript.HOLD", 3600)
     workflow = Parallel(early_writes_first=True, shares=False)
     async with restarting(any_store, it=workflow) as restarts:
         handler_id = await start(restarts.client, "it")
@@ -110,27 +111,159 @@ async def test_a_step_that_wrote_to_another_field_after_one_that_goes_on_is_kept
         assert await result_of(restarts.client, handler_id) == [1, 1]
 
 
-async def test_a_step_that_wrote_after_one_that_goes_on_is_kept_with_the_end_of_that(
-    any_store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("app.runtime.transcript.HOLD", 3600)
+async def test_what_the_end_of_a_step_built_upon_is_not_written_again(any_store: Store) -> None:
     workflow = Parallel(early_writes_first=True)
     async with restarting(any_store, it=workflow) as restarts:
         handler_id = await start(restarts.client, "it")
-        await until(lambda: workflow.reached.is_set() and workflow.written.is_set())
+        await workflow.reached.wait()
+        await read_until(restarts.client, handler_id, is_end_of_work, include_internal=True)
         await restarts.crash()
         workflow.gate.set()
         await restarts.start()
         assert await result_of(restarts.client, handler_id) == [2, 0]
 
 
-async def test_the_end_of_a_step_waits_for_another_one_only_so_long(
-    any_store: Store, monkeypatch: pytest.MonkeyPatch
+class Adding(Workflow):
+    """Parts side by side, each of which adds its number to one field as often as it is let.
+
+    A part ends when it has added its number twice. The run ends when all have, or one that is 0.
+    """
+
+    def __init__(self, *numbers: int, failures: int = 0) -> None:
+        super().__init__(timeout=None)
+        self.numbers = numbers
+        self.failures = failures
+        self.added: Counter[int] = Counter()
+        self.let: dict[int, asyncio.Semaphore] = {n: asyncio.Semaphore(0) for n in numbers}
+
+    async def let_add(self, number: int, times: int) -> None:
+        """Let parts of a number add it so many times, and return when they have."""
+        goal = self.added[number] + times
+        for _ in range(times):
+            self.let[number].release()
+        await until(lambda: self.added[number] == goal)
+
+    def let_all(self) -> None:
+        """Let all parts add their numbers to the end."""
+        for semaphore in self.let.values():
+            for _ in range(100):
+                semaphore.release()
+
+    @step
+    async def split(self, ev: StartEvent) -> list[Part]:
+        return [Part(number=number) for number in self.numbers]
+
+    @step(num_workers=4, retry_policy=retry_policy(wait=wait_fixed(0), stop=stop_after_attempt(2)))
+    async def work(self, ctx: Context[Counted], ev: Part) -> Squared | StopEvent:
+        for _ in range(2):
+            await self.let[ev.number].acquire()
+            async with ctx.store.edit_state() as state:
+                state.early += ev.number
+            self.added[ev.number] += 1
+            if self.failures:
+                self.failures -= 1
+                await self.let[ev.number].acquire()
+                raise ValueError("not this time")
+        return Squared(number=ev.number) if ev.number else StopEvent(result="cut short")
+
+    @step
+    async def join(
+        self, ctx: Context[Counted], evs: Annotated[list[Squared], Collect()]
+    ) -> StopEvent:
+        return StopEvent(result=(await ctx.store.get_state()).early)
+
+
+async def read_ends(restarts: Restarts, handler_id: str, count: int) -> None:
+    """Return when so many of the parallel steps have ended, and failed ones with them."""
+    left = iter(range(count - 1, -1, -1))
+    await read_until(
+        restarts.client,
+        handler_id,
+        lambda frame: is_end_of_work(frame) and next(left) == 0,
+        include_internal=True,
+    )
+
+
+@pytest.mark.parametrize(("numbers", "total"), [((1, 10, 100), 222), ((1, 1, 1, 100), 206)])
+async def test_each_of_several_steps_that_run_again_is_known_by_what_it_wrote(
+    any_store: Store, numbers: tuple[int, ...], total: int
 ) -> None:
-    monkeypatch.setattr("app.runtime.transcript.HOLD", 0.01)
-    workflow = Parallel(early_writes_first=True)
+    workflow = Adding(*numbers)
     async with restarting(any_store, it=workflow) as restarts:
         handler_id = await start(restarts.client, "it")
-        await read_until(restarts.client, handler_id, is_end_of_work, include_internal=True)
-        workflow.gate.set()
-        assert await result_of(restarts.client, handler_id) == [2, 0]
+        await workflow.let_add(1, 1)
+        await workflow.let_add(100, 2)
+        await read_ends(restarts, handler_id, 1)
+        await restarts.restart(it=(again := Adding(*numbers)))
+        again.let_all()
+        assert await result_of(restarts.client, handler_id) == total
+
+
+async def test_what_stands_is_not_written_again_after_several_crashes_in_a_row(
+    any_store: Store,
+) -> None:
+    numbers = (1, 10, 100)
+    workflow = Adding(*numbers)
+    async with restarting(any_store, it=workflow) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await workflow.let_add(1, 1)
+        await workflow.let_add(100, 2)
+        await read_ends(restarts, handler_id, 1)
+        await restarts.restart(it=(again := Adding(*numbers)))
+        await again.let_add(10, 1)
+        await restarts.restart(it=(again := Adding(*numbers)))
+        await again.let_add(1, 2)
+        await again.let_add(10, 2)
+        assert await result_of(restarts.client, handler_id) == 222
+
+
+async def test_what_was_written_since_stands_too_when_the_next_end_built_upon_it(
+    any_store: Store,
+) -> None:
+    numbers = (1, 10, 100, 1000)
+    workflow = Adding(*numbers)
+    async with restarting(any_store, it=workflow) as restarts:
+        handler_id = await start(restarts.client, "it")
+        for _ in range(2):
+            await workflow.let_add(1, 1)
+            await workflow.let_add(100, 1)
+        await read_ends(restarts, handler_id, 1)
+        await restarts.restart(it=(again := Adding(*numbers)))
+        await again.let_add(10, 1)
+        await again.let_add(1000, 2)
+        await read_ends(restarts, handler_id, 2)
+        await restarts.restart(it=(again := Adding(*numbers)))
+        again.let_all()
+        assert await result_of(restarts.client, handler_id) == 2222
+
+
+async def test_an_attempt_after_a_failed_one_writes_again_what_stood_of_that(
+    any_store: Store,
+) -> None:
+    workflow = Adding(1, 10, failures=1)
+    async with restarting(any_store, it=workflow) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await workflow.let_add(1, 1)
+        await workflow.let_add(10, 2)
+        await read_ends(restarts, handler_id, 1)
+        workflow.let[1].release()
+        await read_ends(restarts, handler_id, 2)
+        await workflow.let_add(1, 1)
+        await restarts.restart(it=(again := Adding(1, 10)))
+        again.let_all()
+        assert await result_of(restarts.client, handler_id) == 23
+
+
+async def test_the_next_run_of_a_handler_writes_all_that_it_writes(any_store: Store) -> None:
+    workflow = Adding(1, 10, 0)
+    async with restarting(any_store, it=workflow) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await workflow.let_add(1, 1)
+        await workflow.let_add(10, 2)
+        await read_ends(restarts, handler_id, 1)
+        await workflow.let_add(0, 2)
+        await wait_ended(restarts.client, handler_id)
+        await restarts.restart(it=(again := Adding(1, 10)))
+        await start(restarts.client, "it", handler_id)
+        again.let_all()
+        assert await result_of(restarts.client, handler_id) == 43

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from tests.durability.crash.client import RETRY_PAUSE, Client, Json, Unreachable
 from tests.durability.crash.witness import Witness
+from tests.durability.crash.workloads import COUNTS
 
 POLL = 0.25  # seconds between two looks at a handler
 
@@ -184,6 +185,17 @@ class FanOut(Conduct):
         self.expect(result, [self.size, [index**2 for index in range(self.size)]])
 
 
+class Rest(Conduct):
+    """Long and short parts in parallel, which write to the same fields in turn."""
+
+    workflow, sizes = "rester", range(1, 30)
+
+    def check_result(self, result: Any) -> None:
+        """Check that every part counted each time, once, and is named as often."""
+        names = [str(index) for index in range(self.size) for _ in range(COUNTS)]
+        self.expect(result, [len(names), sorted(names)])
+
+
 class Ask(Conduct):
     """Questions, each answered by `reply_to`."""
 
@@ -331,4 +343,15 @@ class Talk(Conduct):
         return run_id
 
 
-KINDS: tuple[type[Conduct], ...] = (Walk, Stream, FanOut, Ask, Wait, Retry, Time, Gather, Talk)
+KINDS: tuple[type[Conduct], ...] = (
+    Walk,
+    Stream,
+    FanOut,
+    Rest,
+    Ask,
+    Wait,
+    Retry,
+    Time,
+    Gather,
+    Talk,
+)

@@ -24,6 +24,8 @@ from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
 EFFECTS = os.environ.get("CRASH_EFFECTS", os.devnull)
 RETRY_DELAY = 0.2
+COUNTS = 3  # of each part of a `Rester`
+LONG_PARTS = 2
 PATIENCE = retry_policy(wait=wait_fixed(RETRY_DELAY), stop=stop_after_attempt(9))
 
 
@@ -147,6 +149,35 @@ class Fan(Workflow):
         return StopEvent(result=[state.count, sorted(ev.index for ev in evs)])
 
 
+class Rester(Workflow):
+    """Counts in parts side by side, each of which rests before, between and after its counting.
+
+    Most are short; the first two take seconds, so that others end meanwhile, and crashes come.
+    """
+
+    @step
+    async def split(self, ctx: Context[Progress], ev: Begin) -> list[Part]:
+        return [Part(index=index) for index in range(ev.size)]
+
+    @step(num_workers=6)
+    async def count(self, ctx: Context[Progress], ev: Part) -> Token:
+        longest = 1.0 if ev.index < LONG_PARTS else 0.1
+        for _ in range(COUNTS):
+            await asyncio.sleep(random.random() * longest)
+            async with ctx.store.edit_state() as state:
+                state.count += 1
+                state.words = [*state.words, str(ev.index)]
+        await asyncio.sleep(random.random() * longest)
+        return Token(index=ev.index)
+
+    @step
+    async def join(
+        self, ctx: Context[Progress], evs: Annotated[list[Token], Collect()]
+    ) -> StopEvent:
+        state = await ctx.store.get_state()
+        return StopEvent(result=[state.count, sorted(state.words)])
+
+
 class Asker(Workflow):
     """Asks one question after the other, and returns the answers."""
 
@@ -245,6 +276,7 @@ KINDS: tuple[type[Workflow], ...] = (
     Walker,
     Streamer,
     Fan,
+    Rester,
     Asker,
     Waiter,
     Retrier,
