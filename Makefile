@@ -69,7 +69,7 @@ screenshots: $(VENV)/.development routers/ui_dist/index.html
 	! command -v pngquant >/dev/null || pngquant --force --ext .png --skip-if-larger docs/images/*.png
 
 # Our server, the published peer and the bare engine beside one another, on loopback; takes
-# about forty minutes. `make bench BENCH_OPTIONS=--quick` takes eight and tells less.
+# about an hour. `make bench BENCH_OPTIONS=--quick` takes eight and tells less.
 bench: $(VENV)/.runtime
 	$(BIN)/python -m benchmarks $(BENCH_OPTIONS)
 

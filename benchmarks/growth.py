@@ -11,7 +11,7 @@ from benchmarks.scenario import Column, Reading, Scale
 from benchmarks.servers import Contender, Server
 from benchmarks.workflows import BEAT_STEPS
 
-TIMEOUT = 240  # seconds
+TIMEOUT = 600  # seconds
 STEPS, EVENTS = "steps", "events"
 
 

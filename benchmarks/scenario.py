@@ -38,7 +38,7 @@ FULL = Scale(
     read_events=10_000,
     resumed_runs=1_000,
     grown_events=100_000,
-    grown_steps=30_000,
+    grown_steps=100_000,
 )
 QUICK = Scale(
     rounds=1,
