@@ -21,6 +21,7 @@ from app.errors import (
     ServiceError,
     TooManyConnections,
 )
+from app.listeners import accept_last
 from app.logs import get_logger
 from app.registry import HandlerRegistry
 from app.settings import Limits
@@ -30,8 +31,8 @@ logger = get_logger(__name__)
 
 Owed = Literal["head", "body"]
 
-LINGER = 0.2  # seconds that a request may be on its way when the server stops
-HURRIED = 1.0  # seconds in which a client must take something when the server stops
+LINGER = 0.2  # seconds that a further request may be on its way when the server stops
+HURRIED = 1.0  # seconds in which a client must take something then, or send its first request
 TICKS_BETWEEN_LOOKS = 10  # of uvicorn's, a tenth of a second each
 
 
@@ -104,13 +105,17 @@ class Connection(HttpToolsProtocol):
         return b"\r\n".join([*lines, b"connection: close", b"", bytes(response.body)])
 
     def shutdown(self) -> None:
-        """Close the connection after the request that is being answered, or is on its way."""
+        """Close the connection after the request that is being answered, or is on its way.
+
+        The first one may take longer: its client has just connected, and keeps no others.
+        """
         if self._is_answering():
             super().shutdown()
-        else:
-            self.loop.call_later(LINGER, self._leave)
+        elif self.cycle is not None:
+            self.loop.call_later(LINGER, self.leave)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Close the connection where it carries no request."""
         if not self._is_answering():
             self.transport.close()
 
@@ -124,8 +129,6 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         if len(self.connections) > self.limits.max_connections:
             self.refuse(TooManyConnections("The server has as many connections as it may."))
-        elif self.leaving:
-            self.shutdown()
 
     def data_received(self, data: bytes) -> None:
         self._unparsed += len(data)
@@ -204,10 +207,9 @@ class HttpServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: Any = None) -> None:
-        served_by = self.config.http_protocol_class
-        if issubclass(served_by, Connection):
-            served_by.leaving = True
-        timer = self._loop.call_later(HURRIED, self._drop_stalled)
+        self._let_connections_end()
+        await accept_last(self.servers)
+        timer = self._loop.call_later(HURRIED, self._hurry)
         try:
             await super().shutdown(sockets)
         finally:
@@ -216,13 +218,20 @@ class HttpServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._loop.call_soon_threadsafe(self._stop, sig, frame)
 
-    def _drop_stalled(self) -> None:
+    def _let_connections_end(self) -> None:
+        """Let every connection end with the request that it carries, or is about to."""
+        served_by = self.config.http_protocol_class
+        if issubclass(served_by, Connection):  # `uvicorn_config` may bring another class.
+            served_by.leaving = True
+
+    def _hurry(self) -> None:
         for connection in self._list_connections():
             if connection.is_stalled(self._loop.time(), HURRIED):
                 connection.drop("the server stops, and it reads nothing")
+            else:
+                connection.leave()
 
     def _list_connections(self) -> list[Connection]:
-        # `uvicorn_config` may bring another class.
         return [item for item in self.server_state.connections if isinstance(item, Connection)]
 
     def _stop(self, sig: int, frame: FrameType | None) -> None:
@@ -234,5 +243,6 @@ class HttpServer(uvicorn.Server):
 
     async def _drain(self, sig: int, frame: FrameType | None) -> None:
         logger.info("draining", grace=self._grace)
+        self._let_connections_end()
         await self._registry.drain(self._grace)
         super().handle_exit(sig, frame)

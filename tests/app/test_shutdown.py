@@ -38,6 +38,7 @@ class Served:
 
     process: Process
     client: httpx.AsyncClient
+    port: int
 
 
 def find_free_port() -> int:
@@ -72,7 +73,7 @@ async def serving(store: str = "memory:", *, grace: float = 10) -> AsyncIterator
                 return False
 
             await until(answers, within=30)
-            yield Served(process, client)
+            yield Served(process, client, port)
     finally:
         with suppress(ProcessLookupError):
             process.kill()
@@ -90,6 +91,23 @@ async def leaving(
     async with asyncio.timeout(30):
         await served.process.wait()
     assert monotonic() - began < within
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """Make a request, and return the head of its answer."""
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return await reader.readuntil(b"\r\n\r\n")
+
+
+async def ask_until_refused(port: int, answers: list[bytes]) -> None:
+    """Make requests on a connection each until nobody listens; note how each was answered."""
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionRefusedError:
+            return
+        answers.append((await ask(reader, writer)).partition(b"\r\n")[0])
+        writer.close()
 
 
 async def wait_draining(served: Served) -> None:
@@ -164,6 +182,50 @@ async def test_a_draining_server_takes_no_new_runs_and_serves_everything_else(
     assert answered.json() == {"status": "sent"}
     assert frames[-1].value == {"result": ["yes"]}
     assert cancelled.json() == {"status": "cancelled"}
+
+
+async def test_whoever_connects_while_the_server_stops_is_answered_or_finds_nobody(
+    served: Served,
+) -> None:
+    answers: list[bytes] = []
+    clients = [asyncio.create_task(ask_until_refused(served.port, answers)) for _ in range(200)]
+    await until(lambda: len(answers) > len(clients))
+    async with leaving(served, signal.SIGTERM, within=30):
+        await asyncio.gather(*clients)  # raises where a connection is reset
+    assert set(answers) == {b"HTTP/1.1 200 OK"}
+
+
+async def test_who_has_connected_may_send_its_first_request_after_kept_connections_are_closed(
+    served: Served,
+) -> None:
+    kept = await asyncio.open_connection("127.0.0.1", served.port)
+    fresh = await asyncio.open_connection("127.0.0.1", served.port)
+    await ask(*kept)
+    async with leaving(served, signal.SIGTERM):
+        await kept[0].read(-1)  # the body, and that the connection is closed
+        assert (await ask(*fresh)).startswith(b"HTTP/1.1 200")
+    for _, writer in (kept, fresh):
+        writer.close()
+
+
+async def test_who_has_connected_and_asks_nothing_does_not_hold_up_the_end(served: Served) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    async with leaving(served, signal.SIGTERM):
+        pass
+    writer.close()
+
+
+async def test_a_draining_server_says_that_a_connection_ends_with_the_answer(
+    served: Served,
+) -> None:
+    await wait_begun(served.client, await start(served.client, "sleeper"))
+    before = await served.client.get("/livez")
+    async with leaving(served, signal.SIGTERM, within=15):
+        await wait_draining(served)
+        draining = await served.client.get("/livez")
+        served.process.send_signal(signal.SIGTERM)
+    assert "connection" not in before.headers
+    assert draining.headers["connection"] == "close"
 
 
 async def test_runs_at_work_get_the_grace_period(served: Served) -> None:

@@ -26,4 +26,5 @@ async def test_rolling_restarts_fail_no_request_for_good_and_lose_nothing(
         sys.stdout.write(f"\n{kind}, seed {seed}: {harness.tally}\n")
     assert harness.tally.faults == []
     assert verdict.violations == []
+    assert harness.tally.dropped == 0
     assert harness.tally.followed > 0

@@ -1,8 +1,8 @@
 """Rolling restarts: a server that is told to end, again and again, while clients use it.
 
 No request may fail otherwise than so that it can be made again: with 503 and `Retry-After`, or
-because nobody listens, or before a byte of its answer came, on a connection that was being closed.
-A stream that ends before its run has told its reader to come back.
+because nobody listens, or on a connection that was kept from an earlier request, and was being
+closed. A stream that ends before its run has told its reader to come back.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from tests.durability.crash.witness import TERMINAL
 FEWEST_RESTARTS = 3  # however long a start takes
 WAITERS = 8  # clients that wait for the ends of runs
 RETRY = b"retry: 1000\n\n"
+CONNECTED = "connection.connect_tcp.complete"
 SSE = "text/event-stream"
 WALK = 100  # steps: longer than the server's grace
 
@@ -38,6 +39,7 @@ class Tally:
     unavailable: int = 0
     refused: int = 0
     closed: int = 0
+    dropped: int = 0
     sent_away: int = 0
     followed: int = 0
     restarts: int = 0
@@ -47,7 +49,8 @@ class Tally:
         return (
             f"{self.restarts} restarts, {self.requests} requests: {self.answered} answered,"
             f" {self.unavailable} times 503 with Retry-After, {self.refused} times nobody listened,"
-            f" {self.closed} closed before the answer; {self.sent_away} readers told to come back,"
+            f" {self.closed} kept and {self.dropped} fresh connections closed before the answer;"
+            f" {self.sent_away} readers told to come back,"
             f" {self.followed} waiting clients told where to look; {len(self.faults)} faults"
         )
 
@@ -63,13 +66,22 @@ class WatchedTransport(httpx.AsyncHTTPTransport):
         """Pass the request on, and look at how it is answered."""
         tally = self._tally
         tally.requests += 1
+        steps: list[str] = []
+
+        async def note(step: str, _facts: dict[str, Any]) -> None:
+            steps.append(step)
+
+        request.extensions["trace"] = note
         try:
             response = await super().handle_async_request(request)
         except httpx.ConnectError:
             tally.refused += 1
             raise
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            tally.closed += 1
+            if CONNECTED in steps:
+                tally.dropped += 1
+            else:
+                tally.closed += 1
             raise
         if response.status_code == 503 and "retry-after" in response.headers:
             tally.unavailable += 1
