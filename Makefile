@@ -17,7 +17,7 @@ UI := $(shell node -p 'parseInt(process.versions.node) >= 20 ? "routers/ui_dist/
 UI_SOURCE := $(wildcard ui/*.json ui/*.ts ui/*.html) $(shell find ui/src -type f)
 
 .DELETE_ON_ERROR:
-.PHONY: run test crash-test outage-test fuzz soak audit sbom image-test ui screenshots bench lint format lock clean
+.PHONY: run test crash-test outage-test fault-test fuzz soak audit sbom image-test ui screenshots bench lint format lock clean
 
 run: $(VENV)/.runtime $(UI)
 	$(BIN)/workflow-server serve examples --host 127.0.0.1 --port 8000
@@ -39,6 +39,11 @@ crash-test: $(VENV)/.development
 # Restarts and kills a Postgres of its own, and keeps it away, under a server that lives on.
 outage-test: $(VENV)/.development
 	$(BIN)/python -m tests.durability.crash --victim database $(CRASH_OPTIONS)
+
+# Lets every operation of every store fail, hang and be slow, before and after it has taken place,
+# once, three times and for good: 630 cases, half an hour. FAULT_OPTIONS are pytest's.
+fault-test: $(VENV)/.development
+	EVERY_FAULT=1 $(BIN)/python -m pytest tests/durability/test_faulty_store.py $(FAULT_OPTIONS)
 
 # Tries a million hostile inputs, found with the help of what they reach, some of them over HTTP.
 fuzz: $(VENV)/.development

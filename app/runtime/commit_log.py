@@ -34,6 +34,10 @@ class Journal(Protocol):
     def committed(self) -> None:
         """Show what the last drained batch held."""
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether nobody is told less, or later, while what was drained is not written."""
+
     def failed(self) -> None:
         """Learn that the store failed for good; the drained records are kept for another try."""
 
@@ -187,7 +191,8 @@ class CommitLog:
         logger.error("store failed", runs=len(journals), exc_info=error)
         self._failed = True
         for journal in journals:
-            journal.failed()
+            if not journal.can_wait:
+                journal.failed()
             self._dirty[journal] = None
         for purged in purges.values():
             purged.set_exception(StoreUnavailable("The store cannot be reached."))

@@ -215,6 +215,15 @@ class RunJournal:
         self._on_committed(shown.run)
         self._release_waiters()
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether the run waits, and only what comes of its leaving memory and back was drained.
+
+        That is a snapshot, and ticks that change nothing: any other changes the record.
+        """
+        drained = self._in_flight
+        return self.record.idle is not None and not (drained.run or drained.events or drained.state)
+
     def failed(self) -> None:
         """Keep what was drained for another try, and end the run."""
         if self.is_failed:

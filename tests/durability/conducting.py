@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from app.server import WorkflowServer
 from stores.base import Store
@@ -19,14 +20,20 @@ PATIENCE = 60.0
 
 
 @asynccontextmanager
-async def served(store: Store, *, backoff: Sequence[float] = (0.01, 0.03)) -> AsyncIterator[str]:
+async def served(
+    store: Store, *, backoff: Sequence[float] = (0.01, 0.03), port: int = 0, **options: Any
+) -> AsyncIterator[str]:
     """Serve runs of every kind, and yield the URL."""
     server = WorkflowServer(
-        workflow_store=store, persistence_backoff=backoff, idle_timeout=0.05, max_resumes=1_000
+        workflow_store=store,
+        persistence_backoff=backoff,
+        idle_timeout=0.05,
+        max_resumes=1_000,
+        **options,
     )
     for kind in KINDS:
         server.add_workflow(kind.__name__.lower(), kind(timeout=None))
-    async with serving(server) as url:
+    async with serving(server, port=port) as url:
         yield url
 
 

@@ -103,9 +103,11 @@ class FaultyStore(Store):
         )
 
     async def list_unfinished(self) -> AsyncIterator[RunRecord]:
-        await self._carry_out("list_unfinished", self._nothing)
+        fault = self._strike("list_unfinished")
+        await self._before("list_unfinished", fault)
         async for record in self._real.list_unfinished():
             yield record
+        await self._after("list_unfinished", fault)
 
     async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
         return await self._carry_out(
@@ -131,26 +133,30 @@ class FaultyStore(Store):
     async def get_snapshot(self, run_id: str) -> SnapshotRecord | None:
         return await self._carry_out("get_snapshot", lambda: self._real.get_snapshot(run_id))
 
-    async def _nothing(self) -> None:
-        """Take the place of an operation that is a generator."""
-
     async def _carry_out(self, operation: str, work: Callable[[], Awaitable[T]]) -> T:
+        fault = self._strike(operation)
+        await self._before(operation, fault)
+        result = await work()
+        await self._after(operation, fault)
+        return result
+
+    def _strike(self, operation: str) -> Fault | None:
+        """Return what goes wrong now."""
         script = self.script
-        if script is None or not script.strikes(operation):
-            return await work()
-        match script.fault:
+        return script.fault if script is not None and script.strikes(operation) else None
+
+    async def _before(self, operation: str, fault: Fault | None) -> None:
+        match fault:
             case Fault.FAIL_BEFORE:
                 raise StoreUnavailable(f"{operation} fails, as the script says")
-            case Fault.FAIL_AFTER:
-                await work()
-                raise StoreUnavailable(f"{operation} fails, as the script says, but it was done")
             case Fault.HANG_BEFORE:
                 await self._repaired.wait()
-                return await work()
-            case Fault.HANG_AFTER:
-                result = await work()
-                await self._repaired.wait()
-                return result
             case Fault.SLOW:
                 await asyncio.sleep(0.02)
-                return await work()
+
+    async def _after(self, operation: str, fault: Fault | None) -> None:
+        match fault:
+            case Fault.FAIL_AFTER:
+                raise StoreUnavailable(f"{operation} fails, as the script says, but it was done")
+            case Fault.HANG_AFTER:
+                await self._repaired.wait()

@@ -41,12 +41,12 @@ class _Uvicorn(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving_app(app: ASGIApp, *, lifespan: str = "on") -> AsyncIterator[str]:
-    """Serve an ASGI application and yield its base URL."""
+async def serving_app(app: ASGIApp, *, lifespan: str = "on", port: int = 0) -> AsyncIterator[str]:
+    """Serve an ASGI application, on any free port if none is given, and yield its base URL."""
     config = uvicorn.Config(
         app,
         host="127.0.0.1",
-        port=0,
+        port=port,
         log_level="warning",
         ws="none",
         lifespan=lifespan,  # type: ignore[arg-type]  # a literal, given by tests
@@ -69,9 +69,9 @@ async def serving_app(app: ASGIApp, *, lifespan: str = "on") -> AsyncIterator[st
 
 
 @asynccontextmanager
-async def serving(server: WorkflowServer) -> AsyncIterator[str]:
+async def serving(server: WorkflowServer, *, port: int = 0) -> AsyncIterator[str]:
     """Serve a `WorkflowServer` and yield its base URL."""
-    async with serving_app(server.app) as base_url:
+    async with serving_app(server.app, port=port) as base_url:
         try:
             yield base_url
         finally:

@@ -158,6 +158,18 @@ async def test_a_run_that_does_nothing_meanwhile_is_unharmed(
     assert (await wait_ended(client, asker))["result"]["value"] == {"result": ["yes"]}
 
 
+async def test_a_run_that_cannot_be_released_meanwhile_is_unharmed(store: ScriptedStore) -> None:
+    server = WorkflowServer(workflow_store=store, persistence_backoff=(), idle_timeout=0.0)
+    add_all(server)
+    async with open_client(server) as client:
+        asker = await start_asker(client)
+        store.failures = 3
+        await until(lambda: store.failures == 0)
+        await wait_healthy(client, True)
+        await answer(client, asker, "yes")
+        assert (await wait_ended(client, asker))["result"]["value"] == {"result": ["yes"]}
+
+
 async def test_the_end_of_a_failed_run_is_committed_when_the_store_is_back(
     client: httpx.AsyncClient, store: ScriptedStore
 ) -> None:
