@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary
 
+from app.errors import NotStarted
 from app.logs import get_logger
 from app.runtime import outcome
 from app.runtime.commit_log import CommitLog
@@ -181,7 +182,8 @@ class Residency:
     async def load(self, record: RunRecord) -> LiveRun | None:
         """Return a running run, brought back from the store where it is not in memory.
 
-        None where it ended meanwhile. Two callers at once get the same run. Raises `StoreError`.
+        None where it ended meanwhile. Two callers at once get the same run. Raises `StoreError`,
+        or `NotStarted` where the server stops before.
         """
         live = self._live.get(record.handler_key)
         if live is not None:
@@ -191,7 +193,13 @@ class Residency:
             loading = self._spawn(self._load(record.run_id), f"load {record.run_id}")
             self._loading[record.handler_key] = loading
             loading.add_done_callback(lambda _: self._loading.pop(record.handler_key, None))
-        return await asyncio.shield(loading)
+        try:
+            return await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not loading.cancelled() or (task is not None and task.cancelling()):
+                raise
+            raise NotStarted("The server stops; ask again in a moment.") from None
 
     async def tail_of(self, record: RunRecord) -> EventTail | None:
         """Return the tail of a run for readers to wait on.

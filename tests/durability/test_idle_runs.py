@@ -181,6 +181,20 @@ async def test_an_event_that_comes_while_the_release_is_committed_is_delivered_o
     assert await result_of(restarts, handler_id) == ["a"]
 
 
+async def test_an_event_for_a_run_that_comes_back_as_the_server_stops_is_to_be_sent_again(
+    restarts: Restarts,
+) -> None:
+    handler_id = await start_waiting(restarts)
+    script = restarts.store.break_down("get_snapshot", Fault.HANG_BEFORE)
+    said = asyncio.create_task(say(restarts, handler_id, "a"))
+    await until(lambda: script.happened > 0)
+    await restarts.server.stop()
+    assert await said == 503
+    await restarts.restart()
+    assert await say(restarts, handler_id, "") == 200
+    assert await result_of(restarts, handler_id) == []
+
+
 async def test_a_released_run_can_be_cancelled(restarts: Restarts) -> None:
     handler_id = await start_waiting(restarts)
     response = await restarts.client.post(f"/handlers/{handler_id}/cancel")

@@ -144,7 +144,12 @@ class Conduct:
         """Send an event once; return None when it was taken, else the problem."""
         event_body = {"event": {"type": event, "value": value}, **body}
         response = await self._client.post(f"/events/{self.name}", event_body)
-        problem: Json | None = None if response.status_code == 200 else response.json()
+        if response.status_code == 200:
+            return None
+        if response.headers.get("content-type") != "application/problem+json":
+            self.witness.blame(f"{event} was answered {response.status_code}: {response.text}")
+            return {"status": response.status_code}
+        problem: Json = response.json()
         return problem
 
     async def pause(self) -> None:

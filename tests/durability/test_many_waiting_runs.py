@@ -1,0 +1,171 @@
+"""Ten thousand runs that wait for somebody: no tasks, one timer, and next to no memory."""
+
+import asyncio
+import gc
+import tracemalloc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import pytest
+from workflows import Context, Workflow, step
+from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
+
+from schemas.records import Batch
+from stores.base import Store
+from stores.memory import MemoryStore
+from tests.durability.restarts import Restarts, restarting
+from tests.support.calls import result_of, send, start
+from tests.support.waiting import until
+
+MANY = 10_000
+BACK_AT_ONCE = 200
+WATCHED = 1.0  # seconds
+BYTES_A_RUN = 512  # its place among what is due
+
+
+class Ask(InputRequiredEvent):
+    pass
+
+
+class Reply(HumanResponseEvent):
+    text: str
+
+
+class Untimed(Workflow):
+    """Waits for a reply for ever."""
+
+    @step
+    async def ask(self, ev: StartEvent) -> Ask:
+        return Ask()
+
+    @step
+    async def take(self, ev: Reply) -> StopEvent:
+        return StopEvent(result=ev.text)
+
+
+class Timed(Workflow):
+    """Waits for a reply for a day."""
+
+    @step
+    async def wait(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        reply = await ctx.wait_for_event(Reply, waiter_event=Ask(), timeout=86_400)
+        return StopEvent(result=reply.text)
+
+
+WORKFLOWS: dict[str, Workflow] = {"untimed": Untimed(timeout=None), "timed": Timed(timeout=None)}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a server has and does while nothing happens."""
+
+    tasks: int
+    timers: int
+    turns: int
+    memory: int
+
+
+@asynccontextmanager
+async def tracing() -> AsyncIterator[None]:
+    """Count the memory that is taken during the block."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        yield
+    finally:
+        tracemalloc.stop()
+
+
+async def measure(restarts: Restarts, monkeypatch: pytest.MonkeyPatch) -> Cost:
+    """Return what a server has that has just been asked for something, and does in a second."""
+    loop = cast("Any", asyncio.get_running_loop())
+    assert (await restarts.client.get("/health")).status_code == 200
+    gc.collect()
+    memory, _ = tracemalloc.get_traced_memory()
+    turns = 0
+    select = loop._selector.select
+
+    def count(timeout: float | None) -> Any:
+        nonlocal turns
+        turns += 1
+        return select(timeout)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._selector, "select", count)
+        await asyncio.sleep(WATCHED)
+    await asyncio.sleep(0)  # whoever woke up just now has set its timer again
+    timers = [timer for timer in loop._scheduled if not timer.cancelled()]
+    return Cost(len(asyncio.all_tasks()), len(timers), turns, memory)
+
+
+async def start_over(restarts: Restarts) -> None:
+    """Start a server again, and return when it has gone through all unfinished runs."""
+    await restarts.restart()
+    resuming = restarts.server._registry._runs._resuming
+    assert resuming is not None
+    await asyncio.wait({resuming})
+
+
+async def multiply(store: Store, handler_id: str) -> None:
+    """Put copies of a handler's run into the store, as if each had been started."""
+    record = await store.get_handler(handler_id)
+    assert record is not None
+    snapshot = await store.get_snapshot(record.run_id)
+    assert snapshot is not None
+    events = await store.read_events(record.run_id, after=-1, limit=100)
+    batch = Batch()
+    for number in range(MANY):
+        run_id = f"run-{number}"
+        batch.runs[run_id] = replace(record, run_id=run_id, handler_id=name_of(number))
+        batch.snapshots[run_id] = replace(snapshot, run_id=run_id)
+        batch.events += [replace(event, run_id=run_id) for event in events]
+    await store.commit(batch)
+
+
+def name_of(number: int) -> str:
+    """Return the id of one of the many handlers."""
+    return f"handler-{number}"
+
+
+async def is_released(restarts: Restarts, handler_id: str) -> bool:
+    """Return whether a run waits, and is not in memory."""
+    record = await restarts.real.get_handler(handler_id)
+    is_live = restarts.server._registry._runs.get(handler_id) is not None
+    return record is not None and record.idle is not None and not is_live
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+async def test_ten_thousand_runs_that_wait_cost_no_more_than_one_but_for_a_little_memory(
+    workflow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryStore()
+    async with restarting(store, options={"idle_timeout": 0.0}, **WORKFLOWS) as restarts:
+        handler_id = await start(restarts.client, workflow)
+        await until(lambda: is_released(restarts, handler_id))
+        async with tracing():
+            await start_over(restarts)
+            one = await measure(restarts, monkeypatch)
+        await multiply(store, handler_id)
+        async with tracing():
+            await start_over(restarts)
+            many = await measure(restarts, monkeypatch)
+        assert (many.tasks, many.timers) == (one.tasks, one.timers)
+        assert many.turns <= one.turns + 2
+        assert many.memory - one.memory < MANY * BYTES_A_RUN
+        await bring_back_some(restarts)
+        after = await measure(restarts, monkeypatch)
+        assert (after.tasks, after.timers) == (one.tasks, one.timers)
+        assert after.turns <= one.turns + 2
+        reply = await send(restarts.client, name_of(MANY - 1), "Reply", {"text": "yes"})
+        assert reply.status_code == 200
+        assert await result_of(restarts.client, name_of(MANY - 1)) == "yes"
+
+
+async def bring_back_some(restarts: Restarts) -> None:
+    """Bring runs back with an event that they refuse, and return when they have left again."""
+    for number in range(BACK_AT_ONCE):
+        refused = await send(restarts.client, name_of(number), "Nonsense", {})
+        assert refused.status_code == 400
+    await until(lambda: not restarts.server._registry._runs._live)
