@@ -2,9 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel
@@ -15,60 +14,65 @@ from workflows.runtime.types.results import StepWorkerStateContextVar
 
 from app.runtime.encoding import NotSerializable
 
-MAX_WRITES = 100  # of steps that go on; what they write in turn after that is taken as one
+MAX_WRITES = 50  # of steps that go on; what they write in turn after that is taken as one
 UNRESTORABLE = b""  # kept in place of a state that could not be encoded; it cannot be decoded
 OUTSIDE = ""  # in place of a step's invocation: who writes when the step has returned, say
 STANDING = "standing"  # beside the engine's own keys
 ABSENT = object()
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Write:
-    """The state before and after a write, and which of its writes it is of who made it.
+    """What was written to a state, and which of its writes it is of who made it.
 
-    Where several are taken as one, it is the last of each author's.
+    Where several are taken as one, it is the last of each author's. `parts` are the new values, in
+    the places of `_parts`; `whole` is the state instead, where its class is another.
     """
 
-    before: BaseModel
-    state: BaseModel
     ordinals: dict[str, int]
-
-    @cached_property
-    def fields(self) -> frozenset[str]:
-        """The top-level fields that were written; all of them, where the class is another."""
-        return frozenset(
-            name
-            for old, new in zip(_parts(self.before), _parts(self.state), strict=True)
-            for name in old.keys() | new.keys()
-            if self.is_whole or not _is_same(old.get(name, ABSENT), new.get(name, ABSENT))
-        )
-
-    @cached_property
-    def is_whole(self) -> bool:
-        """Whether the state is of another class now."""
-        return type(self.before) is not type(self.state)
+    fields: frozenset[str]
+    parts: tuple[dict[str, Any], ...]
+    whole: BaseModel | None
 
     def overlaps(self, other: "_Write") -> bool:
         """Whether both wrote to a field."""
-        return self.is_whole or other.is_whole or not self.fields.isdisjoint(other.fields)
+        either_whole = self.whole is not None or other.whole is not None
+        return either_whole or not self.fields.isdisjoint(other.fields)
 
     def is_like(self, other: "_Write") -> bool:
-        """Whether both are of the same authors, and wrote to the same fields."""
-        same = self.ordinals.keys() == other.ordinals.keys()
-        return same and self.fields == other.fields
+        """Whether both are of the same authors, and of the same fields."""
+        return self.ordinals.keys() == other.ordinals.keys() and self.fields == other.fields
 
     def followed_by(self, later: "_Write") -> "_Write":
         """Return both as one."""
-        both = _Write(self.before, later.state, {**self.ordinals, **later.ordinals})
-        # What was written, and then written back, is written.
-        both.fields = self.fields | later.fields
-        return both
+        return _Write(
+            {**self.ordinals, **later.ordinals},
+            self.fields | later.fields,
+            tuple({**old, **new} for old, new in zip(self.parts, later.parts, strict=True)),
+            later.whole if self.whole is None else later.put_on(self.whole),
+        )
+
+    def without(self, fields: Set[str]) -> "_Write":
+        """Return what was written to other fields, unless it is a state of another class."""
+        if self.whole is not None:
+            return self
+        parts = ({name: part[name] for name in part.keys() - fields} for part in self.parts)
+        return _Write(self.ordinals, self.fields - fields, tuple(parts), None)
 
     def put_on(self, state: BaseModel) -> BaseModel:
-        """Return another state with the fields that were written."""
-        if state is self.before or self.is_whole:
-            return self.state
-        return _replace(state, self.fields, self.state)
+        """Return another state with what was written."""
+        if self.whole is not None:
+            return self.whole
+        changed = state.model_copy()
+        if isinstance(changed, DictLikeModel):
+            changed._data = dict(changed._data)
+        for values, part in zip(_parts(changed), self.parts, strict=True):
+            for name, value in part.items():
+                if value is ABSENT:
+                    values.pop(name, None)
+                else:
+                    values[name] = value
+        return changed
 
 
 class TrackedState(InMemoryStateStore[Any]):
@@ -92,23 +96,27 @@ class TrackedState(InMemoryStateStore[Any]):
     async def _write_state(self, state: BaseModel, storage: Any = None) -> None:
         author = _author()
         self._counts[author] += 1
-        state = self._pass_over(state, author)
-        await super()._write_state(state, storage)
-        write = _Write(self._latest, state, {author: self._counts[author]})
-        self._latest = state
-        if self._writes:
-            last = self._writes[-1]
-            if len(self._writes) == MAX_WRITES or last.is_like(write):
-                write = last.followed_by(write)
-                self._writes.pop()
-        self._writes.append(write)
-
-    def _pass_over(self, state: BaseModel, author: str) -> BaseModel:
-        """Return what a step writes without that which stands since it ran before."""
         count = self._counts[author]
         standing = self._standing.get(author, {})
-        fields = frozenset(name for name, ordinal in standing.items() if count <= ordinal)
-        return _replace(state, fields, self._latest) if fields else state
+        passed_over = {name for name, ordinal in standing.items() if count <= ordinal}
+        write = _compare(self._latest, state, {author: count})
+        if passed_over:
+            write = write.without(passed_over)
+            state = write.put_on(self._latest)
+        await super()._write_state(state, storage)
+        self._latest = state
+        self._note(write)
+
+    def _note(self, write: _Write) -> None:
+        """Note a write, as one with what its author wrote to the same fields just before."""
+        writes = self._writes
+        before = next((i for i in reversed(range(len(writes))) if writes[i].overlaps(write)), None)
+        if before is not None and writes[before].is_like(write):
+            writes[before] = writes[before].followed_by(write)
+        elif len(writes) == MAX_WRITES:
+            writes[-1] = writes[-1].followed_by(write)
+        elif write.fields or write.whole is not None:
+            writes.append(write)
 
     def end_step(self, invocation_id: str | None) -> bool:
         """Return whether what is to be kept is another now that a step has ended."""
@@ -128,9 +136,9 @@ class TrackedState(InMemoryStateStore[Any]):
         self._writes = left[::-1]
         if not left:
             self._kept = self._latest
-        for author in ended:
-            self._counts.pop(author, None)
-        return self._standing.pop(invocation_id or OUTSIDE, None) is not None or bool(kept)
+        # Also where nothing seems to be written: a value may have been changed in its place.
+        has_written = sum(self._counts.pop(author, 0) for author in ended) > 0
+        return self._standing.pop(invocation_id or OUTSIDE, None) is not None or has_written
 
     def _let_stand(self, author: str, write: _Write) -> None:
         ordinals = self._standing.setdefault(author, {})
@@ -177,18 +185,18 @@ def _author() -> str:
     return step.state.invocation_id or OUTSIDE
 
 
-def _replace(state: BaseModel, fields: frozenset[str], source: BaseModel) -> BaseModel:
-    """Return a state with some fields as they are in another one."""
-    changed = state.model_copy()
-    if isinstance(changed, DictLikeModel):
-        changed._data = dict(changed._data)
-    for values, wanted in zip(_parts(changed), _parts(source), strict=True):
-        for name in fields & (values.keys() | wanted.keys()):
-            if name in wanted:
-                values[name] = wanted[name]
-            else:
-                del values[name]
-    return changed
+def _compare(old: BaseModel, new: BaseModel, ordinals: dict[str, int]) -> _Write:
+    """Return what was written to a state; all of it, where its class is another."""
+    is_whole = type(old) is not type(new)
+    parts = tuple(
+        {
+            name: after.get(name, ABSENT)
+            for name in before.keys() | after.keys()
+            if is_whole or not _is_same(before.get(name, ABSENT), after.get(name, ABSENT))
+        }
+        for before, after in zip(_parts(old), _parts(new), strict=True)
+    )
+    return _Write(ordinals, frozenset().union(*parts), parts, new if is_whole else None)
 
 
 def _parts(state: BaseModel) -> Iterator[dict[str, Any]]:
