@@ -3,37 +3,18 @@
 import asyncio
 import re
 import zlib
-from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
-from schemas.records import (
-    Batch,
-    EventRecord,
-    HandlerQuery,
-    RunPosition,
-    RunRecord,
-    SnapshotRecord,
-    TickRecord,
-    handler_key,
-    split_key,
-)
-from schemas.times import to_micros
-from stores.base import Store, StoreError, StoreUnavailable
+from schemas.records import Batch, split_key
+from stores.base import StoreError, StoreUnavailable
 from stores.migrations import pending_migrations
-from stores.packs import pack_events, unpack_events
-from stores.queries import (
-    SELECT_RUNS,
-    UNFINISHED_PAGE,
-    events_page,
-    listing,
-    listing_of_runs,
-    ticks_page,
-)
-from stores.rows import RUN_COLUMNS, row_to_run, run_to_row
+from stores.packs import pack_events
+from stores.rows import RUN_COLUMNS, run_to_row
+from stores.sql import Rows, SqlStore
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -121,7 +102,6 @@ PUT_SNAPSHOTS = """
     ON CONFLICT (run_id) DO UPDATE
     SET tick_sequence = excluded.tick_sequence, snapshot = excluded.snapshot
 """
-LAST_EVENT = "SELECT last FROM events WHERE run_id = $1 ORDER BY first DESC LIMIT 1"
 TRIM_TICKS = """
     DELETE FROM ticks USING unnest($1::text[], $2::bigint[]) AS kept (run_id, sequence)
     WHERE ticks.run_id = kept.run_id AND ticks.sequence < kept.sequence
@@ -130,7 +110,7 @@ PURGED = "(tenant, handler_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
 TABLES_OF_RUN = ("events", "ticks", "states", "snapshots")
 
 
-class PostgresStore(Store):
+class PostgresStore(SqlStore):
     """Keeps runs in one schema of a Postgres database.
 
     One process owns the schema: it holds an advisory lock on the very connection that writes, so
@@ -172,9 +152,6 @@ class PostgresStore(Store):
         if writer is not None:
             await _close(writer)
 
-    async def check(self) -> None:
-        await self._read("SELECT 1")
-
     async def commit(self, batch: Batch) -> None:
         if self._pool is None:
             raise StoreUnavailable("The store is not open.")
@@ -190,72 +167,17 @@ class PostgresStore(Store):
                 self._drop_writer()
                 raise
 
-    async def get_handler(self, key: str) -> RunRecord | None:
-        rows = await self._read(
-            f"{SELECT_RUNS} WHERE tenant = $1 AND handler_id = $2 AND is_current", *split_key(key)
-        )
-        return row_to_run(rows[0]) if rows else None
+    @staticmethod
+    def _placeholder(index: int) -> str:
+        return f"${index}"
 
-    async def get_run(self, run_id: str) -> RunRecord | None:
-        rows = await self._read(f"{SELECT_RUNS} WHERE run_id = $1", run_id)
-        return row_to_run(rows[0]) if rows else None
+    async def _read_runs(self, sql: str, *values: Any) -> Rows:
+        return await self._read(sql, *values)
 
-    async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
-        sql, values = listing(query, _placeholder)
-        return [row_to_run(row) for row in await self._read(sql, *values)]
+    async def _read_page(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
+        return await self._read(sql, *values)
 
-    async def list_runs(
-        self, key: str, *, after: RunPosition | None, limit: int
-    ) -> Sequence[RunRecord]:
-        sql, values = listing_of_runs(key, after, limit, _placeholder)
-        return [row_to_run(row) for row in await self._read(sql, *values)]
-
-    async def list_unfinished(self) -> AsyncIterator[RunRecord]:
-        after = ""
-        while True:
-            rows = await self._read(
-                f"{SELECT_RUNS} WHERE status = 'running' AND run_id > $1 ORDER BY run_id LIMIT $2",
-                after,
-                UNFINISHED_PAGE,
-            )
-            for row in rows:
-                yield row_to_run(row)
-            if not rows:
-                return
-            after = rows[-1][0]
-
-    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
-        rows = await self._read(
-            "SELECT tenant, handler_id FROM runs WHERE is_current AND completed_at < $1"
-            " ORDER BY completed_at LIMIT $2",
-            to_micros(before),
-            limit,
-        )
-        return [handler_key(*row) for row in rows]
-
-    async def count_events(self, run_id: str) -> int:
-        rows = await self._read(LAST_EVENT, run_id)
-        return int(rows[0][0]) + 1 if rows else 0
-
-    async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
-        rows = await self._read(events_page(_placeholder), run_id, after, limit)
-        return unpack_events(rows, after=after, limit=limit)
-
-    async def read_ticks(self, run_id: str, *, after: int, limit: int) -> Sequence[TickRecord]:
-        rows = await self._read(ticks_page(_placeholder), run_id, after, limit)
-        return [TickRecord(*row) for row in rows]
-
-    async def get_state(self, run_id: str) -> bytes | None:
-        rows = await self._read("SELECT state FROM states WHERE run_id = $1", run_id)
-        return rows[0][0] if rows else None
-
-    async def get_snapshot(self, run_id: str) -> SnapshotRecord | None:
-        rows = await self._read(
-            "SELECT run_id, tick_sequence, snapshot FROM snapshots WHERE run_id = $1", run_id
-        )
-        return SnapshotRecord(*rows[0]) if rows else None
-
-    async def _read(self, sql: str, *values: Any) -> Sequence[tuple[Any, ...]]:
+    async def _read(self, sql: str, *values: Any) -> Rows:
         if self._pool is None:
             raise StoreUnavailable("The store is not open.")
         try:
@@ -303,10 +225,6 @@ class PostgresStore(Store):
 
 def _without_nul(value: Any) -> Any:
     return None if isinstance(value, str) and "\0" in value else value
-
-
-def _placeholder(index: int) -> str:
-    return f"${index}"
 
 
 async def _close(connection: Connection) -> None:

@@ -2,9 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -13,31 +12,12 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 from pydantic_core import from_json
 
-from schemas.records import (
-    Batch,
-    EventRecord,
-    HandlerQuery,
-    RunPosition,
-    RunRecord,
-    SnapshotRecord,
-    TickRecord,
-    handler_key,
-    split_key,
-)
-from schemas.times import to_micros
-from stores.base import Store, StoreError, StoreUnavailable
+from schemas.records import Batch, split_key
+from stores.base import StoreError, StoreUnavailable
 from stores.migrations import pending_migrations
-from stores.packs import PACK_COLUMNS, pack_events, unpack_events
-from stores.queries import (
-    SELECT_RUNS,
-    TICK_COLUMNS,
-    UNFINISHED_PAGE,
-    events_page,
-    listing,
-    listing_of_runs,
-    ticks_page,
-)
-from stores.rows import RUN_COLUMNS, row_to_run, run_to_row
+from stores.packs import PACK_COLUMNS, pack_events
+from stores.rows import RUN_COLUMNS, run_to_row
+from stores.sql import Rows, SqlStore
 
 T = TypeVar("T")
 
@@ -61,12 +41,11 @@ PUT_SNAPSHOTS = "INSERT OR REPLACE INTO snapshots (run_id, tick_sequence, snapsh
 CHUNKS = (256, 64)  # rows a statement; what is left, fewer rows than these, goes into one more
 STATEMENTS = 512  # that stay prepared: one for each number of rows and table that comes up
 BLOBS = frozenset({"start_event", "result"})
-LAST_EVENT = "SELECT last FROM events WHERE run_id = ? ORDER BY first DESC LIMIT 1"
 TRIM_TICKS = "DELETE FROM ticks WHERE run_id = ? AND sequence < ?"
 TABLES_OF_RUN = ("events", "ticks", "states", "snapshots")
 
 
-class SqliteStore(Store):
+class SqliteStore(SqlStore):
     """Keeps runs in one file, in WAL mode with `synchronous=FULL`.
 
     The file belongs to one process: a lock beside it (`FILE.lock`) refuses a second one. Reads go
@@ -115,110 +94,28 @@ class SqliteStore(Store):
         await writer.close()
         self._lock.release()
 
-    async def check(self) -> None:
-        await self._read("SELECT 1")
-
     async def commit(self, batch: Batch) -> None:
         if self._writer is None:
             raise StoreUnavailable("The store is not open.")
         await self._writer.call(lambda connection: _write(connection, batch))
 
-    async def get_handler(self, key: str) -> RunRecord | None:
-        rows = await self._read(
-            f"{SELECT_RUNS} WHERE tenant = ? AND handler_id = ? AND is_current", *split_key(key)
-        )
-        return row_to_run(rows[0]) if rows else None
+    @staticmethod
+    def _placeholder(index: int) -> str:
+        return f"?{index}"
 
-    async def get_run(self, run_id: str) -> RunRecord | None:
-        rows = await self._read(f"{SELECT_RUNS} WHERE run_id = ?", run_id)
-        return row_to_run(rows[0]) if rows else None
+    async def _read(self, sql: str, *values: Any) -> Rows:
+        return await self._fetch(lambda connection: connection.execute(sql, values).fetchall())
 
-    async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
-        sql, values = listing(query, _placeholder)
-        return [row_to_run(row) for row in await self._read_many(RUN_COLUMNS, sql, *values)]
+    async def _read_runs(self, sql: str, *values: Any) -> Rows:
+        return await self._fetch(lambda connection: _fetch_runs(connection, sql, values))
 
-    async def list_runs(
-        self, key: str, *, after: RunPosition | None, limit: int
-    ) -> Sequence[RunRecord]:
-        sql, values = listing_of_runs(key, after, limit, _placeholder)
-        return [row_to_run(row) for row in await self._read_many(RUN_COLUMNS, sql, *values)]
+    async def _read_page(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
+        return await self._fetch(lambda connection: _fetch_page(connection, columns, sql, values))
 
-    async def list_unfinished(self) -> AsyncIterator[RunRecord]:
-        after = ""
-        while True:
-            rows = await self._read_many(
-                RUN_COLUMNS,
-                f"{SELECT_RUNS} WHERE status = 'running' AND run_id > ? ORDER BY run_id LIMIT ?",
-                after,
-                UNFINISHED_PAGE,
-            )
-            for row in rows:
-                yield row_to_run(row)
-            if not rows:
-                return
-            after = rows[-1][0]
-
-    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
-        rows = await self._read(
-            "SELECT tenant, handler_id FROM runs WHERE is_current AND completed_at < ?"
-            " ORDER BY completed_at LIMIT ?",
-            to_micros(before),
-            limit,
-        )
-        return [handler_key(*row) for row in rows]
-
-    async def count_events(self, run_id: str) -> int:
-        rows = await self._read(LAST_EVENT, run_id)
-        return int(rows[0][0]) + 1 if rows else 0
-
-    async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
-        sql = events_page(_placeholder)
-        rows = await self._read_page(PACK_COLUMNS, sql, run_id, after, limit)
-        return unpack_events(rows, after=after, limit=limit)
-
-    async def read_ticks(self, run_id: str, *, after: int, limit: int) -> Sequence[TickRecord]:
-        sql = ticks_page(_placeholder)
-        rows = await self._read_page(TICK_COLUMNS, sql, run_id, after, limit)
-        return [TickRecord(*row) for row in rows]
-
-    async def get_state(self, run_id: str) -> bytes | None:
-        rows = await self._read("SELECT state FROM states WHERE run_id = ?", run_id)
-        return rows[0][0] if rows else None
-
-    async def get_snapshot(self, run_id: str) -> SnapshotRecord | None:
-        rows = await self._read(
-            "SELECT run_id, tick_sequence, snapshot FROM snapshots WHERE run_id = ?", run_id
-        )
-        return SnapshotRecord(*rows[0]) if rows else None
-
-    async def _read(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    async def _fetch(self, work: Callable[[sqlite3.Connection], Rows]) -> Rows:
         if self._reader is None:
             raise StoreUnavailable("The store is not open.")
-        return await self._reader.call(
-            lambda connection: connection.execute(sql, values).fetchall()
-        )
-
-    async def _read_many(
-        self, columns: Sequence[str], source: str, *values: Any
-    ) -> list[list[Any]]:
-        if self._reader is None:
-            raise StoreUnavailable("The store is not open.")
-        return await self._reader.call(
-            lambda connection: _fetch_rows(connection, columns, source, values)
-        )
-
-    async def _read_page(
-        self, columns: Sequence[str], source: str, *values: Any
-    ) -> list[list[Any]]:
-        if self._reader is None:
-            raise StoreUnavailable("The store is not open.")
-        return await self._reader.call(
-            lambda connection: _fetch_page(connection, columns, source, values)
-        )
-
-
-def _placeholder(index: int) -> str:
-    return f"?{index}"
+        return await self._reader.call(work)
 
 
 class _Connection:
@@ -358,14 +255,12 @@ def _insert_statement(head: str, tail: str, rows: int, columns: int) -> str:
     return f"{head} {', '.join([row] * rows)} {tail}"
 
 
-def _fetch_rows(
-    connection: sqlite3.Connection, columns: Sequence[str], source: str, values: Sequence[Any]
-) -> list[list[Any]]:
-    """Return the rows of a query, in one step of a statement, for the reason above."""
-    packed = [f"iif({c} IS NULL, NULL, hex({c}))" if c in BLOBS else c for c in columns]
+def _fetch_runs(connection: sqlite3.Connection, source: str, values: Sequence[Any]) -> Rows:
+    """Return the rows of a query for runs, in one step of a statement, for the reason above."""
+    packed = [f"iif({c} IS NULL, NULL, hex({c}))" if c in BLOBS else c for c in RUN_COLUMNS]
     sql = f"SELECT json_group_array(json_array({', '.join(packed)})) FROM ({source})"
     rows: list[list[Any]] = from_json(connection.execute(sql, values).fetchone()[0])
-    for index in [index for index, column in enumerate(columns) if column in BLOBS]:
+    for index in [index for index, column in enumerate(RUN_COLUMNS) if column in BLOBS]:
         for row in rows:
             if row[index] is not None:
                 row[index] = bytes.fromhex(row[index])
@@ -374,7 +269,7 @@ def _fetch_rows(
 
 def _fetch_page(
     connection: sqlite3.Connection, columns: Sequence[str], source: str, values: Sequence[Any]
-) -> list[list[Any]]:
+) -> Rows:
     """Return the rows of a query in one step too; their payloads, the last column, as one piece."""
     *others, payload = columns
     sql = (
