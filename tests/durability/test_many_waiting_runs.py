@@ -1,4 +1,7 @@
-"""Ten thousand runs that wait for somebody: no tasks, one timer, and next to no memory."""
+"""Ten thousand runs that wait for somebody: no tasks, one timer, and next to no memory.
+
+With a thousand beside them that are at work the server starts, and answers meanwhile.
+"""
 
 import asyncio
 import gc
@@ -6,6 +9,7 @@ import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -16,10 +20,13 @@ from schemas.records import Batch
 from stores.base import Store
 from stores.memory import MemoryStore
 from tests.durability.restarts import Restarts, restarting
+from tests.support.backends import opened_store
 from tests.support.calls import result_of, send, start
 from tests.support.waiting import until
 
 MANY = 10_000
+AT_WORK = 1_000
+FEWEST_ANSWERS = 10  # of each kind, while a thousand runs are resumed
 BACK_AT_ONCE = 200
 WATCHED = 1.0  # seconds
 BYTES_A_RUN = 512  # its place among what is due
@@ -52,6 +59,19 @@ class Timed(Workflow):
     async def wait(self, ctx: Context, ev: StartEvent) -> StopEvent:
         reply = await ctx.wait_for_event(Reply, waiter_event=Ask(), timeout=86_400)
         return StopEvent(result=reply.text)
+
+
+class Gated(Workflow):
+    """Goes on when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+        self.opened = asyncio.Event()
+
+    @step
+    async def wait(self, ev: StartEvent) -> StopEvent:
+        await self.opened.wait()
+        return StopEvent(result="went on")
 
 
 WORKFLOWS: dict[str, Workflow] = {"untimed": Untimed(timeout=None), "timed": Timed(timeout=None)}
@@ -108,19 +128,21 @@ async def start_over(restarts: Restarts) -> None:
     await asyncio.wait({resuming})
 
 
-async def multiply(store: Store, handler_id: str) -> None:
+async def multiply(store: Store, handler_id: str, *, first: int = 0, count: int = MANY) -> None:
     """Put copies of a handler's run into the store, as if each had been started."""
     record = await store.get_handler(handler_id)
     assert record is not None
     snapshot = await store.get_snapshot(record.run_id)
-    assert snapshot is not None
     events = await store.read_events(record.run_id, after=-1, limit=100)
+    ticks = await store.read_ticks(record.run_id, after=-1, limit=100)
     batch = Batch()
-    for number in range(MANY):
+    for number in range(first, first + count):
         run_id = f"run-{number}"
         batch.runs[run_id] = replace(record, run_id=run_id, handler_id=name_of(number))
-        batch.snapshots[run_id] = replace(snapshot, run_id=run_id)
         batch.events += [replace(event, run_id=run_id) for event in events]
+        batch.ticks += [replace(tick, run_id=run_id) for tick in ticks]
+        if snapshot is not None:
+            batch.snapshots[run_id] = replace(snapshot, run_id=run_id)
     await store.commit(batch)
 
 
@@ -169,3 +191,49 @@ async def bring_back_some(restarts: Restarts) -> None:
         refused = await send(restarts.client, name_of(number), "Nonsense", {})
         assert refused.status_code == 400
     await until(lambda: not restarts.server._registry._runs._live)
+
+
+async def test_a_server_that_starts_with_many_runs_answers_meanwhile_and_lets_them_go_on(
+    tmp_path: Path,
+) -> None:
+    gated = Gated()
+    async with (
+        opened_store(f"sqlite:///{tmp_path / 'runs.db'}") as store,
+        restarting(
+            store, options={"idle_timeout": 0.0}, untimed=Untimed(timeout=None), gated=gated
+        ) as restarts,
+    ):
+        waiting = await start(restarts.client, "untimed")
+        await until(lambda: is_released(restarts, waiting))
+        working = await start(restarts.client, "gated")
+        await multiply(store, waiting)
+        await multiply(store, working, first=MANY, count=AT_WORK)
+        await restarts.restart()
+        answers = await answer_while_resuming(restarts)
+        gated.opened.set()
+        await until(lambda: has_completed(restarts, AT_WORK), within=60)
+        assert answers > FEWEST_ANSWERS
+
+
+async def has_completed(restarts: Restarts, count: int) -> bool:
+    """Return whether so many of the runs that were at work have completed, or more."""
+    params: dict[str, str | int] = {
+        "workflow_name": "gated",
+        "status": "completed",
+        "limit": count,
+    }
+    listed = (await restarts.client.get("/handlers", params=params)).json()["handlers"]
+    return len(listed) == count
+
+
+async def answer_while_resuming(restarts: Restarts) -> int:
+    """Return how many requests of each kind were answered until all runs were resumed."""
+    resuming = restarts.server._registry._runs._resuming
+    assert resuming is not None
+    answers = 0
+    while not resuming.done():
+        assert (await restarts.client.get("/health")).status_code == 200
+        waiting = (await restarts.client.get(f"/handlers/{name_of(MANY - 1)}")).json()
+        assert waiting["status"] == "running"
+        answers += 1
+    return answers

@@ -12,9 +12,10 @@ import httpx
 import pytest
 from pydantic import BaseModel
 from workflows import Context, Workflow, step
-from workflows.events import HumanResponseEvent, StartEvent, StopEvent
+from workflows.events import Event, HumanResponseEvent, StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
+from app.runtime.transcript import SNAPSHOT_TICKS
 from schemas.records import Batch, RunRecord, SnapshotRecord, Status, TickRecord
 from stores.base import Store
 from stores.memory import MemoryStore
@@ -25,6 +26,7 @@ from tests.support.streams import read_frames, read_until
 from tests.support.waiting import until
 from tests.support.workflows import Number, Question
 
+STRIDES = 5 * SNAPSHOT_TICKS
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 
 
@@ -115,6 +117,31 @@ class Patient(Workflow):
         return StopEvent(result="replied")
 
 
+class Stride(Event):
+    number: int
+
+
+class Strider(Workflow):
+    """Takes many steps, each of which counts itself, and waits at a gate before the last one."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__(timeout=None)
+        self.gate = gate
+
+    @step
+    async def begin(self, ev: StartEvent) -> Stride:
+        return Stride(number=1)
+
+    @step
+    async def stride(self, ctx: Context[Counted], ev: Stride) -> Stride | StopEvent:
+        if ev.number > STRIDES:
+            await self.gate.wait()
+            return StopEvent(result=(await ctx.store.get_state()).count)
+        async with ctx.store.edit_state() as state:
+            state.count += 1
+        return Stride(number=ev.number + 1)
+
+
 class Renamed(Workflow):
     """What became of `Gated` in the next release: its step is called otherwise."""
 
@@ -181,6 +208,23 @@ async def test_a_step_that_was_cut_off_runs_again_from_the_state_before_it(
         assert await result_of(restarts.client, handler_id) == 1
         seen = await types_of(restarts.client, handler_id, include_internal=True)
         assert seen == ["Number", "RunResumedEvent", "Number", "StopEvent"]
+
+
+async def test_what_is_replayed_does_not_grow_with_the_steps_of_a_run(any_store: Store) -> None:
+    gate = Gate()
+    async with restarting(any_store, it=Strider(gate)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await until(lambda: gate.reached == 1)
+        await restarts.restart()
+        record = await any_store.get_handler(handler_id)
+        assert record is not None
+        ticks = await any_store.read_ticks(record.run_id, after=-1, limit=10 * STRIDES)
+        snapshot = await any_store.get_snapshot(record.run_id)
+        gate.opened.set()
+        assert await result_of(restarts.client, handler_id) == STRIDES
+        assert len(ticks) <= SNAPSHOT_TICKS
+        assert snapshot is not None
+        assert snapshot.tick_sequence > STRIDES - SNAPSHOT_TICKS
 
 
 async def test_that_a_run_was_resumed_is_an_internal_event(real: Store) -> None:

@@ -96,6 +96,18 @@ async def test_retention_leaves_no_row_of_what_has_ended(url: str) -> None:
         assert await count_rows(store, url) == before
 
 
+async def test_purging_leaves_no_row_of_what_has_ended_or_waits(url: str) -> None:
+    async with opened_store(url) as store:
+        before = await count_rows(store, url)
+        async with open_client(make_server(store)) as client:
+            handlers = [*await run_all(client), await start(client, "asker")]
+            for handler_id in handlers:
+                purge = {"purge": True}
+                purged = await client.post(f"/handlers/{handler_id}/cancel", params=purge)
+                assert purged.json() == {"status": "deleted"}
+            assert await count_rows(store, url) == before
+
+
 async def is_empty(client: httpx.AsyncClient) -> bool:
     """Return whether there is no handler."""
     return await list_ids(client) == []

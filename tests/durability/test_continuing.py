@@ -1,0 +1,57 @@
+"""A handler that runs again goes on from the state of its last run, on every store."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from stores.base import Store
+from tests.durability.restarts import restarting
+from tests.support.backends import FRESH_URLS, opened_store
+from tests.support.streams import read_frames
+from tests.support.workflows import Conversation
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(params=FRESH_URLS)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """Yield a store of each kind."""
+    async with FRESH_URLS[request.param](tmp_path) as url, opened_store(url) as store:
+        yield store
+
+
+async def talk(client: httpx.AsyncClient) -> Json:
+    """Run the one handler, and return it as it ended."""
+    handler: Json = (await client.post("/workflows/it/run", json={"handler_id": "h"})).json()
+    return handler
+
+
+def turn_of(handler: Json) -> int:
+    """Return which turn of the conversation a run was."""
+    turn: int = handler["result"]["value"]["result"]
+    return turn
+
+
+async def test_a_run_starts_from_the_state_of_the_last_one_after_a_crash_too(store: Store) -> None:
+    async with restarting(store, it=Conversation()) as restarts:
+        turns = [turn_of(await talk(restarts.client)) for _ in range(2)]
+        await restarts.restart()
+        turns.append(turn_of(await talk(restarts.client)))
+        assert turns == [1, 2, 3]
+
+
+async def test_result_and_events_of_an_older_run_stay_readable(store: Store) -> None:
+    async with restarting(store, it=Conversation()) as restarts:
+        await talk(restarts.client)
+        first = (await restarts.client.get("/handlers/h")).json()
+        frames = await read_frames(restarts.client, "h")
+        for _ in range(2):
+            await talk(restarts.client)
+        await restarts.restart()
+        run = {"run_id": first["run_id"]}
+        assert (await restarts.client.get("/handlers/h", params=run)).json() == first
+        assert await read_frames(restarts.client, "h", **run) == frames
+        assert frames[-1].value == {"result": 1}
