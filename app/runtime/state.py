@@ -52,12 +52,10 @@ class _Write:
             later.whole if self.whole is None else later.put_on(self.whole),
         )
 
-    def without(self, fields: Set[str]) -> "_Write":
-        """Return what was written to other fields, unless it is a state of another class."""
-        if self.whole is not None:
-            return self
-        parts = ({name: part[name] for name in part.keys() - fields} for part in self.parts)
-        return _Write(self.ordinals, self.fields - fields, tuple(parts), None)
+    def only(self, fields: Set[str]) -> "_Write":
+        """Return what was written to some fields."""
+        parts = ({name: part[name] for name in part.keys() & fields} for part in self.parts)
+        return _Write(self.ordinals, self.fields & fields, tuple(parts), None)
 
     def put_on(self, state: BaseModel) -> BaseModel:
         """Return another state with what was written."""
@@ -99,13 +97,11 @@ class TrackedState(InMemoryStateStore[Any]):
         count = self._counts[author]
         standing = self._standing.get(author, {})
         passed_over = {name for name, ordinal in standing.items() if count <= ordinal}
-        write = _compare(self._latest, state, {author: count})
         if passed_over:
-            write = write.without(passed_over)
-            state = write.put_on(self._latest)
+            state = _compare(state, self._latest, {}).only(passed_over).put_on(state)
         await super()._write_state(state, storage)
+        self._note(_compare(self._latest, state, {author: count}))
         self._latest = state
-        self._note(write)
 
     def _note(self, write: _Write) -> None:
         """Note a write, as one with what its author wrote to the same fields just before."""
@@ -189,10 +185,11 @@ def _compare(old: BaseModel, new: BaseModel, ordinals: dict[str, int]) -> _Write
     """Return what was written to a state; all of it, where its class is another."""
     is_whole = type(old) is not type(new)
     parts = tuple(
-        {
-            name: after.get(name, ABSENT)
-            for name in before.keys() | after.keys()
-            if is_whole or not _is_same(before.get(name, ABSENT), after.get(name, ABSENT))
+        dict.fromkeys(before.keys() - after.keys(), ABSENT)
+        | {
+            name: value
+            for name, value in after.items()
+            if is_whole or not _is_same(before.get(name, ABSENT), value)
         }
         for before, after in zip(_parts(old), _parts(new), strict=True)
     )

@@ -15,11 +15,12 @@ from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
 from stores.base import Store
 from tests.durability.restarts import Restarts, restarting
+from tests.durability.test_idle_runs import wait_released
 from tests.support.backends import FRESH_URLS, opened_store
-from tests.support.calls import result_of, start, wait_ended
+from tests.support.calls import answer, result_of, start, wait_ended
 from tests.support.streams import read_until
 from tests.support.waiting import until
-from tests.support.workflows import Part, Squared
+from tests.support.workflows import Answer, Part, Question, Squared
 
 
 class Counted(BaseModel):
@@ -126,12 +127,14 @@ async def test_what_the_end_of_a_step_built_upon_is_not_written_again(any_store:
 class Adding(Workflow):
     """Parts side by side, each of which adds its number to one field as often as it is let.
 
-    A part ends when it has added its number twice. The run ends when all have, or one that is 0.
+    A part ends when it has added its number twice. The run ends when all have, or one that is 0;
+    before that it asks for an answer, or not.
     """
 
-    def __init__(self, *numbers: int, failures: int = 0) -> None:
+    def __init__(self, *numbers: int, failures: int = 0, asks: bool = False) -> None:
         super().__init__(timeout=None)
         self.numbers = numbers
+        self.asks = asks
         self.failures = failures
         self.added: Counter[int] = Counter()
         self.let: dict[int, asyncio.Semaphore] = {n: asyncio.Semaphore(0) for n in numbers}
@@ -170,7 +173,11 @@ class Adding(Workflow):
     async def join(
         self, ctx: Context[Counted], evs: Annotated[list[Squared], Collect()]
     ) -> StopEvent:
-        return StopEvent(result=(await ctx.store.get_state()).early)
+        if self.asks:
+            await ctx.wait_for_event(Answer, waiter_event=Question(prompt="?"))
+            await ctx.store.set("late", 1)
+        state = await ctx.store.get_state()
+        return StopEvent(result=state.early + state.late)
 
 
 async def read_ends(restarts: Restarts, handler_id: str, count: int) -> None:
@@ -267,3 +274,20 @@ async def test_the_next_run_of_a_handler_writes_all_that_it_writes(any_store: St
         await start(restarts.client, "it", handler_id)
         again.let_all()
         assert await result_of(restarts.client, handler_id) == 43
+
+
+async def test_what_stood_is_gone_when_a_run_returns_that_was_released_from_memory(
+    any_store: Store,
+) -> None:
+    workflow = Adding(1, 10, asks=True)
+    options = {"idle_timeout": 0.0}
+    async with restarting(any_store, options=options, it=workflow) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await workflow.let_add(1, 1)
+        await workflow.let_add(10, 2)
+        await read_ends(restarts, handler_id, 1)
+        await restarts.restart(it=(again := Adding(1, 10, asks=True)))
+        again.let_all()
+        await wait_released(restarts, handler_id)
+        await answer(restarts.client, handler_id, "yes")
+        assert await result_of(restarts.client, handler_id) == 23

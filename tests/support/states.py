@@ -1,0 +1,83 @@
+"""The state of a run: written to as the engine does, and read as it would be after a crash."""
+
+import asyncio
+import json
+from contextvars import copy_context
+from types import SimpleNamespace
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict
+from workflows.context.serializers import JsonSerializer
+from workflows.context.state_store import DictState
+from workflows.runtime.types.results import StepWorkerStateContextVar
+
+from app.runtime.state import TrackedState
+
+SERIALIZER = JsonSerializer()
+
+
+class Typed(BaseModel):
+    """A state of declared fields, and others."""
+
+    model_config = ConfigDict(extra="allow")
+
+    a: int = 0
+    b: int = 0
+
+
+class More(Typed):
+    """A state of a class below that."""
+
+    b: int = 7
+
+
+STATES = [DictState, Typed]
+
+
+def resumed(state: TrackedState, **renamed: str) -> TrackedState:
+    """Return the state as it is after a crash; all steps that were cut off have a new id."""
+    restored = TrackedState.decode(state.encode(SERIALIZER), SERIALIZER, resumes=True)
+    restored.rename_steps(renamed)
+    return restored
+
+
+def kept(state: TrackedState) -> dict[str, Any]:
+    """Return the fields that would be there after a crash, without those that have no value yet."""
+    data = json.loads(state.encode(SERIALIZER))["state_data"]
+    if isinstance(data, str):
+        data = json.loads(data)["value"]
+    values = data.get("_data", data)
+    return {name: int(value) for name, value in values.items() if int(value)}
+
+
+def in_step(step: str, work: Any, *, returned: bool = False) -> None:
+    """Carry out a coroutine as the engine does a step's."""
+    context = copy_context()
+    worker = SimpleNamespace(
+        state=SimpleNamespace(invocation_id=step), sends=SimpleNamespace(closed=returned)
+    )
+    context.run(StepWorkerStateContextVar.set, cast("Any", worker))
+    context.run(asyncio.run, work)
+
+
+async def write(state: TrackedState, field: str, value: int, *, whole: bool = False) -> None:
+    """Write to a field, in a copy of the whole state or of the field alone."""
+    if not whole:
+        await state.set(field, value)
+        return
+    async with state.edit_state() as edited:
+        setattr(edited, field, value)
+
+
+async def count(state: TrackedState, fields: str) -> None:
+    """Add one to each of some fields, in one edit."""
+    async with state.edit_state() as edited:
+        for field in fields:
+            setattr(edited, field, getattr(edited, field, 0) + 1)
+
+
+def count_in_turn(state: TrackedState, *edits: str) -> None:
+    """Let steps count in turn; each edit is a step and the fields."""
+    for edit in edits:
+        step, fields = edit.split()
+        in_step(step, count(state, fields))
