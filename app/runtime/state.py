@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ UNRESTORABLE = b""  # kept in place of a state that could not be encoded; it can
 OUTSIDE = ""  # in place of a step's invocation: who writes when the step has returned, say
 STANDING = "standing"  # beside the engine's own keys
 ABSENT = object()
+
+# The field that `set` writes to: its value may be the one before, which was changed in its place.
+_named: ContextVar[str | None] = ContextVar("workflow_server_field", default=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +95,13 @@ class TrackedState(InMemoryStateStore[Any]):
         self._counts: Counter[str] = Counter()
         self._standing: dict[str, dict[str, int]] = {}
 
+    async def set(self, path: str, value: Any) -> None:
+        token = _named.set(path.partition(".")[0])
+        try:
+            await super().set(path, value)
+        finally:
+            _named.reset(token)
+
     async def _write_state(self, state: BaseModel, storage: Any = None) -> None:
         author = _author()
         self._counts[author] += 1
@@ -100,7 +111,7 @@ class TrackedState(InMemoryStateStore[Any]):
         if passed_over:
             state = _compare(state, self._latest, {}).only(passed_over).put_on(state)
         await super()._write_state(state, storage)
-        self._note(_compare(self._latest, state, {author: count}))
+        self._note(_compare(self._latest, state, {author: count}, named=_named.get()))
         self._latest = state
 
     def _note(self, write: _Write) -> None:
@@ -181,7 +192,9 @@ def _author() -> str:
     return step.state.invocation_id or OUTSIDE
 
 
-def _compare(old: BaseModel, new: BaseModel, ordinals: dict[str, int]) -> _Write:
+def _compare(
+    old: BaseModel, new: BaseModel, ordinals: dict[str, int], *, named: str | None = None
+) -> _Write:
     """Return what was written to a state; all of it, where its class is another."""
     is_whole = type(old) is not type(new)
     parts = tuple(
@@ -189,7 +202,7 @@ def _compare(old: BaseModel, new: BaseModel, ordinals: dict[str, int]) -> _Write
         | {
             name: value
             for name, value in after.items()
-            if is_whole or not _is_same(before.get(name, ABSENT), value)
+            if is_whole or name == named or not _is_same(before.get(name, ABSENT), value)
         }
         for before, after in zip(_parts(old), _parts(new), strict=True)
     )

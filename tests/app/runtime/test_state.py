@@ -277,6 +277,20 @@ def test_a_value_that_was_changed_in_its_place_is_kept_with_the_end_of_the_step(
         await state.set("items", items)
 
     state = TrackedState(state_class(items=[]))
+    count_in_turn(state, "z a")
+    in_step("x", append())
+    has_changed = state.end_step("x")
+    again = TrackedState.decode(state.encode(SERIALIZER), SERIALIZER)
+    assert (has_changed, kept(again), asyncio.run(again.get("items"))) == (True, {}, [1])
+
+
+def test_a_state_that_was_set_with_a_value_changed_in_its_place_is_kept() -> None:
+    async def append() -> None:
+        changed = await state.get_state()
+        changed.items.append(1)
+        await state.set_state(changed)
+
+    state = TrackedState(Typed.model_validate({"items": []}))
     in_step("x", append())
     has_changed = state.end_step("x")
     again = TrackedState.decode(state.encode(SERIALIZER), SERIALIZER)
