@@ -215,8 +215,10 @@ class Residency:
             return ended.tail if ended is not None and ended.record is record else None
         tail = self._tails.get(record.run_id)
         if tail is None:
-            count = await self._store.count_events(record.run_id)
-            tail = self._tails.setdefault(record.run_id, EventTail(last=count - 1))
+            # There before the store is asked: the run may come, go on and leave meanwhile.
+            tail = self._tails[record.run_id] = EventTail(known=False)
+        if not tail.known:
+            tail.reach(await self._store.count_events(record.run_id) - 1)
             latest = await self._store.get_run(record.run_id)
             if latest is None or latest.status is not Status.RUNNING:
                 tail.end()  # while the store was asked
@@ -258,7 +260,8 @@ class Residency:
         if record is None or record.status is not Status.RUNNING:
             return None
         journal = await read_journal(record, self._store)
-        tail = self._tails.setdefault(run_id, EventTail(last=journal.event_count - 1))
+        tail = self._tails.setdefault(run_id, EventTail())
+        tail.reach(journal.event_count - 1)
         workflow = self._workflows.get(record.workflow_name)
         try:
             if workflow is None:

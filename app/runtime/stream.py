@@ -53,10 +53,14 @@ class Page:
 
 
 class EventTail:
-    """The latest committed events of a live run, and the readers that wait for more."""
+    """The latest committed events of a live run, and the readers that wait for more.
 
-    def __init__(self, *, last: int = -1) -> None:
+    `last` is the sequence of the run's last committed event; it may be `known` later, by `reach`.
+    """
+
+    def __init__(self, *, last: int = -1, known: bool = True) -> None:
         self.last = last
+        self.known = known
         self.ended = False
         self.failed = False
         self.closed = False
@@ -79,6 +83,13 @@ class EventTail:
             self._events -= len(dropped.events)
             self._bytes -= dropped.size
         self._wake()
+
+    def reach(self, last: int) -> None:
+        """Take in that the store has events up to the last one, or had when it was asked."""
+        self.known = True
+        if last > self.last:
+            self.last = last
+            self._wake()
 
     def end(self) -> None:
         """Say that no more events come."""

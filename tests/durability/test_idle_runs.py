@@ -21,7 +21,7 @@ from tests.durability.faulty import Fault
 from tests.durability.restarts import Restarts, restarting
 from tests.support.backends import opened_store
 from tests.support.calls import get_status, send, start, wait_ended
-from tests.support.streams import read_frames, read_until
+from tests.support.streams import Frame, read_frames, read_until
 from tests.support.waiting import until
 from tests.support.workflows import Number, Question
 
@@ -237,6 +237,39 @@ async def test_a_reader_stays_with_a_run_that_is_released_and_comes_back(
     frames = await reading
     assert [frame.sequence for frame in frames] == list(range(len(frames)))
     assert frames[-1].value == {"result": ["a", "b"]}
+
+
+async def test_a_reader_misses_nothing_of_a_run_that_comes_and_goes_while_its_events_are_counted(
+    restarts: Restarts,
+) -> None:
+    handler_id = await start_waiting(restarts)
+    before = await read_until_idle(restarts, handler_id, after=-1)
+    await start_waiting(restarts)  # the log holds the tails of the last commit
+    script = restarts.store.break_down("count_events", Fault.HANG_AFTER, 1)
+    reading = asyncio.create_task(read_until_idle(restarts, handler_id, after=len(before) - 1))
+    await until(lambda: script.happened > 0)
+    assert await say(restarts, handler_id, "a") == 200
+    await wait_released(restarts, handler_id)
+    await start_waiting(restarts)
+    restarts.store.repair()
+    after = await reading
+    await say(restarts, handler_id, "b")
+    await say(restarts, handler_id, "")
+    assert await result_of(restarts, handler_id) == ["a", "b"]
+    frames = await read_frames(restarts.client, handler_id, include_internal=True)
+    assert [frame.sequence for frame in frames] == list(range(len(frames)))
+    assert frames[: len(before) + len(after)] == before + after
+
+
+async def read_until_idle(restarts: Restarts, handler_id: str, *, after: int) -> list[Frame]:
+    """Return the events of a run after a sequence until it waits."""
+    return await read_until(
+        restarts.client,
+        handler_id,
+        lambda frame: frame.type == "WorkflowIdleEvent",
+        after_sequence=after,
+        include_internal=True,
+    )
 
 
 async def test_what_a_released_run_leaves_behind_writes_nothing_into_its_stream(
