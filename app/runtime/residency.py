@@ -8,7 +8,7 @@ import asyncio
 import heapq
 from collections import Counter, OrderedDict
 from collections.abc import Coroutine, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary
@@ -37,6 +37,7 @@ RESUMED_AT_ONCE = 20  # runs; they go on in step, and a request waits while all 
 RELEASED_AT_ONCE = 100  # runs
 SHORTEST_STAY = 0.05  # seconds that a run stays in memory, for what has brought it back
 LONGEST_WAIT = 60.0  # seconds until a timer is looked at again, for clocks may be set
+LATEST = datetime.max.replace(tzinfo=UTC)
 RETRY_PAUSE = 1.0  # seconds until what the store's failure has cut off is tried again
 
 
@@ -72,6 +73,7 @@ class Residency:
         self._ended = EndedRuns()
         self._idle: OrderedDict[LiveRun, float] = OrderedDict()
         self._due: list[tuple[datetime, str]] = []
+        self._due_first: dict[str, datetime] = {}
         self._idle_changed = asyncio.Event()
         self._due_changed = asyncio.Event()
         self._settled = asyncio.Event()
@@ -103,6 +105,7 @@ class Residency:
         self._ended.clear()
         self._idle.clear()
         self._due.clear()
+        self._due_first.clear()
 
     async def wait_quiet(self, seconds: float) -> None:
         """Let no run begin, and return when none is at work, or after some seconds."""
@@ -384,7 +387,10 @@ class Residency:
         if idle.timeout_left is not None:
             since = self._alive_since(idle)
             due.append(since + timedelta(seconds=max(idle.timeout_left, 0)))
-        if due:
+        # An earlier time is as good, for the run is looked at then; and a run that comes and goes
+        # again and again has one place here.
+        if due and min(due) < self._due_first.get(key, LATEST):
+            self._due_first[key] = min(due)
             heapq.heappush(self._due, (min(due), key))
             self._due_changed.set()
 
@@ -393,7 +399,9 @@ class Residency:
         while True:
             now = self._clock()
             while self._due and self._due[0][0] <= now:
-                _, key = heapq.heappop(self._due)
+                at, key = heapq.heappop(self._due)
+                if self._due_first.get(key) == at:
+                    del self._due_first[key]
                 if key not in self._live:
                     self._spawn(self._wake(key), f"wake {key}")
             seconds = (self._due[0][0] - now).total_seconds() if self._due else None
