@@ -302,7 +302,10 @@ class LiveRun:
             self._task.cancel()
 
     def dismiss(self) -> None:
-        """Send away everybody who reads or waits: the server stops."""
+        """Send away everybody who reads or waits: the server stops.
+
+        Who has sent an event is not: the run may still take it.
+        """
         self.tail.close()
         self._refuse_waiting(
             RunUnfinished(
@@ -311,7 +314,6 @@ class LiveRun:
                 handler_id=self.handler_id,
             )
         )
-        self._refuse_answers(NotStarted("The server stops; send the event again in a moment."))
 
     async def abandon(self) -> None:
         """Stop executing: a durable run goes on at the next start."""
@@ -324,6 +326,8 @@ class LiveRun:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        # What the run has not taken by now it does not take.
+        self._refuse_answers(NotStarted("The server stops; send the event again in a moment."))
 
     def _is_releasable(self) -> bool:
         kept = self._journal.record.unresumable is None and not self._journal.is_failed

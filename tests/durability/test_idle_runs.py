@@ -195,6 +195,24 @@ async def test_an_event_for_a_run_that_comes_back_as_the_server_stops_is_to_be_s
     assert await result_of(restarts, handler_id) == []
 
 
+async def test_an_event_that_a_run_takes_as_the_server_begins_to_stop_is_not_to_be_sent_again(
+    restarts: Restarts,
+) -> None:
+    handler_id = await start_waiting(restarts)
+    registry = restarts.server._registry
+    _, live = await registry._find_running(handler_id)
+    assert live is not None
+    event = live.workflow.read_event({"type": "Word", "value": {"text": "a"}}, awaited=live.awaited)
+    sending = asyncio.create_task(live.send(event, step=None, reply_to=None))
+    await asyncio.sleep(0)
+    registry.dismiss()
+    await sending
+    await restarts.stop()
+    await restarts.start()
+    assert await say(restarts, handler_id, "") == 200
+    assert await result_of(restarts, handler_id) == ["a"]
+
+
 async def test_a_released_run_can_be_cancelled(restarts: Restarts) -> None:
     handler_id = await start_waiting(restarts)
     response = await restarts.client.post(f"/handlers/{handler_id}/cancel")
