@@ -7,8 +7,7 @@ from workflows.events import Event
 
 from app.errors import WorkflowNotFound
 from app.runtime.served import ServedWorkflow
-
-MAX_NAME_LENGTH = 255
+from schemas.names import MAX_NAME_LENGTH
 
 
 class Catalog(Mapping[str, ServedWorkflow]):
@@ -39,7 +38,7 @@ class Catalog(Mapping[str, ServedWorkflow]):
         try:
             return self._served[name]
         except KeyError:
-            raise WorkflowNotFound(f"No workflow is registered as '{name:.255}'.") from None
+            raise WorkflowNotFound(f"No workflow is registered as '{name}'.") from None
 
     def __getitem__(self, name: str) -> ServedWorkflow:
         return self._served[name]

@@ -39,6 +39,7 @@ from app.runtime.stream import EventTail, SharedPositions, Subscription
 from app.runtime.transcript import Clock, utc_now
 from app.runtime.watchdog import Watchdog
 from app.settings import Limits
+from schemas import names
 from schemas.handlers import RunRequest
 from schemas.records import (
     HandlerPosition,
@@ -51,7 +52,7 @@ from schemas.records import (
 )
 from stores.base import Store, StoreError
 
-HANDLER_ID = re.compile(r"[A-Za-z0-9._~-]{1,255}")
+HANDLER_ID = re.compile(names.HANDLER_ID)
 CHECK_TIMEOUT = 3.0  # seconds in which a store that can be reached says so
 UNREACHABLE = "The store cannot be reached; try again later."
 ID_BYTES = 8
@@ -241,7 +242,7 @@ class HandlerRegistry:
         except StoreError as error:
             raise self._store_failed() from error
         if earlier is None or earlier.handler_key != key:
-            raise RunNotFound(f"The handler '{record.handler_id}' has no run '{run_id:.255}'.")
+            raise RunNotFound(f"The handler '{record.handler_id}' has no run '{run_id}'.")
         return earlier
 
     async def list_handlers(self, query: HandlerQuery) -> HandlerPage:
@@ -381,7 +382,7 @@ class HandlerRegistry:
             if accepted is not None and (accepted.visible is not None or accepted.is_uncertain):
                 continue  # Accepted while the store was read: what it said is out of date.
             if record is None:
-                raise HandlerNotFound(f"No handler has the id '{split_key(key)[1]:.255}'.")
+                raise HandlerNotFound(f"No handler has the id '{split_key(key)[1]}'.")
             return record, None
 
     async def _find_running(self, key: str) -> tuple[RunRecord, LiveRun | None]:

@@ -18,6 +18,7 @@ from app.ownership import Handlers
 from app.registry import HandlerRegistry
 from app.runtime.served import ServedWorkflow
 
+from schemas.names import Name
 Confirm = Callable[[], Awaitable[bool]]
 
 
@@ -77,7 +78,7 @@ CatalogDep = Annotated[Catalog, Depends(get_catalog)]
 
 
 async def get_workflow(
-    name: Annotated[str, Path(description="The workflow's registered name.")],
+    name: Annotated[Name, Path(description="The workflow's registered name.")],
     request: Request,
 ) -> ServedWorkflow:
     """Return the workflow that the path names; `WorkflowNotFound` where there is none."""
@@ -85,9 +86,9 @@ async def get_workflow(
 
 
 WorkflowDep = Annotated[ServedWorkflow, Depends(get_workflow)]
-HandlerId = Annotated[str, Path(description="The handler's id.")]
+HandlerId = Annotated[Name, Path(description="The handler's id.")]
 RunId = Annotated[
-    str | None,
+    Name | None,
     Query(description="An earlier run of the handler; without it the current one."),
 ]
 

@@ -20,6 +20,7 @@ from schemas.handlers import (
     HandlerResult,
     RunList,
 )
+from schemas.names import Name
 from schemas.records import HandlerPosition, HandlerQuery, RunPosition, Status
 
 router = APIRouter(tags=["handlers"])
@@ -58,7 +59,7 @@ async def list_handlers(
         Query(description="Only handlers of these statuses; repeatable. Empty: no filter."),
     ] = None,
     workflow_name: Annotated[
-        list[str] | None,
+        list[Name] | None,
         BeforeValidator(_drop_empty),
         Query(
             max_length=MAX_NAMES,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from app.errors import (
     BodyTooLarge,
@@ -34,6 +34,9 @@ from routers.dependencies import (
 from routers.problems import problems
 from routers.responses import handler_response
 from schemas.handlers import Handler, RunRequest
+from schemas.names import Name
+
+NAME = TypeAdapter(Name)
 
 
 class RunRoute(JsonRoute):
@@ -50,12 +53,19 @@ class RunRoute(JsonRoute):
             refuse_codings(request)
             services = await get_callers_services(request)
             return await start(
-                workflow=services.catalog.find(request.path_params["name"]),
+                workflow=services.catalog.find(_read_name(request)),
                 registry=services.handlers,
                 body=await _read_body(JsonRequest(request.scope, request.receive)),
             )
 
         return handle_run
+
+
+def _read_name(request: Request) -> str:
+    try:
+        return NAME.validate_python(request.path_params["name"])
+    except ValidationError as error:
+        raise _malformed(error, "path", "name") from error
 
 
 async def _read_body(request: JsonRequest) -> RunRequest:
@@ -64,10 +74,14 @@ async def _read_body(request: JsonRequest) -> RunRequest:
     try:
         return RunRequest.model_validate(await request.json(), from_attributes=True)
     except ValidationError as error:
-        faults = [
-            {**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)
-        ]
-        raise RequestValidationError(faults) from error
+        raise _malformed(error, "body") from error
+
+
+def _malformed(error: ValidationError, *place: str) -> RequestValidationError:
+    faults = [
+        {**fault, "loc": (*place, *fault["loc"])} for fault in error.errors(include_url=False)
+    ]
+    return RequestValidationError(faults)
 
 
 router = APIRouter(prefix="/workflows", tags=["workflows"], route_class=RunRoute)

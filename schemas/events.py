@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.names import Name
+
 
 class EventEnvelope(BaseModel):
     """An event as clients read it, in streams and in results."""
@@ -31,7 +33,7 @@ class SendEventRequest(BaseModel):
         " `type`, from older clients.",
         examples=[{"type": "HumanResponseEvent", "value": {"response": "yes"}}],
     )
-    step: str | None = Field(
+    step: Name | None = Field(
         default=None,
         description="The step that shall take the event; without it, every step that accepts it.",
         examples=[None],

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.events import EventEnvelope
+from schemas.names import HANDLER_ID, MAX_NAME_LENGTH
 from schemas.records import Status
 
 
@@ -35,7 +36,7 @@ class RunRequest(BaseModel):
         description="The id of the new handler, or that of an ended one, which then runs again"
         " from the state that it left. 1 to 255 characters of A–Z a–z 0–9 . _ ~ -.",
         # Told to clients, and checked elsewhere: a wrong id has an error of its own.
-        json_schema_extra={"pattern": "^[A-Za-z0-9._~-]{1,255}$"},
+        json_schema_extra={"pattern": f"^{HANDLER_ID}$", "maxLength": MAX_NAME_LENGTH},
         examples=[None],
     )
 
