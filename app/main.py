@@ -21,6 +21,7 @@ from routers.bodies import BodyLimit
 from routers.client_limits import ClientLimits
 from routers.dependencies import Services
 from routers.headers import SecureHeaders
+from routers.http_rules import HttpRules
 from routers.origins import LOCALHOST, OriginGuard
 from routers.problems import add_problem_handlers
 from routers.request_ids import RequestIds
@@ -68,9 +69,12 @@ def create_app(
             *([Middleware(RootPath, root_path=root_path)] if root_path else []),
             Middleware(SecureHeaders),
             Middleware(RequestIds, metrics=services.registry.metrics),
+            Middleware(HttpRules),
             *middleware,
             Middleware(BodyLimit, limit=limits.max_body_size),
         ],
+        # A redirect would lead to whatever host the client names.
+        redirect_slashes=False,
         generate_unique_id_function=_operation_id,
         swagger_ui_parameters={"defaultModelsExpandDepth": 0},  # there are many, so folded
         telemetry=_telemetry(root_path),

@@ -1,4 +1,7 @@
-"""Headers that keep browsers from guessing, framing, telling others and keeping copies."""
+"""Headers that keep browsers from guessing, framing, telling others and keeping copies.
+
+None says that ranges are taken, since `HttpRules` passes them over.
+"""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +18,7 @@ ALWAYS = (
     ),
 )
 UNCACHED = (b"cache-control", b"no-store")
+UNTRUE = b"accept-ranges"
 CACHED_BY = {b"cache-control", b"etag"}
 
 
@@ -29,7 +33,7 @@ class SecureHeaders:
 
         async def send_completed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = list(message["headers"])
+                headers = [header for header in message["headers"] if header[0] != UNTRUE]
                 present = {name for name, _ in headers}
                 headers += [header for header in ALWAYS if header[0] not in present]
                 if CACHED_BY.isdisjoint(present):

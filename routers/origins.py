@@ -41,9 +41,9 @@ class OriginGuard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        # A browser sends one of each; with more, others may have looked at another one.
-        hosts = headers.getlist("host")
-        if all(self._allows(origin, hosts) for origin in headers.getlist("origin")):
+        # A browser sends one; with more, others may have looked at another one.
+        host = headers.get("host")
+        if all(self._allows(origin, host) for origin in headers.getlist("origin")):
             await self._cors(scope, receive, send)
             return
         refusal = problem_response(
@@ -54,9 +54,9 @@ class OriginGuard:
         )
         await refusal(scope, receive, send)
 
-    def _allows(self, origin: str, hosts: list[str]) -> bool:
+    def _allows(self, origin: str, host: str | None) -> bool:
         if "*" in self._origins or origin in self._origins:
             return True
         if self._pattern is not None and self._pattern.fullmatch(origin):
             return True
-        return hosts == [origin.partition("://")[2]]
+        return host == origin.partition("://")[2]

@@ -10,8 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.server import WorkflowServer
 from tests.support.calls import get_status, start
 from tests.support.command import serving, write_echo
+from tests.support.live import open_client
+from tests.support.problems import problem_of
 from tests.support.sockets import connect
 
 BODY = b'{"handler_id": "h"}'
@@ -151,8 +154,9 @@ async def test_a_page_repeats_nothing_that_a_client_says_of_itself(
     client: httpx.AsyncClient, path: str
 ) -> None:
     hostile = '"><script>evil</script>'
-    names = ("Host", "X-Forwarded-Host", "X-Forwarded-Prefix", "X-Forwarded-Proto", "User-Agent")
-    response = await client.get(path, headers=dict.fromkeys(names, hostile), params={"x": hostile})
+    names = ("X-Forwarded-Host", "X-Forwarded-Prefix", "X-Forwarded-Proto", "User-Agent")
+    headers = {**dict.fromkeys(names, hostile), "Host": "evil.example"}
+    response = await client.get(path, headers=headers, params={"x": hostile})
     assert response.status_code == 200
     assert "evil" not in response.text
 
@@ -188,11 +192,71 @@ async def test_a_foreign_origin_does_not_hide_behind_an_allowed_one(
     assert response.status_code == 403
 
 
-async def test_an_origin_is_not_the_server_s_own_by_a_second_host(
-    client: httpx.AsyncClient,
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        (),
+        (b"Host: t", b"Host: t"),
+        (b"Host: evil.example", b"Host: t", b"Origin: http://evil.example"),
+        (b"Host: t, u",),
+        (b"Host: a/b",),
+        (b"Host: user@t",),
+        (b"Host: t:80:80",),
+        (b"Host: [::1",),
+        (b"Host: \xc3\xa9",),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("path", [b"/health", b"/workflows", b"/docs", b"/"])
+async def test_a_request_that_does_not_name_one_host_is_refused(
+    client: httpx.AsyncClient, hosts: tuple[bytes, ...], path: bytes
 ) -> None:
-    headers = (b"Host: evil.example", b"Host: t", b"Origin: http://evil.example")
-    assert (await exchange(client, get(b"/health", *headers))).startswith(b"HTTP/1.1 403 ")
+    answer = await exchange(client, get(path, *hosts))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/problem+json\r\n" in answer
+    assert b'"code":"malformed_request"' in answer
+
+
+@pytest.mark.parametrize(
+    "host", [b"t", b"T.example:8000", b"[::1]:80", b"127.0.0.1", b"", b"my_host", b"%C3%A9"]
+)
+async def test_a_request_that_names_its_host_is_answered(
+    client: httpx.AsyncClient, host: bytes
+) -> None:
+    answer = await exchange(client, get(b"/health", b"Host: " + host))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_http_1_0_needs_no_host(client: httpx.AsyncClient) -> None:
+    answer = await exchange(client, b"GET /health HTTP/1.0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "requested", ["bytes=0-3", "bytes=9-2", "bytes=", "lines=1-2", "x", "bytes=999999999-"]
+)
+@pytest.mark.parametrize("path", ["/", "/docs", "/static-offline-docs/swagger-ui.css"])
+async def test_a_range_is_passed_over(client: httpx.AsyncClient, path: str, requested: str) -> None:
+    whole = await client.get(path)
+    answer = await client.get(path, headers={"Range": requested})
+    assert (answer.status_code, answer.content) == (200, whole.content)
+    assert "accept-ranges" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/docs/", "/workflows/", "/handlers/", "/health/"])
+async def test_a_slash_too_many_leads_to_no_host_that_the_client_names(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    answer = await client.get(path, headers={"Host": "evil.example"})
+    assert problem_of(answer) == (404, "not_found")
+
+
+async def test_the_root_path_alone_leads_below_it_by_a_relative_address() -> None:
+    async with open_client(WorkflowServer(root_path="/team/flows")) as client:
+        answer = await client.get("/team/flows", headers={"Host": "evil.example"})
+        page = await client.get("/team/flows", follow_redirects=True)
+    assert (answer.status_code, answer.headers["location"]) == (307, "flows/")
+    assert (page.status_code, page.url.path) == (200, "/team/flows/")
 
 
 async def test_the_first_of_several_request_ids_is_taken(client: httpx.AsyncClient) -> None:

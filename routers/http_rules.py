@@ -1,0 +1,43 @@
+"""What HTTP/1.1 asks of every request, and the server beneath does not look at."""
+
+import re
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.errors import BadRequest
+from routers.problems import answer_service_error
+
+# A host as RFC 3986, section 3.2.2, has it, and a port. An empty one is allowed.
+HOST = re.compile(rb"(\[[0-9A-Za-z:.~_-]+\]|([\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(:\d*)?")
+
+
+class HttpRules:
+    """Refuses requests that do not name one host (RFC 9112, section 3.2), and knows no ranges.
+
+    A range may be passed over (RFC 9110, section 14.2), and nothing here is large. Starlette's
+    files would refuse one that is malformed, in plain text.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 400, or pass the request on."""
+        if scope["type"] == "http":
+            hosts = [value for name, value in scope["headers"] if name == b"host"]
+            if not _names_a_host(hosts, scope["http_version"]):
+                error = BadRequest("The request must name its host, once, in the header `Host`.")
+                answer = await answer_service_error(Request(scope), error)
+                await answer(scope, receive, send)
+                return
+            if any(name == b"range" for name, _ in scope["headers"]):
+                headers = [header for header in scope["headers"] if header[0] != b"range"]
+                scope = {**scope, "headers": headers}
+        await self._app(scope, receive, send)
+
+
+def _names_a_host(hosts: list[bytes], http_version: str) -> bool:
+    if not hosts:
+        return http_version == "1.0"
+    return len(hosts) == 1 and HOST.fullmatch(hosts[0]) is not None
