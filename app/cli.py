@@ -148,6 +148,7 @@ def serve(
     max_streams_per_client: Annotated[int | None, _flag("max_streams_per_client")] = None,
     rate_limit: Annotated[float | None, _flag("rate_limit")] = None,
     rate_burst: Annotated[int | None, _flag("rate_burst")] = None,
+    max_refusals: Annotated[int | None, _flag("max_refusals")] = None,
     shutdown_timeout: Annotated[float | None, _flag("shutdown_timeout")] = None,
     root_path: Annotated[str | None, _flag("root_path")] = None,
     log_level: Annotated[str | None, _flag("log_level")] = None,

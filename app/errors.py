@@ -77,9 +77,15 @@ class Unauthenticated(ServiceError):
 
     status, code, title = 401, "unauthenticated", "Unauthorized"
 
-    def __init__(self, detail: str, *, offered: bool = True) -> None:
-        """`offered` says whether there was a credential at all (RFC 6750, section 3)."""
+    def __init__(
+        self, detail: str, *, offered: bool = True, reason: str = "not valid any more, or never"
+    ) -> None:
+        """`offered` says whether there was a credential at all (RFC 6750, section 3).
+
+        `reason` is for the log.
+        """
         super().__init__(detail)
+        self.offered, self.reason = offered, reason
         self._error = ', error="invalid_token"' if offered else ""
 
     @property

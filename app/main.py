@@ -80,7 +80,7 @@ def create_app(
         telemetry=_telemetry(root_path),
     )
     app.state.services = services
-    _include_routers(app, services.access)
+    _include_routers(app, services.access, limits)
     # After the guard of access, which says who asks.
     app.user_middleware.append(
         Middleware(
@@ -111,14 +111,21 @@ def _telemetry(root_path: str) -> TelemetryConfig:
     }
 
 
-def _include_routers(app: FastAPI, access: Access | None) -> None:
+def _include_routers(app: FastAPI, access: Access | None, limits: Limits) -> None:
     if access is None:
         for router in ROUTERS:
             app.include_router(router)
         return
     # The API pages, which the framework has put there, are open too.
     open_routes = [*app.routes, *(route for router in OPEN_ROUTERS for route in router.routes)]
-    app.user_middleware.append(Middleware(AccessGuard, access=access, open_routes=open_routes))
+    app.user_middleware.append(
+        Middleware(
+            AccessGuard,
+            access=access,
+            open_routes=open_routes,
+            max_refusals=limits.max_refusals,
+        )
+    )
     for router in GUARDED_ROUTERS:
         app.include_router(router, dependencies=SCHEMES, responses=REFUSALS)
     for router in OPEN_ROUTERS:

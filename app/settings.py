@@ -90,6 +90,12 @@ class Limits(BaseModel):
         ge=1,
         description="Requests that one client may make at once, where there is a rate limit.",
     )
+    max_refusals: int = Field(
+        default=100,
+        ge=0,
+        description="Credentials that are refused from one address at once, then one a second; 0:"
+        " any number.",
+    )
 
 
 class Settings(Limits, BaseSettings):

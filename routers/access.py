@@ -3,6 +3,7 @@
 The guard stands before the routes, since FastAPI reads a body before it solves dependencies.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 from fastapi import Security
@@ -15,10 +16,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access import Access, Principal
 from app.access import Scope as AccessScope
+from app.buckets import Buckets
 from app.errors import Forbidden, ServiceError, Unauthenticated
+from app.logs import get_logger
+from routers.dependencies import read_address
 from routers.problems import answer_service_error, problems
 
+logger = get_logger(__name__)
+
 API_KEY = "X-API-Key"
+REFUSALS_A_SECOND = 1.0  # of one address, in the long run
 READING = ("GET", "HEAD")
 
 # They tell the OpenAPI document what the guard asks for.
@@ -42,16 +49,21 @@ REFUSALS = problems(Unauthenticated, Forbidden)
 class AccessGuard:
     """Lets through who has a credential for what it asks, and anybody to the open routes.
 
-    Everything is guarded that is not open, also what does not exist.
+    Everything is guarded that is not open, also what does not exist. An address from which too many
+    requests are refused is told to wait. A valid credential is let through from there all the same:
+    else whoever shares an address with others, such as a proxy's, could lock them out.
     """
 
-    def __init__(self, app: ASGIApp, *, access: Access, open_routes: Sequence[BaseRoute]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, access: Access, open_routes: Sequence[BaseRoute], max_refusals: int
+    ) -> None:
         self._app = app
         self._access = access
         self._open_routes = open_routes
+        self._refusals = Buckets(REFUSALS_A_SECOND, max_refusals) if max_refusals else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 401, 403 or 503, or pass the request on together with its principal."""
+        """Answer 401, 403, 429 or 503, or pass the request on together with its principal."""
         if scope["type"] == "http" and not self._is_open(scope):
             try:
                 scope["principal"] = await self._identify(scope)
@@ -65,7 +77,15 @@ class AccessGuard:
         return any(route.matches(scope)[0] is Match.FULL for route in self._open_routes)
 
     async def _identify(self, scope: Scope) -> Principal:
-        principal = await self._access.identify(read_credential(Headers(scope=scope)))
+        try:
+            principal = await self._access.identify(read_credential(Headers(scope=scope)))
+        except Unauthenticated as error:
+            address = read_address(scope)
+            if self._refusals is not None:
+                self._refusals.take(address, asyncio.get_running_loop().time())
+            if error.offered:
+                logger.info("credential refused", client=address, reason=error.reason)
+            raise
         reads = scope["method"] in READING
         principal.require(AccessScope.READ if reads else AccessScope.RUN)
         return principal

@@ -5,8 +5,7 @@ proxy that does not say whom it speaks for, all clients have the proxy's address
 """
 
 import asyncio
-import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 
 from starlette.requests import Request
@@ -14,12 +13,11 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access import Principal
+from app.buckets import Buckets
 from app.errors import TooManyRequests, TooManyStreams
 from app.settings import Limits
+from routers.dependencies import read_address
 from routers.problems import answer_service_error
-
-MAX_BUCKETS = 10_000
-ROUNDING = 1e-6  # seconds
 
 
 class ClientLimits:
@@ -80,33 +78,6 @@ class ClientLimits:
                 del self._streams[client]
 
 
-class Buckets:
-    """A bucket of tokens for each client: a request takes one, and `rate` a second come back.
-
-    What is kept of a bucket is the time at which it is full again. The bucket that was used
-    longest ago is forgotten, and thereby full, when there are too many.
-    """
-
-    def __init__(self, rate: float, burst: int) -> None:
-        self._interval = 1 / rate
-        self._depth = burst / rate
-        self._full_at: OrderedDict[str, float] = OrderedDict()
-
-    def take(self, client: str, now: float) -> None:
-        """Take a token; `TooManyRequests` where there is none."""
-        missing = max(self._full_at.get(client, now) - now, 0) + self._interval
-        if missing > self._depth + ROUNDING:
-            seconds = math.ceil(missing - self._depth)
-            raise TooManyRequests(
-                f"The client makes requests faster than it may; seconds to wait: {seconds}.",
-                retry_after=seconds,
-            )
-        self._full_at[client] = now + missing
-        self._full_at.move_to_end(client)
-        if len(self._full_at) > MAX_BUCKETS:
-            self._full_at.popitem(last=False)
-
-
 def _is_one_of(routes: Sequence[BaseRoute], scope: Scope) -> bool:
     return any(route.matches(scope)[0] is Match.FULL for route in routes)
 
@@ -116,5 +87,4 @@ def _client_of(scope: Scope) -> str:
     principal: Principal | None = scope.get("principal")
     if principal is not None:
         return f"{principal.tenant}/{principal.name}"
-    client = scope.get("client")
-    return str(client[0]) if client else ""
+    return read_address(scope)

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from app.access import Access, Principal
 from app.catalog import Catalog
@@ -17,8 +18,8 @@ from app.errors import UnsupportedCoding
 from app.ownership import Handlers
 from app.registry import HandlerRegistry
 from app.runtime.served import ServedWorkflow
-
 from schemas.names import Name
+
 Confirm = Callable[[], Awaitable[bool]]
 
 
@@ -91,6 +92,12 @@ RunId = Annotated[
     Name | None,
     Query(description="An earlier run of the handler; without it the current one."),
 ]
+
+
+def read_address(scope: Scope) -> str:
+    """Return the address of the client, as the server beneath knows it."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 # What is taken of each: nothing is ever unpacked, so that no small body becomes a large one.

@@ -9,9 +9,6 @@ from typing import Any
 from app.access.jwks import ALGORITHMS, KeySet
 from app.access.principals import NAME, AccessError, Principal, Scope, expand_scopes
 from app.errors import Unauthenticated
-from app.logs import get_logger
-
-logger = get_logger(__name__)
 
 LEEWAY = 30  # seconds by which clocks may differ
 MAX_NAME_LENGTH = 255
@@ -82,10 +79,10 @@ class TokenVerifier:
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("The token has expired; get a new one.") from None
         except (jwt.PyJWTError, TypeError, ValueError) as error:
-            logger.info("token refused", reason=type(error).__name__)
             raise Unauthenticated(
                 "The token is not one that this service takes: its issuer, audience, times and"
-                " signature must be right."
+                " signature must be right.",
+                reason=type(error).__name__,
             ) from None
         return self._principal(claims)
 

@@ -46,6 +46,7 @@ def test_the_defaults_are_those_of_the_readme() -> None:
         "max_streams_per_client": 1_000,
         "rate_limit": 0.0,
         "rate_burst": 100,
+        "max_refusals": 100,
         "shutdown_timeout": 10.0,
         "root_path": "",
         "log_level": "info",

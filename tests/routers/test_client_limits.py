@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from app.access import Scope
+from app.buckets import MAX_BUCKETS, Buckets
 from app.errors import TooManyRequests
 from app.server import WorkflowServer
 from app.settings import Limits
-from routers.client_limits import MAX_BUCKETS, Buckets
 from tests.support.calls import start_asker
 from tests.support.credentials import KeyBook, bearer
 from tests.support.live import open_client
