@@ -1,9 +1,11 @@
 """Requests that schemathesis makes from the OpenAPI document, valid and not, to a live server.
 
 A check fails where the server does what the document does not say. Every operation has a server of
-its own, with handlers in every state, so that what one does is not seen by another.
+its own, with handlers in every state, so that what one does is not seen by another. Sequences of
+operations, which take from the answers before, have one together; SEQUENCES says how many to try.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,6 +17,7 @@ from anyio.from_thread import start_blocking_portal
 from hypothesis import HealthCheck, settings
 from schemathesis import CheckFunction, Response
 from schemathesis.checks import not_a_server_error, positive_data_acceptance
+from schemathesis.generation.stateful import APIStateMachine
 from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi.checks import (
     negative_data_rejection,
@@ -23,7 +26,9 @@ from schemathesis.specs.openapi.checks import (
 
 from app.access import Access
 from app.server import WorkflowServer
+from app.settings import Limits
 from schemas.events import EventEnvelope
+from schemas.names import MAX_NAME_LENGTH
 from tests.support.live import serving
 from tests.support.workflows import Asker, Conversation, Echo, Failer, Greeter, TypedEcho
 
@@ -50,6 +55,10 @@ SEMANTIC = (
 TYPED = "^/workflows/[^{]+/run"
 WAITING = "^/workflows/asker/run"
 
+SEQUENCES = int(os.environ.get("SEQUENCES", "25"))
+STEPS = 12  # of a sequence, at most
+PATIENCE = 10  # seconds that an answer may take
+
 SETTINGS = settings(
     max_examples=100,
     deadline=None,
@@ -64,10 +73,17 @@ NOBODY: Headers = {}
 
 
 def make_server(access: Access | None = None) -> WorkflowServer:
-    server = WorkflowServer(access=access)
+    server = make_ending_server(access)
+    server.add_workflow("asker", Asker(timeout=None))
+    return server
+
+
+def make_ending_server(access: Access | None = None) -> WorkflowServer:
+    """Return a server whose runs all end, so that nobody who follows an answer waits for ever."""
+    # It is asked with so many wrong credentials, each of which is to be told apart from valid ones.
+    server = WorkflowServer(access=access, limits=Limits(max_refusals=0))
     for name, workflow in WORKFLOWS.items():
         server.add_workflow(name, workflow)
-    server.add_workflow("asker", Asker(timeout=None))
     return server
 
 
@@ -97,15 +113,25 @@ def make_handlers(base_url: str, headers: Headers = NOBODY) -> None:
 
 def load(*, handlers: tuple[str, ...], access: Access | None = None) -> BaseSchema:
     """Return the document, with names and ids among the parameters that exist."""
-    schema = schemathesis.openapi.from_dict(make_server(access).openapi_schema())
+    schema = load_all(make_server(access))
 
     @schema.hook
     def map_path_parameters(_context: Any, parameters: dict[str, Any] | None) -> Any:
         known = {"name": (*WORKFLOWS,), "handler_id": handlers}
-        return parameters and {
-            key: (*known[key], value)[len(str(value)) % (len(known[key]) + 1)]
-            for key, value in parameters.items()
-        }
+        return parameters and {key: _choose(value, known[key]) for key, value in parameters.items()}
+
+    return schema
+
+
+def _choose(value: Any, known: tuple[str, ...]) -> Any:
+    """Return one that is known, or the value itself, as it is where no such name may be."""
+    length = len(str(value))
+    return value if length > MAX_NAME_LENGTH else (*known, value)[length % (len(known) + 1)]
+
+
+def load_all(server: WorkflowServer) -> BaseSchema:
+    """Return the document of a server, without a filter that sets none."""
+    schema = schemathesis.openapi.from_dict(server.openapi_schema())
 
     @schema.hook
     def filter_query(_context: Any, query: dict[str, Any] | None) -> bool:
@@ -127,17 +153,21 @@ def check(
     case: Case, base_url: str, *excluded: CheckFunction, headers: Headers = NOBODY
 ) -> Response:
     """Call the server and check what the document says of the answer."""
+    response = case.call(base_url=base_url, headers=dict(headers))
+    judge(response, case, *excluded)
+    return response
+
+
+def judge(response: Response, case: Case, *excluded: CheckFunction) -> None:
+    """Check what the document says of an answer."""
     if re.match(TYPED, case.path):
         excluded = (*excluded, positive_data_acceptance, negative_data_rejection)
     elif case.path in SEMANTIC:
         excluded = (*excluded, positive_data_acceptance)
     # The assertion knows, as that check does not, which server errors are right.
     excluded = (*excluded, not_a_server_error)
-    response = case.call_and_validate(
-        base_url=base_url, excluded_checks=list(excluded), headers=dict(headers)
-    )
+    case.validate_response(response, excluded_checks=list(excluded))
     assert response.status_code < 500 or response.json()["status"] in ("failed", "cancelled")
-    return response
 
 
 @operations.parametrize()
@@ -159,6 +189,26 @@ def test_the_streams_are_what_the_document_says(case: Case, base_url: str) -> No
     response = check(case, base_url, response_schema_conformance)
     for envelope in read_envelopes(response):
         EventEnvelope.model_validate_json(envelope, strict=True)
+
+
+def test_sequences_of_requests_do_what_the_document_says() -> None:
+    machine: type[APIStateMachine] = load_all(make_ending_server()).as_state_machine()
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(serving(make_ending_server())) as base_url,
+    ):
+
+        class Sequences(machine):  # type: ignore[valid-type, misc]  # a class that is made
+            def get_call_kwargs(self, case: Case) -> dict[str, Any]:
+                return {"base_url": base_url, "timeout": PATIENCE}
+
+            def validate_response(self, response: Response, case: Case, **_: Any) -> None:
+                skipped = response_schema_conformance if case.path == STREAM else not_a_server_error
+                judge(response, case, skipped)
+
+        Sequences.run(
+            settings=settings(SETTINGS, max_examples=SEQUENCES, stateful_step_count=STEPS)
+        )
 
 
 def read_envelopes(response: Response) -> list[str]:

@@ -21,7 +21,7 @@ from app.server import WorkflowServer
 
 class Greet(StartEvent):
     name: str
-    times: int = 1
+    times: int = Field(default=1, le=1_000)  # more would be a text of gigabytes
 
 
 class Greeting(StopEvent):
