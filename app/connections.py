@@ -33,6 +33,7 @@ Owed = Literal["head", "body"]
 
 LINGER = 0.2  # seconds that a further request may be on its way when the server stops
 HURRIED = 1.0  # seconds in which a client must take something then, or send its first request
+TURNS = 3  # of the event loop, which after a pause calls timers before it looks at its sockets
 TICKS_BETWEEN_LOOKS = 10  # of uvicorn's, a tenth of a second each
 
 
@@ -114,9 +115,11 @@ class Connection(HttpToolsProtocol):
         elif self.cycle is not None:
             self.loop.call_later(LINGER, self.leave)
 
-    def leave(self) -> None:
-        """Close the connection where it carries no request."""
-        if not self._is_answering():
+    def leave(self, turns: int = TURNS) -> None:
+        """Close the connection where it carries no request, and none has come."""
+        if turns:
+            self.loop.call_soon(self.leave, turns - 1)
+        elif not self._is_answering():
             self.transport.close()
 
     def _is_answering(self) -> bool:

@@ -7,13 +7,14 @@ accepted when the listener is closed. So it is first told to make no new ones.
 import asyncio
 import ctypes
 import os
+import selectors
 import socket
 import struct
 import sys
 from collections.abc import Sequence
 
 ARRIVAL = 0.1  # seconds that a handshake may still take; a longer one is reset
-TURNS = 3  # of the event loop: after a pause it calls timers before it looks at its sockets
+MOST_WAITING = 4096  # connections that are made and not accepted; the event loop takes one a turn
 
 SO_ATTACH_FILTER = 26  # on all machines but PA-RISC and SPARC
 # Instructions of the classic packet filter: code, jumps if true and false, operand.
@@ -34,13 +35,17 @@ async def accept_last(servers: Sequence[asyncio.Server]) -> None:
     kernel cannot be told so (it is not Linux, or not TCP), those who connect in the very last
     moment are still reset.
     """
-    for server in servers:
-        for listener in server.sockets:
+    listeners = [listener for server in servers for listener in server.sockets]
+    with selectors.DefaultSelector() as waiting:
+        for listener in listeners:
+            waiting.register(listener.fileno(), selectors.EVENT_READ)
             if sys.platform == "linux" and listener.family in TCP:
                 _ignore_newcomers(listener.fileno())
-    await asyncio.sleep(ARRIVAL)
-    for _ in range(TURNS):
-        await asyncio.sleep(0)
+        await asyncio.sleep(ARRIVAL)
+        for _ in range(MOST_WAITING):
+            if not waiting.select(0):
+                return
+            await asyncio.sleep(0)
 
 
 def _ignore_newcomers(descriptor: int) -> None:
