@@ -233,6 +233,14 @@ class RunJournal:
         self._on_failed()
         self._release_waiters(everyone=True)
 
+    def cut_off(self, error: Exception) -> None:
+        """Tell who waits for a unit that is still open that it is not committed."""
+        if not self._open:
+            return
+        for position, waiter in self._waiters:
+            if position > self._ready_position and not waiter.done():
+                waiter.set_exception(error)
+
     def _make_ready(self) -> None:
         """Let all that is written down be drained, unless it belongs to a unit that is open."""
         if not self._open:

@@ -326,8 +326,10 @@ class LiveRun:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        # What the run has not taken by now it does not take.
-        self._refuse_answers(NotStarted("The server stops; send the event again in a moment."))
+        # What the run has not taken by now, and carried out, it does not take.
+        stopped = NotStarted("The server stops; send the event again in a moment.")
+        self._refuse_answers(stopped)
+        self._journal.cut_off(stopped)
 
     def _is_releasable(self) -> bool:
         kept = self._journal.record.unresumable is None and not self._journal.is_failed

@@ -40,7 +40,7 @@ class Ordeal:
             bystanders = await Bystanders.prepare(client)
             async with conducting(url) as conducted:
                 begun = len(store.commits)
-                await until(lambda: len(store.commits) > begun + 10)
+                await until(lambda: len(store.commits) > begun + 5)
                 await before.aclose()
                 await expire(real)
                 script = store.break_down(self.operation, self.fault, self.times)

@@ -88,6 +88,16 @@ async def test_an_open_unit_is_held_back_until_it_is_closed(
     assert (held_back, await store.count_events("r")) == (0, 1)
 
 
+async def test_who_waits_for_a_unit_that_is_cut_off_is_told(journal: RunJournal) -> None:
+    journal.open_unit()
+    journal.add_tick(b"[]")
+    waiting = asyncio.create_task(journal.wait_committed())
+    await asyncio.sleep(0)
+    journal.cut_off(ValueError("stopped"))
+    with pytest.raises(ValueError, match="stopped"):
+        await waiting
+
+
 async def test_an_open_unit_holds_back_nothing_before_it(
     journal: RunJournal, store: ScriptedStore
 ) -> None:
