@@ -132,6 +132,14 @@ def test_nothing_is_remembered_of_a_step_that_has_ended() -> None:
     assert (before, has_changed, "standing" in after) == ({"x": {"a": 1}}, True, False)
 
 
+def test_nothing_is_remembered_of_a_step_that_does_not_run_again_at_once() -> None:
+    state = TrackedState(DictState())
+    count_in_turn(state, "x a", "y a")
+    state.end_step("y")
+    again = resumed(state, w="w2")
+    assert "standing" not in json.loads(again.encode(SERIALIZER))
+
+
 def test_a_run_that_starts_from_a_state_inherits_nothing_of_its_steps() -> None:
     state = TrackedState(DictState())
     count_in_turn(state, "x a", "y a")
@@ -291,6 +299,8 @@ def test_a_state_that_was_set_with_a_value_changed_in_its_place_is_kept() -> Non
         await state.set_state(changed)
 
     state = TrackedState(Typed.model_validate({"items": []}))
+    count_in_turn(state, "w a")
+    state.end_step("w")
     in_step("x", append())
     has_changed = state.end_step("x")
     again = TrackedState.decode(state.encode(SERIALIZER), SERIALIZER)
