@@ -37,6 +37,7 @@ class Losses:
 
     outages: list[Outage] = field(default_factory=list)
     long_absences: list[tuple[float, float]] = field(default_factory=list)
+    given_up: int = 0
     written_off: int = 0
     unhealthy: int = 0
     faults: list[str] = field(default_factory=list)
@@ -44,8 +45,8 @@ class Losses:
     def __str__(self) -> str:
         counts = ", ".join(f"{self.outages.count(kind)} {kind}" for kind in Outage)
         return (
-            f"{counts}; {self.written_off} runs written off, and said to be unhealthy"
-            f" {self.unhealthy} times; {len(self.faults)} faults"
+            f"{counts}; {self.given_up} commits given up, {self.written_off} runs written off,"
+            f" said to be unhealthy {self.unhealthy} times; {len(self.faults)} faults"
         )
 
 
@@ -68,6 +69,10 @@ class Outages(Harness):
                     await asyncio.sleep(self._chance.random() * 2 * self._uptime)
                     await self._befall(kind, client)
                     await self._audit_some()
+
+    def _judge(self) -> None:
+        super()._judge()
+        self.losses.given_up = self._server.log.read_text().count("store failed")
 
     async def _befall(self, outage: Outage, client: httpx.AsyncClient) -> None:
         began = time.time()
