@@ -13,6 +13,10 @@ import struct
 import sys
 from collections.abc import Sequence
 
+from app.logs import get_logger
+
+logger = get_logger(__name__)
+
 ARRIVAL = 0.1  # seconds that a handshake may still take; a longer one is reset
 MOST_WAITING = 4096  # connections that are made and not accepted; the event loop takes one a turn
 
@@ -32,8 +36,8 @@ async def accept_last(servers: Sequence[asyncio.Server]) -> None:
     """Accept whoever has connected, so that the listeners can be closed.
 
     Whoever connects from now on finds nobody, or the next process that listens there. Where the
-    kernel cannot be told so (it is not Linux, or not TCP), those who connect in the very last
-    moment are still reset.
+    kernel cannot be told so (it is not Linux, or not TCP, or does not let us), those who connect in
+    the very last moment are still reset.
     """
     listeners = [listener for server in servers for listener in server.sockets]
     with selectors.DefaultSelector() as waiting:
@@ -52,4 +56,8 @@ def _ignore_newcomers(descriptor: int) -> None:
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in DROP_SYN))
     program = struct.pack("HL", len(DROP_SYN), ctypes.addressof(code))
     with socket.socket(fileno=os.dup(descriptor)) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+        except OSError as error:
+            # Some kernels leave no room for filters of those who have no privileges.
+            logger.info("newcomers are not held off", reason=str(error))
