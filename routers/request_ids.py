@@ -3,6 +3,7 @@
 A fault of ours is answered here, where its id is still known to the log and to the answer.
 """
 
+import asyncio
 import re
 import secrets
 from time import perf_counter
@@ -11,12 +12,14 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
+from app.errors import Draining
 from app.runtime.metrics import Metrics
-from routers.problems import answer_unexpected_error
+from routers.problems import answer_unexpected_error, service_problem
 
 HEADER = b"x-request-id"
 ALLOWED = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+CUT_OFF = "The server stops before it could answer; ask again what became of the request."
 OTHER = "other"  # what no route serves, and what nobody has named
 
 
@@ -51,6 +54,12 @@ class RequestIds:
         tokens = bind_contextvars(request_id=current.decode())
         try:
             await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # Only a server that stops cuts a request off; it has waited for as long as it may.
+            if not answered:
+                answer = service_problem(Draining(CUT_OFF))
+                await answer(scope, receive, send_with_id)
+            raise
         except Exception as error:
             if answered:
                 raise

@@ -228,6 +228,19 @@ async def test_a_draining_server_says_that_a_connection_ends_with_the_answer(
     assert draining.headers["connection"] == "close"
 
 
+async def test_a_request_that_does_not_come_to_its_end_in_time_may_be_made_again() -> None:
+    async with serving(grace=0.5) as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(b"POST /workflows/echo/run HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\n{")
+        await served.client.get("/health")  # what came before it has been read
+        async with leaving(served, signal.SIGTERM):
+            head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 5\r\n" in head.lower()
+    assert b'"code":"draining"' in body
+
+
 async def test_runs_at_work_get_the_grace_period(served: Served) -> None:
     waiting = asyncio.create_task(
         served.client.post(
