@@ -59,5 +59,7 @@ def _ignore_newcomers(descriptor: int) -> None:
         try:
             listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
         except OSError as error:
-            # Some kernels leave no room for filters of those who have no privileges.
+            # Some kernels take no filters of those who have no privileges. They make only one more
+            # connection then, until it is accepted.
+            listener.listen(0)
             logger.info("newcomers are not held off", reason=str(error))
