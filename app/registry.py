@@ -51,6 +51,7 @@ from schemas.records import (
     split_key,
 )
 from stores.base import Store, StoreError
+from stores.bounded import BoundedStore
 
 HANDLER_ID = re.compile(names.HANDLER_ID)
 CHECK_TIMEOUT = 3.0  # seconds in which a store that can be reached says so
@@ -102,7 +103,7 @@ class HandlerRegistry:
         make_id: Callable[[], str] = new_id,
     ) -> None:
         limits = limits or Limits()
-        self._store = store
+        store = self._store = BoundedStore(store)
         self._workflows = workflows
         self._metrics = metrics or Metrics()
         self._log = CommitLog(store, backoff=persistence_backoff, metrics=self._metrics)

@@ -37,6 +37,7 @@ TIMEOUT = 1.0 if ALL else 0.2  # seconds; a real store takes its time on a busy 
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody wait for long."""
     monkeypatch.setattr("app.runtime.commit_log.COMMIT_TIMEOUT", TIMEOUT)
+    monkeypatch.setattr("stores.bounded.READ_TIMEOUT", TIMEOUT)
     monkeypatch.setattr("app.runtime.commit_log.RECOVERY_PAUSE", 0.02)
     monkeypatch.setattr("app.runtime.residency.RETRY_PAUSE", 0.02)
     monkeypatch.setattr("app.registry.CHECK_TIMEOUT", TIMEOUT)
@@ -59,6 +60,16 @@ async def test_nothing_that_was_seen_is_lost(
         await ordeal.undergo(real)
     assert ordeal.violations == []
     assert ordeal.struck > 0
+
+
+async def test_a_request_whose_read_hangs_is_answered(store: FaultyStore) -> None:
+    async with served(store) as url, httpx.AsyncClient(base_url=url) as client:
+        store.break_down("list_handlers", Fault.HANG_BEFORE)
+        refused = await client.get("/handlers")
+        store.repair()
+        found = await client.get("/handlers")
+    assert (refused.status_code, refused.json()["code"]) == (503, "store_unavailable")
+    assert found.status_code == 200
 
 
 @pytest.mark.parametrize("fault", [Fault.FAIL_BEFORE, Fault.HANG_BEFORE, Fault.HANG_AFTER])
