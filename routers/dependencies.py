@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from app.access import Access, Principal
@@ -113,6 +114,12 @@ def refuse_codings(request: Request) -> None:
 
 class JsonRequest(Request):
     """A request whose body is strict JSON: UTF-8, no lone surrogates, no NaN, 200 levels deep."""
+
+    async def body(self) -> bytes:
+        try:
+            return await super().body()
+        except ClientDisconnect as error:
+            raise HTTPException(400, "The client has hung up in its body.") from error
 
     async def json(self) -> Any:
         body = await self.body()

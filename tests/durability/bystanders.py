@@ -87,6 +87,10 @@ class Bystanders:
             Request("POST", "/workflows/talker/run-nowait", 200, START),
         )
 
+    async def may_start(self) -> bool:
+        """Return whether a run could be started, and so was committed."""
+        return await self.requests[-1].ask(self.client) == 200
+
     @asynccontextmanager
     async def asking(self, violations: list[str]) -> AsyncIterator[None]:
         """Let all requests be made, again and again, during the block."""

@@ -51,6 +51,8 @@ class Ordeal:
                     self.struck = script.happened
                     await self._check_health(client)
                     store.repair()
+                    # A commit that was at work when it was repaired may still fail.
+                    await until(bystanders.may_start)
                     await until(lambda: is_healthy(client))
                 self.violations += await bystanders.check(real)
         async with served(FaultyStore(real)) as url:

@@ -30,7 +30,7 @@ CASES = [
     *((operation, Fault.FAIL_BEFORE, 3) for operation in OPERATIONS),
 ]
 ALL = os.environ.get("EVERY_FAULT") == "1"
-TIMEOUT = 1.0 if ALL else 0.2  # seconds; a real store takes its time on a busy machine
+TIMEOUT = 2.0 if ALL else 0.2  # seconds; a real store takes its time on a busy machine
 
 
 @pytest.fixture(autouse=True)
