@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from app.access import Principal, Scope
 from app.errors import Forbidden
-from app.registry import HandlerPage, HandlerRegistry, RunPage
+from app.registry import HandlerRegistry
 from app.runtime.run import LiveRun
 from app.runtime.served import ServedWorkflow
 from app.runtime.stream import Subscription
+from app.stored import HandlerPage, RunPage
 from schemas.handlers import RunRequest
 from schemas.records import HandlerQuery, RunPosition, RunRecord, handler_key
 

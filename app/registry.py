@@ -8,7 +8,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal, assert_never
 
@@ -39,10 +39,10 @@ from app.runtime.stream import EventTail, SharedPositions, Subscription
 from app.runtime.transcript import Clock, utc_now
 from app.runtime.watchdog import Watchdog
 from app.settings import Limits
+from app.stored import UNREACHABLE, HandlerPage, RunPage, StoredHandlers
 from schemas import names
 from schemas.handlers import RunRequest
 from schemas.records import (
-    HandlerPosition,
     HandlerQuery,
     RunPosition,
     RunRecord,
@@ -55,7 +55,6 @@ from stores.bounded import BoundedStore
 
 HANDLER_ID = re.compile(names.HANDLER_ID)
 CHECK_TIMEOUT = 3.0  # seconds in which a store that can be reached says so
-UNREACHABLE = "The store cannot be reached; try again later."
 ID_BYTES = 8
 ID_LENGTH = 10
 
@@ -63,22 +62,6 @@ ID_LENGTH = 10
 def new_id() -> str:
     """Return a random id of 10 characters of the URL-safe alphabet (60 bits)."""
     return secrets.token_urlsafe(ID_BYTES)[:ID_LENGTH]
-
-
-@dataclass(frozen=True, slots=True)
-class HandlerPage:
-    """Some handlers of a listing, and the position after which the next page begins."""
-
-    records: Sequence[RunRecord]
-    next: HandlerPosition | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunPage:
-    """Some runs of a handler, and the position after which the next page begins."""
-
-    records: Sequence[RunRecord]
-    next: RunPosition | None
 
 
 class HandlerRegistry:
@@ -130,6 +113,7 @@ class HandlerRegistry:
             "runs_pending", "Runs that wait for their turn.", lambda: self._runs.pending
         )
         self._metrics.observe("runs_at_work", "Runs that are executed.", lambda: self._runs.at_work)
+        self._stored = StoredHandlers(store, self._metrics)
         self._limits = limits
         self._retention = retention
         self._pruning: asyncio.Task[None] | None = None
@@ -222,7 +206,7 @@ class HandlerRegistry:
             raise Draining("The server is about to stop; start the run again in a moment.")
         key = self._reserve(tenant, request.handler_id)
         try:
-            previous = await self._read_handler(key) if request.handler_id else None
+            previous = await self._stored.get(key) if request.handler_id else None
             if previous is not None and previous.status is Status.RUNNING:
                 raise _running(key)
             run_input = await self._prepare(workflow, request, previous)
@@ -238,10 +222,7 @@ class HandlerRegistry:
         record, _ = await self._find(key)
         if run_id is None or run_id == record.run_id:
             return record
-        try:
-            earlier = await self._store.get_run(run_id)
-        except StoreError as error:
-            raise self._store_failed() from error
+        earlier = await self._stored.get_run(run_id)
         if earlier is None or earlier.handler_key != key:
             raise RunNotFound(f"The handler '{record.handler_id}' has no run '{run_id}'.")
         return earlier
@@ -249,27 +230,12 @@ class HandlerRegistry:
     async def list_handlers(self, query: HandlerQuery) -> HandlerPage:
         """Return a page of a tenant's handlers, newest first."""
         self._check_started()
-        try:
-            found = await self._store.list_handlers(replace(query, limit=query.limit + 1))
-        except StoreError as error:
-            raise self._store_failed() from error
-        records = found[: query.limit]
-        if len(found) == len(records):
-            return HandlerPage(records, None)
-        last = records[-1]
-        return HandlerPage(records, HandlerPosition(last.handler_created_at, last.handler_id))
+        return await self._stored.list(query)
 
     async def list_runs(self, key: str, *, after: RunPosition | None, limit: int) -> RunPage:
         """Return a page of the handler's runs, newest first; `HandlerNotFound` for no handler."""
         await self._find(key)
-        try:
-            found = await self._store.list_runs(key, after=after, limit=limit + 1)
-        except StoreError as error:
-            raise self._store_failed() from error
-        records = found[:limit]
-        if len(found) == len(records):
-            return RunPage(records, None)
-        return RunPage(records, RunPosition(records[-1].started_at, records[-1].run_id))
+        return await self._stored.list_runs(key, after=after, limit=limit)
 
     async def send_event(
         self,
@@ -326,7 +292,7 @@ class HandlerRegistry:
         if after == "now":
             after = tail.last if tail else last
         if tail is not None and tail.failed and not tail.ended and after >= tail.last:
-            raise self._store_failed()
+            raise self._stored.failed()
         return Subscription(
             record.run_id,
             store=self._store,
@@ -374,11 +340,11 @@ class HandlerRegistry:
                 return live.visible, live
             if live is not None and live.is_uncertain:
                 # Whoever started it was told so, and must not take it for one that is not there.
-                raise self._store_failed()
+                raise self._stored.failed()
             ended = self._runs.get_ended(key)
             if ended is not None:
                 return ended.record, None
-            record = await self._read_handler(key)
+            record = await self._stored.get(key)
             accepted = self._runs.get(key)
             if accepted is not None and (accepted.visible is not None or accepted.is_uncertain):
                 continue  # Accepted while the store was read: what it said is out of date.
@@ -390,10 +356,7 @@ class HandlerRegistry:
         """Return the handler's current run, brought into memory where it is running."""
         record, live = await self._find(key)
         while live is None and record.status is Status.RUNNING:
-            try:
-                await self._runs.load(record)
-            except StoreError as error:
-                raise self._store_failed() from error
+            await self._stored.ask(self._runs.load(record))
             # Looked for again: since it was brought back it may have ended, or been released.
             record, live = await self._find(key)
         return record, live if record.status is Status.RUNNING else None
@@ -401,21 +364,7 @@ class HandlerRegistry:
     async def _tail_of(self, record: RunRecord) -> EventTail | None:
         if self._runs.dismissed and record.status is Status.RUNNING:
             raise Draining("The server is about to stop; read on in a moment.")
-        try:
-            return await self._runs.tail_of(record)
-        except StoreError as error:
-            raise self._store_failed() from error
-
-    async def _read_handler(self, key: str) -> RunRecord | None:
-        try:
-            return await self._store.get_handler(key)
-        except StoreError as error:
-            raise self._store_failed() from error
-
-    def _store_failed(self) -> StoreFailed:
-        """Count what the store refused to read, and return what to say of it."""
-        self._metrics.read_errors.inc()
-        return StoreFailed(UNREACHABLE)
+        return await self._stored.ask(self._runs.tail_of(record))
 
     # Starting.
 
@@ -444,7 +393,7 @@ class HandlerRegistry:
         if request.context:
             return workflow.context_input(request.context, request.start_event, request.kwargs)
         start_event = workflow.read_start_event(request.start_event, request.kwargs)
-        state = await self._read_state(previous) if previous is not None else None
+        state = await self._stored.get_state(previous.run_id) if previous is not None else None
         if state is None:
             return workflow.fresh_input(start_event)
         try:
@@ -453,12 +402,6 @@ class HandlerRegistry:
             raise StateNotRestorable(
                 "The state that the handler's last run left cannot be restored."
             ) from error
-
-    async def _read_state(self, previous: RunRecord) -> bytes | None:
-        try:
-            return await self._store.get_state(previous.run_id)
-        except StoreError as error:
-            raise self._store_failed() from error
 
     def _begin(
         self,
