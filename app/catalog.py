@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from workflows import Workflow
 from workflows.events import Event
 
+from app.engine.served import ServedWorkflow
 from app.errors import WorkflowNotFound
-from app.runtime.served import ServedWorkflow
 from schemas.names import MAX_NAME_LENGTH
 
 

@@ -254,7 +254,7 @@ async def _migrate(settings: Settings) -> None:
 
 
 async def _prune(settings: Settings, older_than: str) -> None:
-    from app.runtime.retention import prune_store
+    from app.handlers.retention import prune_store
     from stores.backends import open_store
 
     age = _read_duration("--older-than", older_than)
@@ -288,8 +288,8 @@ def _carry_out(command: Callable[[Settings], None], flags: dict[str, Any]) -> No
 
 def _serve(sources: list[str], settings: Settings, flags: dict[str, Any]) -> None:
     from app.loader import load_sources
-    from app.logs import configure_logs
-    from app.traces import configure_traces
+    from app.telemetry.logs import configure_logs
+    from app.telemetry.traces import configure_traces
 
     if not sources:
         raise UsageError(
@@ -381,7 +381,7 @@ async def _run_server(
 
 def _announce(server: "WorkflowServer", loaded: "LoadedSources", settings: Settings) -> None:
     """Say what is served, and where: in lines for people, or as an event for programs."""
-    from app.logs import get_logger
+    from app.telemetry.logs import get_logger
 
     if settings.log_format == "text":
         typer.echo("\n".join(_describe(server, loaded, settings)))

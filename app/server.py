@@ -15,13 +15,13 @@ from workflows.events import Event
 
 from app.access import ANYONE, Access
 from app.catalog import Catalog
-from app.connections import HttpServer, make_connection_class
 from app.errors import NotStarted, StoreFailed
-from app.logs import get_logger
+from app.handlers.ownership import Handlers
+from app.handlers.registry import HandlerRegistry
+from app.http.connections import HttpServer, make_connection_class
 from app.main import cors_middleware, create_app
-from app.ownership import Handlers
-from app.registry import HandlerRegistry
 from app.settings import Limits
+from app.telemetry.logs import get_logger
 from routers.dependencies import Services
 from stores.backends import open_store
 from stores.base import Store, StoreError

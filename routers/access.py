@@ -16,9 +16,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access import Access, Principal
 from app.access import Scope as AccessScope
-from app.buckets import Buckets
+from app.access.buckets import Buckets
 from app.errors import Forbidden, ServiceError, Unauthenticated
-from app.logs import get_logger
+from app.telemetry.logs import get_logger
 from routers.dependencies import read_address
 from routers.problems import answer_service_error, problems
 

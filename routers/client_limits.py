@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access import Principal
-from app.buckets import Buckets
+from app.access.buckets import Buckets
 from app.errors import TooManyRequests, TooManyStreams
 from app.settings import Limits
 from routers.dependencies import read_address

@@ -15,10 +15,10 @@ from starlette.types import Scope
 
 from app.access import Access, Principal
 from app.catalog import Catalog
+from app.engine.served import ServedWorkflow
 from app.errors import UnsupportedCoding
-from app.ownership import Handlers
-from app.registry import HandlerRegistry
-from app.runtime.served import ServedWorkflow
+from app.handlers.ownership import Handlers
+from app.handlers.registry import HandlerRegistry
 from schemas.names import Name
 
 Confirm = Callable[[], Awaitable[bool]]

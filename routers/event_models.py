@@ -25,7 +25,7 @@ from workflows.events import (
     WorkflowTimedOutEvent,
 )
 
-from app.runtime.encoding import base_names, qualified_name
+from app.engine.codec import base_names, qualified_name
 from schemas.events import EventEnvelope
 
 Model = type[BaseModel]

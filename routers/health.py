@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from app.errors import ServiceError
-from app.registry import HandlerRegistry
+from app.handlers.registry import HandlerRegistry
 from routers.dependencies import get_services
 from schemas.health import Health
 

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from app.errors import BadRequest, BodyTooLarge, HeadTooLarge, ServiceError, TooManyRequests
-from app.logs import get_logger
+from app.telemetry.logs import get_logger
 from schemas.problems import Fault, Problem
 
 logger = get_logger(__name__)

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from app.errors import Draining
-from app.runtime.metrics import Metrics
+from app.telemetry.metrics import Metrics
 from routers.problems import answer_unexpected_error, service_problem
 
 HEADER = b"x-request-id"

@@ -16,8 +16,9 @@ from fastapi.responses import Response, StreamingResponse
 from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
-from app.runtime.encoding import with_emission, without_qualified_name
-from app.runtime.stream import Page, Subscription
+from app.engine.codec import with_emission, without_qualified_name
+from app.streams.subscription import Subscription
+from app.streams.tail import Page
 from routers.dependencies import Confirm
 from schemas.records import EventRecord
 

@@ -17,7 +17,7 @@ from pydantic_core import from_json, to_json
 from workflows import Workflow
 from workflows.events import HumanResponseEvent
 
-from app.runtime.served import ServedWorkflow
+from app.engine.served import ServedWorkflow
 from routers.event_models import EventModels, Model, SchemaGenerator, make_union
 from schemas.handlers import Handler, RunRequest
 

@@ -11,8 +11,8 @@ import pytest
 from fastapi.routing import APIRoute
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from app.handlers.registry import HANDLER_ID
 from app.main import ROUTERS
-from app.registry import HANDLER_ID
 from app.server import WorkflowServer
 from tests.support.examples import EXAMPLES, make_example_server
 from tests.support.live import serving

@@ -266,7 +266,7 @@ def test_nothing_of_the_sdk_is_imported_where_no_endpoint_is_named() -> None:
         import sys
 
         from app.server import WorkflowServer
-        from app.traces import configure_traces
+        from app.telemetry.traces import configure_traces
 
         configure_traces()
         WorkflowServer()

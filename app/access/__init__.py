@@ -1,7 +1,7 @@
 """Who may do what: API keys, tokens of an identity provider, and the principals behind them.
 
 Nothing here knows HTTP: `routers.access` hands over the credential that a request carries, and
-`app.ownership` shows each principal the handlers that it owns.
+`app.handlers.ownership` shows each principal the handlers that it owns.
 """
 
 from app.access.access import Access, make_access

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from app.access.principals import AccessError
 from app.address import is_loopback
 from app.errors import IdentityUnavailable
-from app.logs import get_logger
+from app.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from jwt.algorithms import AllowedPublicKeys

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from app.access.principals import NAME, AccessError, Scope
-from app.logs import get_logger
+from app.telemetry.logs import get_logger
 
 logger = get_logger(__name__)
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from workflows import Workflow
 
-from app.registry import HandlerRegistry
+from app.handlers.registry import HandlerRegistry
 from app.server import WorkflowServer
 from stores.base import Store
 from tests.durability.faulty import Fault, FaultyStore

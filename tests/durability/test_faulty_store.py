@@ -36,12 +36,12 @@ TIMEOUT = 2.0 if ALL else 0.2  # seconds; a real store takes its time on a busy 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody wait for long."""
-    monkeypatch.setattr("app.runtime.commit_log.COMMIT_TIMEOUT", TIMEOUT)
+    monkeypatch.setattr("app.runs.commit_log.COMMIT_TIMEOUT", TIMEOUT)
     monkeypatch.setattr("stores.bounded.READ_TIMEOUT", TIMEOUT)
-    monkeypatch.setattr("app.runtime.commit_log.RECOVERY_PAUSE", 0.02)
-    monkeypatch.setattr("app.runtime.residency.RETRY_PAUSE", 0.02)
-    monkeypatch.setattr("app.registry.CHECK_TIMEOUT", TIMEOUT)
-    monkeypatch.setattr("app.runtime.retention.PAUSE", 0.02)
+    monkeypatch.setattr("app.runs.commit_log.RECOVERY_PAUSE", 0.02)
+    monkeypatch.setattr("app.scheduling.live.RETRY_PAUSE", 0.02)
+    monkeypatch.setattr("app.handlers.registry.CHECK_TIMEOUT", TIMEOUT)
+    monkeypatch.setattr("app.handlers.retention.PAUSE", 0.02)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent,
 from workflows.runtime.types.step_id import StepId
 from workflows.runtime.types.ticks import TickWaiterTimeout
 
-from app.runtime.recovery import timers_of
-from app.runtime.run import LiveRun
+from app.engine.replay import timers_of
+from app.runs.run import LiveRun
 from stores.base import Store
 from stores.memory import MemoryStore
 from tests.durability.faulty import Fault

@@ -15,7 +15,7 @@ from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
-from app.runtime.transcript import SNAPSHOT_TICKS
+from app.runs.recorder import SNAPSHOT_TICKS
 from schemas.records import Batch, RunRecord, SnapshotRecord, Status, TickRecord
 from stores.base import Store
 from stores.memory import MemoryStore
@@ -298,7 +298,7 @@ class Busy(MemoryStore):
 
 
 async def test_runs_are_resumed_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.runtime.residency.RESUMED_AT_ONCE", 4)
+    monkeypatch.setattr("app.scheduling.live.RESUMED_AT_ONCE", 4)
     store = Busy()
     await store.commit(batch_of(*(accepted(f"r{number}") for number in range(30))))
     gate = Gate()
@@ -462,7 +462,7 @@ async def test_a_wait_times_out_when_it_is_due_though_the_server_was_away(
 async def test_a_workflow_times_out_after_the_time_in_which_it_was_alive(
     real: Store, clock: OffsetClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.runtime.residency.LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("app.scheduling.live.LONGEST_WAIT", 0.01)
     async with restarting(real, it=Choosy(timeout=100)) as restarts:
         handler_id = await start(restarts.client, "it")
         await wait_question(restarts.client, handler_id)

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.runtime.retention import prune_store
+from app.handlers.retention import prune_store
 from app.server import WorkflowServer
 from stores.backends import open_store
 from stores.base import Store
@@ -29,8 +29,8 @@ ENDING = ("echo", "counter", "failer", "conversation", "impatient")
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the server look for what is old all the time, and remove it in very small batches."""
-    monkeypatch.setattr("app.runtime.retention.PAUSE", 0.02)
-    monkeypatch.setattr("app.runtime.retention.BATCH", 2)
+    monkeypatch.setattr("app.handlers.retention.PAUSE", 0.02)
+    monkeypatch.setattr("app.handlers.retention.BATCH", 2)
 
 
 @pytest.fixture(params=FRESH_URLS)

@@ -19,10 +19,10 @@ from workflows import Context
 from workflows.context.serializers import JsonSerializer
 from workflows.events import Event, StartEvent
 
+from app.engine.codec import NotSerializable, encode_event
+from app.engine.served import ServedWorkflow
 from app.errors import BadRequest
-from app.runtime.encoding import NotSerializable, encode_event
-from app.runtime.served import ServedWorkflow
-from app.runtime.stream import Page
+from app.streams.tail import Page
 from routers.events import read_event_id
 from routers.handlers import read_cursor, write_cursor
 from routers.streaming import StreamFormat

@@ -15,9 +15,9 @@ from workflows import Context, Workflow, step
 from workflows.context.serializers import JsonSerializer
 from workflows.events import StartEvent, StopEvent
 
+from app.engine.codec import encode_event
+from app.engine.served import ServedWorkflow
 from app.errors import InvalidContext, InvalidEvent, InvalidStartEvent
-from app.runtime.encoding import encode_event
-from app.runtime.served import ServedWorkflow
 from tests.properties.values import SETTINGS, json_like, objects
 from tests.support.workflows import WORKFLOWS, Asker, Extra, ExtraWaiter
 

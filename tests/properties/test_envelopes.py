@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, field_serializer
 from workflows.events import Event, StopEvent
 
-from app.runtime.encoding import (
+from app.engine.codec import (
     NotSerializable,
     base_names,
     encode_event,

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from workflows.events import Event
 
-from app.runtime.encoding import encode_event
-from app.runtime.stream import Page
+from app.engine.codec import encode_event
+from app.streams.tail import Page
 from routers.streaming import HEARTBEAT, StreamFormat
 from schemas.records import EventRecord
 from schemas.times import from_micros

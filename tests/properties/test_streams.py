@@ -23,8 +23,9 @@ from hypothesis.stateful import (
 )
 
 from app.errors import StoreFailed
-from app.runtime import stream
-from app.runtime.stream import EventTail, Page, SharedPosition, Subscription
+from app.streams import subscription, tail
+from app.streams.subscription import SharedPosition, Subscription
+from app.streams.tail import EventTail, Page
 from schemas.records import Batch, EventRecord, RunRecord
 from stores.memory import MemoryStore
 from tests.properties.values import SETTINGS
@@ -236,9 +237,9 @@ class Streams(RuleBasedStateMachine):
 @pytest.fixture
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the tail drop pages, and the store give small ones, after a handful of events."""
-    monkeypatch.setattr(stream, "TAIL_BYTES", 60)
-    monkeypatch.setattr(stream, "TAIL_EVENTS", 7)
-    monkeypatch.setattr(stream, "STORE_PAGE_EVENTS", 3)
+    monkeypatch.setattr(tail, "TAIL_BYTES", 60)
+    monkeypatch.setattr(tail, "TAIL_EVENTS", 7)
+    monkeypatch.setattr(subscription, "STORE_PAGE_EVENTS", 3)
 
 
 @pytest.mark.usefixtures("small_bounds")

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from app.access import Scope
-from app.buckets import MAX_BUCKETS, Buckets
+from app.access.buckets import MAX_BUCKETS, Buckets
 from app.errors import TooManyRequests
 from app.server import WorkflowServer
 from app.settings import Limits

@@ -5,7 +5,7 @@ from importlib.metadata import version
 import httpx
 import pytest
 
-from app.registry import HandlerRegistry
+from app.handlers.registry import HandlerRegistry
 from tests.support.calls import start
 
 PATHS = (

@@ -108,7 +108,7 @@ class HangingStore(ScriptedStore):
 
 
 async def test_a_store_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.registry.CHECK_TIMEOUT", 0.05)
+    monkeypatch.setattr("app.handlers.registry.CHECK_TIMEOUT", 0.05)
     store = HangingStore()
     async with open_client(WorkflowServer(workflow_store=store)) as client:
         store.down = True

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import httpx
 
-from app.runtime.stream import STORE_PAGE_EVENTS, TAIL_EVENTS
+from app.streams.subscription import STORE_PAGE_EVENTS
+from app.streams.tail import TAIL_EVENTS
 from tests.support.calls import answer, run, start, start_asker, wait_ended
 from tests.support.sockets import read_stream
 from tests.support.streams import Frame, read_frames, read_until, shared_reader

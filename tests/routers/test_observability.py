@@ -10,7 +10,7 @@ from workflows import Context, Workflow, step
 from workflows.events import StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
-from app.registry import HandlerRegistry
+from app.handlers.registry import HandlerRegistry
 from tests.durability.faulty import Fault
 from tests.durability.restarts import restarting
 from tests.support.backends import opened_store

@@ -8,7 +8,7 @@ from datetime import timedelta
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
 
-from app.runtime import retention
+from app.handlers import retention
 from app.server import WorkflowServer
 from tests.support.workflows import add_all
 

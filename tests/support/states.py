@@ -11,7 +11,7 @@ from workflows.context.serializers import JsonSerializer
 from workflows.context.state_store import DictState
 from workflows.runtime.types.results import StepWorkerStateContextVar
 
-from app.runtime.state import TrackedState
+from app.engine.state import TrackedState
 
 SERIALIZER = JsonSerializer()
 

@@ -1,0 +1,322 @@
+"""The engine's runtime interface, put on top of a run that journals.
+
+A workflow that is served gets a `JournalRuntime`. Runs that the service starts carry their
+`RunHost` in a context variable, and every internal adapter that the engine makes for such a run
+(one for its control loop, one for each step) is a thin face of that one host. Runs that a step
+starts itself, by `await other_workflow.run()`, belong to that step: they go to the runtime that
+the workflow had before.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from contextvars import ContextVar
+from time import perf_counter
+from typing import Any, Protocol
+
+from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.dispatcher import active_instrument_tags, instrument_tags
+from workflows import Context, Workflow
+from workflows.context.serializers import BaseSerializer
+from workflows.context.state_store import StateStore
+from workflows.errors import WorkflowRuntimeError
+from workflows.events import Event, StartEvent, StopEvent
+from workflows.runtime.control_loop.runner import _ControlLoopRunner
+from workflows.runtime.runtime_decorators import BaseRuntimeDecorator
+from workflows.runtime.types.internal_state import BrokerState
+from workflows.runtime.types.named_task import NamedTask, PendingStart
+from workflows.runtime.types.plugin import (
+    ExternalRunAdapter,
+    InternalRunAdapter,
+    RegisteredWorkflow,
+    Runtime,
+    WaitForNextTaskResult,
+    WaitResult,
+    WaitResultTick,
+    WaitResultTimeout,
+    consume_current_run,
+)
+from workflows.runtime.types.results import StepWorkerFailed, StepWorkerOutput
+from workflows.runtime.types.step_function import (
+    StepWorkerFunction,
+    as_step_worker_functions,
+    create_workflow_run_function,
+)
+from workflows.runtime.types.ticks import WorkflowTick
+from workflows.runtime.verbose import VerboseDecorator
+
+from app.engine.outcome import judge_step
+from app.engine.shortcuts import EventWriter, is_observed, take_shortcuts
+from app.engine.tracing import RunTrace
+from app.telemetry.logs import get_logger
+
+logger = get_logger(__name__)
+
+STEP_GRACE = 0.5  # seconds, as in the engine's own clean-up
+
+
+class RunHost(Protocol):
+    """What the engine needs of a run that is executed."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+
+    @property
+    def mailbox(self) -> asyncio.Queue[WorkflowTick]:
+        """Where ticks arrive from outside, and from the run's own steps."""
+
+    @property
+    def state(self) -> StateStore[Any]:
+        """The run's `ctx.store`."""
+
+    @property
+    def trace(self) -> RunTrace | None:
+        """The run's span, where it is traced."""
+
+    def begin(self, runner: _ControlLoopRunner) -> None:
+        """Learn of the control loop that is about to run."""
+
+    def now(self) -> float:
+        """Return the time in seconds since the epoch."""
+
+    def write_at_once(self, event: Event) -> bool:
+        """Put an event into the run's stream, unless there is no room; say whether it is there."""
+
+    async def write_event(self, event: Event) -> None:
+        """Put an event into the run's stream, and await room in it."""
+
+    def step_ended(self, step: str, status: str, seconds: float) -> None:
+        """Learn what became of an attempt of a step, and how many seconds it took."""
+
+    def on_tick(self, tick: WorkflowTick) -> None:
+        """Journal a tick that the engine has reduced and is about to carry out."""
+
+    def after_tick(self) -> None:
+        """Learn that the engine has carried out the tick; not called for the last one."""
+
+
+_host: ContextVar[RunHost | None] = ContextVar("workflow_server_run", default=None)
+
+
+class RunAdapter(EventWriter):
+    """The engine's internal side of a run."""
+
+    def __init__(self, host: RunHost) -> None:
+        self._host = host
+
+    @property
+    def run_id(self) -> str:
+        return self._host.run_id
+
+    async def write_to_event_stream(self, event: Event) -> None:
+        await self._host.write_event(event)
+
+    def write_at_once(self, event: Event) -> bool:
+        return self._host.write_at_once(event)
+
+    async def get_now(self) -> float:
+        return self._host.now()
+
+    async def send_event(self, tick: WorkflowTick) -> None:
+        self._host.mailbox.put_nowait(tick)
+
+    async def wait_receive(self, timeout_seconds: float | None = None) -> WaitResult:
+        mailbox = self._host.mailbox
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return WaitResultTick(tick=await mailbox.get())
+        except TimeoutError:
+            return WaitResultTimeout()
+
+    async def wait_for_next_task(
+        self,
+        running: list[NamedTask],
+        pending: list[PendingStart],
+        timeout: float | None = None,
+    ) -> WaitForNextTaskResult:
+        started = [start.start(asyncio.create_task(start.coro)) for start in pending]
+        try:
+            waited = await super().wait_for_next_task([*running, *started], [], timeout)
+        except asyncio.CancelledError:
+            # The engine does not know of these yet, and its clean-up would leave them running.
+            await _cancel([named.task for named in started])
+            raise
+        return WaitForNextTaskResult(waited.completed, started)
+
+    def get_state_store(self, namespace: tuple[str, ...] = ()) -> StateStore[Any] | None:
+        return None if namespace else self._host.state
+
+    async def on_tick(self, tick: WorkflowTick) -> None:
+        self._host.on_tick(tick)
+
+    async def after_tick(self, tick: WorkflowTick) -> None:
+        self._host.after_tick()
+
+
+class JournalRuntime(BaseRuntimeDecorator):
+    """The runtime of one served workflow; it keeps no state of any run."""
+
+    def __init__(self, workflow: Workflow, decorated: Runtime) -> None:
+        super().__init__(decorated)
+        self._workflow = workflow
+        self._run_function = create_workflow_run_function(workflow, _control_loop)
+        self._registered: RegisteredWorkflow | None = None
+        self._registered_version = -1
+
+    @classmethod
+    def install(cls, workflow: Workflow) -> "JournalRuntime":
+        """Return the workflow's journal runtime, made and put in place once a workflow."""
+        current = workflow.runtime
+        if isinstance(current, VerboseDecorator):
+            current = current._decorated
+        if isinstance(current, cls):
+            return current
+        runtime = cls(workflow, current)
+        take_shortcuts(workflow)
+        # Not `_switch_runtime`: it refuses a workflow that has run before it is registered.
+        workflow._runtime = VerboseDecorator(runtime) if workflow._verbose else runtime
+        return runtime
+
+    def execute(
+        self,
+        host: RunHost,
+        broker: BrokerState,
+        start_event: StartEvent | None,
+        tags: dict[str, Any],
+    ) -> Coroutine[None, None, StopEvent]:
+        """Return the run as a coroutine; it ends with the stop event or raises what ended it.
+
+        `tags` are the instrumentation tags that are active in its steps.
+        """
+        tags = {**active_instrument_tags.get(), **tags}
+        if not is_observed(get_dispatcher()):
+            return _in_context(self._run_without_span(host, broker, start_event, tags), host)
+        with instrument_tags(tags):
+            propagated = get_dispatcher().capture_propagation_context()
+        return _in_context(self._run_function(broker, start_event, propagated), host)
+
+    async def _run_without_span(
+        self,
+        host: RunHost,
+        broker: BrokerState,
+        start_event: StartEvent | None,
+        tags: dict[str, Any],
+    ) -> StopEvent:
+        """Run as the engine's own run function does, without a span that nobody would see."""
+        workflow = self._workflow
+        active_instrument_tags.set(tags)
+        context: Context[Any] = Context._create_internal(workflow=workflow)
+        steps = workflow._runtime.get_or_register(workflow).steps
+        adapter = workflow._runtime.get_internal_adapter(workflow)
+        runner = _ControlLoopRunner(workflow, adapter, context, steps, broker)
+        host.begin(runner)
+        return await runner.run(start_event=start_event)
+
+    def register(self, workflow: Workflow) -> RegisteredWorkflow:
+        """Return the workflow's step functions, wrapped once and not for every run."""
+        version = type(workflow)._step_functions_version
+        if self._registered is None or self._registered_version != version:
+            self._registered = RegisteredWorkflow(
+                workflow=workflow,
+                workflow_run_fn=create_workflow_run_function(workflow),
+                steps={
+                    name: _guard_step(name, function)
+                    for name, function in as_step_worker_functions(workflow).items()
+                },
+            )
+            self._registered_version = version
+        return self._registered
+
+    def run_workflow(
+        self,
+        run_id: str,
+        workflow: Workflow,
+        init_state: BrokerState,
+        start_event: StartEvent | None = None,
+        serialized_state: dict[str, Any] | None = None,
+        serializer: BaseSerializer | None = None,
+    ) -> ExternalRunAdapter:
+        """Start a run that a step, or the program around the server, starts for itself."""
+        token = _host.set(None)
+        try:
+            return self._decorated.run_workflow(
+                run_id, workflow, init_state, start_event, serialized_state, serializer
+            )
+        finally:
+            _host.reset(token)
+
+    def get_internal_adapter(self, workflow: Workflow) -> InternalRunAdapter:
+        host = _host.get()
+        return RunAdapter(host) if host else self._decorated.get_internal_adapter(workflow)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and give them the time that the engine gives steps to end."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=STEP_GRACE)
+
+
+def _guard_step(name: str, function: StepWorkerFunction) -> StepWorkerFunction:
+    """Let a step that cancels itself, or asks the process to end, fail like any other.
+
+    The engine forgets a worker that ends with `CancelledError`, so that its run would wait for
+    ever, and lets `SystemExit` end the event loop. That a step has failed is logged.
+    """
+
+    async def attempt(*args: Any, **kwargs: Any) -> list[StepWorkerOutput]:
+        try:
+            return await function(*args, **kwargs)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            error = WorkflowRuntimeError("The step raised CancelledError; nobody cancelled it.")
+        except SystemExit as leaving:
+            error = WorkflowRuntimeError(f"The step asked the process to end: {leaving!r}.")
+        return [StepWorkerFailed(exception=error, failed_at=time.time())]
+
+    async def guarded(*args: Any, **kwargs: Any) -> list[StepWorkerOutput]:
+        host, began = _host.get(), perf_counter()
+        trace = host.trace if host is not None else None
+        work = attempt(*args, **kwargs)
+        outputs = await (work if trace is None else trace.trace_step(name, work))
+        status, error = judge_step(outputs)
+        if error is not None:
+            _log_failure(name, error)
+        if host is not None:
+            host.step_ended(name, status, perf_counter() - began)
+        return outputs
+
+    return guarded
+
+
+def _log_failure(step: str, error: BaseException) -> None:
+    """Log where a step has failed; what its exception says may quote what the workflow carries."""
+    at, trace = None, error.__traceback__
+    while trace is not None:
+        at, trace = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}", trace.tb_next
+    logger.warning("step failed", step=step, error=type(error).__qualname__, at=at)
+
+
+async def _in_context(run: Coroutine[None, None, StopEvent], host: RunHost) -> StopEvent:
+    token = _host.set(host)
+    try:
+        return await run
+    finally:
+        _host.reset(token)
+
+
+async def _control_loop(
+    start_event: Event | None, init_state: BrokerState | None, run_id: str
+) -> StopEvent:
+    """Run the engine's control loop as it does itself, but keep its runner for the host to see."""
+    run = consume_current_run()
+    state = init_state or BrokerState.from_workflow(run.workflow)
+    runner = _ControlLoopRunner(run.workflow, run.run_adapter, run.context, run.steps, state)
+    host = _host.get()
+    if host is not None:
+        host.begin(runner)
+    return await runner.run(start_event=start_event)

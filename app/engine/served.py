@@ -1,0 +1,275 @@
+"""A workflow as it is served: what may be sent to it, and how its runs are started."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
+from workflows import Workflow
+from workflows.context.pre_context import PreContext
+from workflows.context.serializers import BaseSerializer
+from workflows.context.state_store import DictState, infer_state_type
+from workflows.errors import ContextSerdeError
+from workflows.events import Event, StartEvent
+from workflows.representation import get_workflow_representation
+from workflows.runtime.types.internal_state import BrokerState
+
+from app.engine.adapters import JournalRuntime
+from app.engine.codec import NotSerializable, encode_event
+from app.engine.decoding import (
+    ENVELOPE_KEYS,
+    EventDecoder,
+    as_object,
+    envelope_name,
+    envelope_value,
+    has_declared_fields_only,
+)
+from app.engine.state import TrackedState
+from app.errors import InvalidContext, InvalidEvent, InvalidStartEvent, UnknownStep
+
+
+@dataclass(slots=True)
+class RunInput:
+    """What the engine starts a run from.
+
+    `start_event` is None when the context was running. `has_context` says that the engine's state
+    is one that a client gave.
+    """
+
+    start_event: StartEvent | None
+    broker: BrokerState
+    state: TrackedState
+    serializer: BaseSerializer
+    has_context: bool = False
+
+    @property
+    def start_envelope(self) -> bytes | None:
+        """The start event as an envelope, to be kept with the run."""
+        if self.start_event is None:
+            return None
+        try:
+            return encode_event(self.start_event)
+        except NotSerializable as error:
+            raise InvalidStartEvent(f"The start event cannot be stored: {error}.") from error
+
+
+@dataclass(frozen=True)
+class ServedWorkflow:
+    """A registered workflow under its name."""
+
+    name: str
+    workflow: Workflow
+    additional_events: tuple[type[Event], ...] = ()
+    runtime: JournalRuntime = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.workflow.validate()
+        object.__setattr__(self, "runtime", JournalRuntime.install(self.workflow))
+
+    @cached_property
+    def events(self) -> tuple[type[Event], ...]:
+        """The events that the workflow declares and those registered with it, in a fixed order."""
+        declared = sorted(self.workflow.events, key=lambda c: (c.__name__, c.__module__))
+        return tuple(dict.fromkeys([*declared, *self.additional_events]))
+
+    @cached_property
+    def decoder(self) -> EventDecoder:
+        """Builds what clients send, of this workflow's classes alone."""
+        classes = dict.fromkeys(
+            [*self.events, self.workflow.start_event_class, self.workflow.stop_event_class]
+        )
+        state_class = self.state_class
+        return EventDecoder(classes, *([] if state_class is DictState else [state_class]))
+
+    @cached_property
+    def state_class(self) -> type[BaseModel]:
+        """The class of the workflow's `ctx.store`."""
+        return infer_state_type(self.workflow)
+
+    @property
+    def timeout(self) -> float | None:
+        """The seconds that a run may be alive, or None for no limit."""
+        return self.workflow._timeout
+
+    @property
+    def concurrent_runs(self) -> int | None:
+        """The workflow's own limit of concurrent runs, or None where it has none."""
+        return self.workflow._num_concurrent_runs
+
+    @cached_property
+    def schemas(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The JSON Schemas of the start and the stop event."""
+        workflow = self.workflow
+        return _json_schema(workflow.start_event_class), _json_schema(workflow.stop_event_class)
+
+    @cached_property
+    def event_schemas(self) -> tuple[dict[str, Any], ...]:
+        """The JSON Schemas of the events."""
+        return tuple(_json_schema(event_class) for event_class in self.events)
+
+    @cached_property
+    def representation(self) -> dict[str, Any]:
+        """The workflow's steps and events as a graph."""
+        return get_workflow_representation(self.workflow).model_dump(mode="json")
+
+    def read_start_event(
+        self, data: dict[str, Any] | str | None, kwargs: dict[str, Any] | None
+    ) -> StartEvent:
+        """Return the start event that a client sent; `InvalidStartEvent` says what is wrong.
+
+        An object that is valid as the event's declared fields is taken as such, an envelope of
+        the start event's type as an envelope, and anything else as fields again.
+        """
+        start_class: type[StartEvent] = self.workflow.start_event_class
+        if data is None or data == "":  # "": from older Python clients that were given none
+            return self._build_start(start_class, kwargs or {})
+        fields = as_object(data, what="start_event", error=InvalidStartEvent)
+        if not _looks_like_envelope(fields):
+            return self._build_start(start_class, fields)
+        if has_declared_fields_only(start_class, fields):
+            try:
+                return self._build_start(start_class, fields)
+            except InvalidStartEvent:
+                return self._read_start_envelope(start_class, fields)
+        return self._read_start_envelope(start_class, fields)
+
+    def rebuild_start_event(self, envelope: dict[str, Any]) -> StartEvent:
+        """Return the start event that was kept with a run."""
+        name = envelope["qualified_name"]
+        event_class = self.decoder.resolve(name, error=InvalidStartEvent)
+        if not issubclass(event_class, StartEvent):
+            raise InvalidStartEvent(f"{name} is no start event.")
+        return self._build_start(event_class, envelope["value"])
+
+    def _read_start_envelope(
+        self, start_class: type[StartEvent], envelope: dict[str, Any]
+    ) -> StartEvent:
+        name = envelope_name(envelope)
+        if name is None:
+            return self._build_start(start_class, envelope)
+        if name == StartEvent.__name__:
+            # From Python clients that were given none; a class of this name is the start class.
+            return self._build_start(start_class, envelope_value(envelope))
+        event_class = self.decoder.resolve(name, error=InvalidStartEvent)
+        if not issubclass(event_class, start_class):
+            raise InvalidStartEvent(
+                f"The workflow starts from {start_class.__name__}, not from {name:.100}."
+            )
+        return self._build_start(event_class, envelope_value(envelope))
+
+    def _build_start(self, event_class: type[StartEvent], fields: object) -> StartEvent:
+        return self.decoder.build(
+            event_class, fields, error=InvalidStartEvent, place=("body", "start_event")
+        )
+
+    def read_event(
+        self, data: dict[str, Any] | str, *, awaited: Sequence[type[Event]] = ()
+    ) -> Event:
+        """Return the event that a client sent; `InvalidEvent` says what is wrong.
+
+        `awaited` are the events that the run waits for now: by waiting it declares them.
+        """
+        envelope = as_object(data, what="event", error=InvalidEvent)
+        name = envelope_name(envelope)
+        if name is None:
+            raise InvalidEvent("The event needs a `type`, the name of its class, and a `value`.")
+        decoder = self.decoder
+        if any(event_class not in decoder.event_classes for event_class in awaited):
+            decoder = EventDecoder([*decoder.event_classes, *awaited], self.state_class)
+        event_class = decoder.resolve(name, error=InvalidEvent)
+        return decoder.build(
+            event_class,
+            envelope_value(envelope),
+            error=InvalidEvent,
+            place=("body", "event", "value"),
+        )
+
+    def check_step(self, step: str, event: Event) -> None:
+        """Raise `UnknownStep` unless the step exists and takes the event."""
+        if step not in self.workflow._get_steps():
+            known = ", ".join(sorted(self.workflow._get_steps()))
+            raise UnknownStep(f"The workflow has no step '{step:.100}'; it has {known}.")
+        config = self.workflow._get_steps()[step]._step_config
+        accepted = tuple(config.accepted_events)
+        if type(event) in accepted or (
+            config.accept_event_subclasses and isinstance(event, accepted)
+        ):
+            return
+        raise UnknownStep(f"The step '{step}' does not take {type(event).__name__}.")
+
+    def fresh_input(self, start_event: StartEvent) -> RunInput:
+        """Return the input of a run that starts from nothing but its start event."""
+        return RunInput(
+            start_event=start_event,
+            broker=BrokerState.from_workflow(self.workflow),
+            state=TrackedState(self.state_class()),
+            serializer=self.workflow.runtime.get_serializer(self.workflow),
+        )
+
+    def continued_input(self, start_event: StartEvent, state: bytes) -> RunInput:
+        """Return the input of a run that starts with the state an earlier one left.
+
+        Raises ValueError for a state that cannot be restored.
+        """
+        run_input = self.fresh_input(start_event)
+        run_input.state = TrackedState.decode(state, run_input.serializer)
+        return run_input
+
+    def context_input(
+        self,
+        context: dict[str, Any],
+        data: dict[str, Any] | str | None,
+        kwargs: dict[str, Any] | None,
+    ) -> RunInput:
+        """Return the input of a run that starts from a client's serialized `Context`."""
+        serializer, events = self.decoder.serializer, self.decoder.event_serializer
+        try:
+            pre: PreContext[Any] = PreContext(
+                self.workflow, previous_context=context, serializer=events
+            )
+            broker = BrokerState.from_serialized(pre.init_snapshot, self.workflow, events)
+            state = TrackedState(self.state_class())
+            if pre.serialized_state:
+                state = TrackedState.decode(json.dumps(pre.serialized_state).encode(), serializer)
+        except (ContextSerdeError, ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = _reason(error)
+            raise InvalidContext(f"The context cannot be started from: {reason}.") from error
+        if not issubclass(state.state_type, self.state_class):
+            raise InvalidContext(
+                f"The context's state must be of class {self.state_class.__name__}."
+            )
+        start_event = None if pre.is_running else self.read_start_event(data, kwargs)
+        return RunInput(
+            start_event=start_event,
+            broker=broker,
+            state=state,
+            serializer=self.workflow.runtime.get_serializer(self.workflow),
+            has_context=True,
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Return the first sentence of what the engine says of a context."""
+    cause = error.__cause__ if isinstance(error, ContextSerdeError) else error
+    text = cause.errors()[0]["msg"] if isinstance(cause, ValidationError) else str(cause or error)
+    return text.partition("\n")[0].partition(". ")[0].rstrip(".")
+
+
+def _looks_like_envelope(fields: dict[str, Any]) -> bool:
+    """Whether an object could be an envelope: a class name, and fields that are an object."""
+    return (
+        envelope_name(fields) is not None
+        and ENVELOPE_KEYS.issuperset(fields)
+        and isinstance(fields.get("value", fields.get("data")), dict)
+    )
+
+
+def _json_schema(event_class: type[Event]) -> dict[str, Any]:
+    try:
+        return event_class.model_json_schema()
+    except (PydanticInvalidForJsonSchema, PydanticSchemaGenerationError):
+        # A field of a class that JSON Schema cannot describe: the name is all that can be said.
+        return {"title": event_class.__name__, "type": "object"}

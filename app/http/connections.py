@@ -1,0 +1,251 @@
+"""Connections: how much a client may send before its request is known, and how long it may take.
+
+uvicorn bounds neither. Here it is looked once a second at what the client of each connection owes,
+the rest of a request, or that it takes something of an answer, and for how long: that costs a
+request nothing.
+"""
+
+import asyncio
+from http import HTTPStatus
+from types import FrameType
+from typing import Any, Literal
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from app.errors import (
+    BadRequest,
+    ClientTooSlow,
+    HeadTooLarge,
+    ServiceError,
+    TooManyConnections,
+)
+from app.handlers.registry import HandlerRegistry
+from app.http.listeners import accept_last
+from app.settings import Limits
+from app.telemetry.logs import get_logger
+from routers.problems import service_problem
+
+logger = get_logger(__name__)
+
+Owed = Literal["head", "body"]
+
+LINGER = 0.2  # seconds that a further request may be on its way when the server stops
+HURRIED = 1.0  # seconds in which a client must take something then, or send its first request
+TURNS = 3  # of the event loop, which after a pause calls timers before it looks at its sockets
+TICKS_BETWEEN_LOOKS = 10  # of uvicorn's, a tenth of a second each
+
+
+class Connection(HttpToolsProtocol):
+    """A connection of a client, with limits; `make_connection_class` sets them."""
+
+    # Beside uvicorn's attributes, which are about as many as a dictionary holds at little cost.
+    __slots__ = (
+        *("_owed", "_owed_by", "_owed_since"),
+        *("_stalled_since", "_unparsed", "_too_large"),
+    )
+    limits: Limits
+    leaving = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._owed: Owed | None = None
+        self._owed_by: RequestResponseCycle | None = None
+        self._owed_since = 0.0
+        self._stalled_since: float | None = None
+        self._unparsed = 0  # bytes that belong to no finished head, and to no body
+        self._too_large = False
+
+    def look_after(self, now: float) -> None:
+        """Close the connection if its client keeps the server waiting for too long."""
+        if self.is_stalled(now, self.limits.client_timeout):
+            self.drop("it reads nothing")
+            return
+        owed = self._find_owed()
+        if owed is None or owed != self._owed or self.cycle is not self._owed_by:
+            self._owed, self._owed_by, self._owed_since = owed, self.cycle, now
+        elif now - self._owed_since <= self.limits.client_timeout:
+            return
+        elif owed == "head" and not self._unparsed:
+            self.transport.close()  # who has sent nothing has asked for nothing
+        else:
+            self.refuse(ClientTooSlow(f"The {owed} of the request did not arrive in time."))
+
+    def is_stalled(self, now: float, seconds: float) -> bool:
+        """Return whether the client has taken nothing of an answer for so many seconds."""
+        return self._stalled_since is not None and now - self._stalled_since > seconds
+
+    def drop(self, reason: str) -> None:
+        """Close the connection without sending what is left."""
+        logger.info("client dropped", reason=reason)
+        self.transport.abort()
+
+    def refuse(self, error: ServiceError) -> None:
+        """Answer with a problem and close; where another answer is due, close at once."""
+        if self.transport.is_closing():
+            return
+        if self._is_answering() and (self.cycle.response_started or not self.cycle.more_body):
+            self.drop(error.detail)
+            return
+        self.transport.write(self._render(error))
+        self.transport.close()
+
+    def _find_owed(self) -> Owed | None:
+        """Return what the client has yet to send, where it is the client that is waited for."""
+        if not self._is_answering():
+            return "head" if self.timeout_keep_alive_task is None else None
+        return "body" if self.cycle.more_body and not self.flow.read_paused else None
+
+    def _render(self, error: ServiceError) -> bytes:
+        response = service_problem(error)
+        status = HTTPStatus(error.status)
+        lines = [f"HTTP/1.1 {status.value} {status.phrase}".encode()]
+        headers = [*self.server_state.default_headers, *response.raw_headers]
+        lines += [name + b": " + value for name, value in headers]
+        return b"\r\n".join([*lines, b"connection: close", b"", bytes(response.body)])
+
+    def shutdown(self) -> None:
+        """Close the connection after the request that is being answered, or is on its way.
+
+        The first one may take longer: its client has just connected, and keeps no others.
+        """
+        if self._is_answering():
+            super().shutdown()
+        elif self.cycle is not None:
+            self.loop.call_later(LINGER, self.leave)
+
+    def leave(self, turns: int = TURNS) -> None:
+        """Close the connection where it carries no request, and none has come."""
+        if turns:
+            self.loop.call_soon(self.leave, turns - 1)
+        elif not self._is_answering():
+            self.transport.close()
+
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's narrower type
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.max_connections:
+            self.refuse(TooManyConnections("The server has as many connections as it may."))
+
+    def data_received(self, data: bytes) -> None:
+        self._unparsed += len(data)
+        super().data_received(data)
+        if self._unparsed > self.limits.max_header_size:
+            self._refuse_head()
+
+    def pause_writing(self) -> None:
+        self._stalled_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._stalled_since = None
+        super().resume_writing()
+
+    # What the parser calls.
+
+    def on_headers_complete(self) -> None:
+        limit = self.limits.max_header_size
+        if self._unparsed > limit and self._measure_head() > limit:
+            self._too_large = True
+            raise httptools.HttpParserError("The head is too large.")
+        super().on_headers_complete()
+        self._unparsed = 0
+        if self.leaving:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed -= len(body)
+        super().on_body(body)
+
+    def on_chunk_complete(self) -> None:
+        """Forget the line that begins a chunk; those after the last one may be trailers."""
+        self._unparsed = 0
+
+    def send_400_response(self, msg: str) -> None:
+        if self._too_large:
+            self._refuse_head()
+        else:
+            self.refuse(BadRequest("What was sent is no request of HTTP/1.1."))
+
+    def _refuse_head(self) -> None:
+        self.refuse(
+            HeadTooLarge(
+                f"The request line and headers have more than {self.limits.max_header_size} bytes,"
+                " and no more are allowed."
+            )
+        )
+
+    def _measure_head(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+
+def make_connection_class(limits: Limits) -> type[Connection]:
+    """Return the class of connections with these limits."""
+    return type("LimitedConnection", (Connection,), {"limits": limits})
+
+
+class HttpServer(uvicorn.Server):
+    """Looks after its connections; drains when a signal asks it to stop, a second one hurries.
+
+    uvicorn waits until every connection is closed, so whoever reads or waits is sent away first.
+    """
+
+    def __init__(self, config: uvicorn.Config, registry: HandlerRegistry, *, grace: float) -> None:
+        super().__init__(config)
+        self._registry = registry
+        self._grace = grace
+        self._loop = asyncio.get_running_loop()
+        self._draining: asyncio.Task[None] | None = None
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS_BETWEEN_LOOKS == 0:
+            for connection in self._list_connections():
+                connection.look_after(self._loop.time())
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        self._let_connections_end()
+        await accept_last(self.servers)
+        timer = self._loop.call_later(HURRIED, self._hurry)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            timer.cancel()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._stop, sig, frame)
+
+    def _let_connections_end(self) -> None:
+        """Let every connection end with the request that it carries, or is about to."""
+        served_by = self.config.http_protocol_class
+        if issubclass(served_by, Connection):  # `uvicorn_config` may bring another class.
+            served_by.leaving = True
+
+    def _hurry(self) -> None:
+        for connection in self._list_connections():
+            if connection.is_stalled(self._loop.time(), HURRIED):
+                connection.drop("the server stops, and it reads nothing")
+            else:
+                connection.leave()
+
+    def _list_connections(self) -> list[Connection]:
+        return [item for item in self.server_state.connections if isinstance(item, Connection)]
+
+    def _stop(self, sig: int, frame: FrameType | None) -> None:
+        if self._draining is None:
+            self._draining = self._loop.create_task(self._drain(sig, frame), name="drain")
+        else:
+            self._registry.dismiss()
+            super().handle_exit(sig, frame)
+
+    async def _drain(self, sig: int, frame: FrameType | None) -> None:
+        logger.info("draining", grace=self._grace)
+        self._let_connections_end()
+        await self._registry.drain(self._grace)
+        super().handle_exit(sig, frame)

@@ -1,0 +1,269 @@
+"""The journal of one run: all that it does, in memory and in order, until it is committed.
+
+There is one writer a run, so sequences are counted here. Records become ready in units: what a
+tick caused (the tick, the state that the step left, the events that the engine published, the
+status) is one unit, and so part of one batch; an event that a step writes meanwhile is a unit of
+its own. `on_failed` is called once if the store fails for good, with the journal still intact.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from app.runs.commit_log import CommitLog
+from app.streams.tail import EventTail
+from schemas.records import (
+    Batch,
+    EventRecord,
+    RunRecord,
+    SnapshotRecord,
+    StateRecord,
+    Status,
+    TickRecord,
+)
+from schemas.times import to_micros
+
+MAX_UNCOMMITTED_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class _Unit:
+    """Records that are committed together, and where the run stands after them."""
+
+    run: RunRecord | None = None
+    superseded: RunRecord | None = None
+    events: list[EventRecord] = field(default_factory=list)
+    ticks: list[TickRecord] = field(default_factory=list)
+    state: StateRecord | None = None
+    snapshot: SnapshotRecord | None = None
+    size: int = 0
+
+    def followed_by(self, later: "_Unit") -> "_Unit":
+        """Return both units as one; they are not to be used any more."""
+        if self.is_empty:
+            return later
+        self.run = later.run or self.run
+        self.superseded = later.superseded or self.superseded
+        self.events += later.events
+        self.ticks += later.ticks
+        self.state = later.state or self.state
+        self.snapshot = later.snapshot or self.snapshot
+        self.size += later.size
+        return self
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it."""
+        records = (self.run, self.events, self.ticks, self.state, self.snapshot)
+        return not any(records)
+
+    def add_to(self, batch: Batch) -> None:
+        """Write the records into a batch."""
+        for run in (self.superseded, self.run):
+            if run is not None:
+                batch.runs[run.run_id] = run
+        batch.events += self.events
+        batch.ticks += self.ticks
+        if self.state is not None:
+            batch.states[self.state.run_id] = self.state
+        if self.snapshot is not None:
+            batch.snapshots[self.snapshot.run_id] = self.snapshot
+
+
+class RunJournal:
+    """Counts, gathers and shows what one run does."""
+
+    def __init__(
+        self,
+        record: RunRecord,
+        log: CommitLog,
+        *,
+        tail: EventTail,
+        next_tick: int = 0,
+        on_committed: Callable[[RunRecord | None], None],
+        on_failed: Callable[[], None],
+    ) -> None:
+        self.record = record
+        self.tail = tail
+        self.next_sequence = tail.last + 1
+        self._next_tick = next_tick
+        self._log = log
+        self._on_committed = on_committed
+        self._on_failed = on_failed
+        self._open = False
+        # What is written down goes from the first to the last of these.
+        self._latest = _Unit()
+        self._ready = _Unit()
+        self._in_flight = _Unit()
+        self._position = 0
+        self._ready_position = 0
+        self._drained_position = 0
+        self._committed_position = 0
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self.is_failed = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a unit is open: the engine is carrying out what a tick caused."""
+        return self._open
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """The size of the uncommitted tail."""
+        return self._latest.size + self._ready.size + self._in_flight.size
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the uncommitted tail is within its bound."""
+        return self.uncommitted_bytes <= MAX_UNCOMMITTED_BYTES
+
+    def open_unit(self) -> None:
+        """Hold back what follows until `close_unit`."""
+        self._make_ready()
+        self._open = True
+
+    def close_unit(self) -> None:
+        """Make everything since `open_unit` ready to be committed, together."""
+        self._open = False
+        self._touch()
+
+    def add_event(self, envelope: bytes, *, internal: bool, emitted_at: int) -> int:
+        """Write down an event, emitted at this time in microseconds; return its sequence."""
+        sequence = self.next_sequence
+        self.next_sequence += 1
+        self._latest.events.append(
+            EventRecord(self.record.run_id, sequence, envelope, internal, emitted_at)
+        )
+        self._grow(len(envelope))
+        return sequence
+
+    def add_tick(self, tick: bytes) -> None:
+        """Write down a tick."""
+        self._latest.ticks.append(TickRecord(self.record.run_id, self._next_tick, tick))
+        self._next_tick += 1
+        self._grow(len(tick))
+
+    def set_state(self, state: bytes) -> None:
+        """Write down the state that a step left."""
+        self._latest.state = StateRecord(self.record.run_id, state)
+        self._grow(len(state))
+
+    def set_snapshot(self, snapshot: bytes) -> None:
+        """Write down the engine's state before the next tick."""
+        self._latest.snapshot = SnapshotRecord(self.record.run_id, self._next_tick, snapshot)
+        self._grow(len(snapshot))
+
+    def set_record(self, record: RunRecord, *, superseded: RunRecord | None = None) -> None:
+        """Write down where the run stands, and that it follows an earlier run of its handler."""
+        self.record = record
+        self._latest.run = record
+        # Kept when the run is written again before it was committed once.
+        self._latest.superseded = superseded or self._latest.superseded
+        self._grow(0)
+
+    def end(self, status: Status, envelope: bytes, error: str | None, *, now: datetime) -> None:
+        """Write down the run's terminal event and final record; nothing may follow."""
+        # Nobody resumes a run that has ended.
+        for unit in (self._ready, self._latest):
+            unit.ticks.clear()
+            unit.snapshot = None
+        self.add_event(envelope, internal=False, emitted_at=to_micros(now))
+        self.set_record(
+            replace(
+                self.record,
+                status=status,
+                updated_at=now,
+                completed_at=now,
+                result=envelope if status is Status.COMPLETED else None,
+                error=error,
+                event_count=self.next_sequence,
+                questions=(),
+                idle=None,
+            )
+        )
+
+    async def wait_committed(self) -> None:
+        """Return when everything written down so far is committed.
+
+        A failure of the store does not end the wait: the run then ends, and `on_failed` tells.
+        """
+        if self._committed_position >= self._position:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((self._position, waiter))
+        await waiter
+
+    async def wait_for_room(self) -> None:
+        """Return when the uncommitted tail is within its bound again."""
+        while not (self.has_room or self._open or self.is_failed):
+            await self.wait_committed()
+
+    def drain(self, batch: Batch) -> None:
+        """Move everything that is ready into the batch, beside what was drained and not written."""
+        self._make_ready()
+        self._in_flight = self._in_flight.followed_by(self._ready)
+        self._ready = _Unit()
+        self._drained_position = self._ready_position
+        self._in_flight.add_to(batch)
+
+    def committed(self) -> None:
+        """Show what the drained batch held."""
+        shown, self._in_flight = self._in_flight, _Unit()
+        self._committed_position = self._drained_position
+        self.tail.publish(shown.events)
+        self._on_committed(shown.run)
+        self._release_waiters()
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether the run waits, and only what comes of its leaving memory and back was drained.
+
+        That is a snapshot, and ticks that change nothing: any other changes the record.
+        """
+        drained = self._in_flight
+        return self.record.idle is not None and not (drained.run or drained.events or drained.state)
+
+    def failed(self) -> None:
+        """Keep what was drained for another try, and end the run."""
+        if self.is_failed:
+            return
+        self.is_failed = True
+        self.tail.fail()
+        self._on_failed()
+        self._release_waiters(everyone=True)
+
+    def cut_off(self, error: Exception) -> None:
+        """Tell who waits for a unit that is still open that it is not committed."""
+        if not self._open:
+            return
+        for position, waiter in self._waiters:
+            if position > self._ready_position and not waiter.done():
+                waiter.set_exception(error)
+
+    def _make_ready(self) -> None:
+        """Let all that is written down be drained, unless it belongs to a unit that is open."""
+        if not self._open:
+            self._ready = self._ready.followed_by(self._latest)
+            self._latest = _Unit()
+            self._ready_position = self._position
+
+    def _grow(self, size: int) -> None:
+        self._position += 1
+        self._latest.size += size
+        if not self._open:
+            self._touch()
+
+    def _touch(self) -> None:
+        self._log.touch(self)
+
+    def _release_waiters(self, *, everyone: bool = False) -> None:
+        waiting: list[tuple[int, asyncio.Future[None]]] = []
+        for position, waiter in self._waiters:
+            if waiter.done():
+                continue
+            if everyone or position <= self._committed_position:
+                waiter.set_result(None)
+            else:
+                waiting.append((position, waiter))
+        self._waiters = waiting

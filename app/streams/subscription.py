@@ -1,0 +1,174 @@
+"""The readers of a run's events: each keeps nothing but its cursor.
+
+A reader walks over the pages of the run's tail; what the tail has dropped it reads from the store,
+in pages too. So a reader costs the same whether it is fast, slow or gone.
+"""
+
+import asyncio
+from collections import OrderedDict
+
+from prometheus_client import Gauge
+
+from app.errors import StoreFailed
+from app.streams.tail import EventTail, Page
+from stores.base import Store, StoreError
+
+STORE_PAGE_EVENTS = 1_024
+MAX_SHARED_POSITIONS = 10_000
+
+
+class SharedPosition:
+    """The one reading position of a run's readers that bring no cursor: one holds it at a time."""
+
+    def __init__(self) -> None:
+        self.cursor = -1
+        self._lock = asyncio.Lock()
+
+    @property
+    def held(self) -> bool:
+        """Whether a reader holds the position."""
+        return self._lock.locked()
+
+    async def acquire(self, timeout: float) -> bool:
+        """Return whether the position was free within `timeout` seconds, and is now held."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._lock.acquire()
+        except TimeoutError:
+            return False
+
+    def release(self) -> None:
+        """Let another reader hold the position."""
+        self._lock.release()
+
+
+class SharedPositions:
+    """The shared reading positions of runs; the least used beyond a bound are forgotten."""
+
+    def __init__(self) -> None:
+        self._positions: OrderedDict[str, SharedPosition] = OrderedDict()
+
+    def of(self, run_id: str) -> SharedPosition:
+        """Return the run's position, at its first event where no reader has moved it."""
+        position = self._positions.setdefault(run_id, SharedPosition())
+        self._positions.move_to_end(run_id)
+        for other in list(self._positions)[: len(self._positions) - MAX_SHARED_POSITIONS]:
+            if not self._positions[other].held:
+                del self._positions[other]
+        return position
+
+    def forget(self, run_id: str) -> None:
+        """Forget the position of a run that is no more."""
+        self._positions.pop(run_id, None)
+
+
+class Subscription:
+    """One reader of one run: a cursor that moves over its pages until the run has ended.
+
+    `last` is the sequence of the run's last event, where the run has ended and is not live.
+    """
+
+    # Thousands of them may be open, and quiet.
+    __slots__ = (
+        *("run_id", "cursor", "_store", "_tail", "_last"),
+        *("_position", "_readers", "_opened"),
+    )
+
+    def __init__(
+        self,
+        run_id: str,
+        *,
+        store: Store,
+        tail: EventTail | None,
+        after: int,
+        last: int,
+        readers: Gauge | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.cursor = max(after, -1)
+        self._store = store
+        self._tail = tail
+        self._last = last
+        self._position: SharedPosition | None = None
+        self._readers = readers
+        self._opened = False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing more is read: the run has ended, or the server stops."""
+        return self.complete or (self._tail is not None and self._tail.closed)
+
+    @property
+    def dismissed(self) -> bool:
+        """Whether the reader is sent away although there are more events, or may be."""
+        return self.exhausted and not self.complete
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has ended and nothing is left after the cursor."""
+        if self._tail is None:
+            return self.cursor >= self._last
+        return self._tail.ended and self.cursor >= self._tail.last
+
+    async def next_pages(self, *, timeout: float | None) -> list[Page]:
+        """Return the pages that are there; none after `timeout` seconds without one.
+
+        Raises `StoreFailed` where the stream cannot go on.
+        """
+        while not self.exhausted:
+            pages = await self._read()
+            if pages:
+                self.cursor = pages[-1].last
+                return pages
+            if self._tail is None or self._tail.ended:
+                # Purged, or dropped by retention, while it was read: there is nothing more.
+                self._tail, self._last = None, self.cursor
+                break
+            if self._tail.failed:
+                raise StoreFailed("The store has failed; the stream cannot go on for now.")
+            await self._tail.wait(timeout)
+            if timeout is not None and self.cursor >= self._tail.last:
+                return []
+        return []
+
+    async def _read(self) -> list[Page]:
+        if self._tail is not None:
+            if self.cursor >= self._tail.last:
+                return []
+            pages = self._tail.pages_after(self.cursor)
+            if pages is not None:
+                return pages
+        return await self._read_store()
+
+    async def _read_store(self) -> list[Page]:
+        try:
+            events = await self._store.read_events(
+                self.run_id, after=self.cursor, limit=STORE_PAGE_EVENTS
+            )
+        except StoreError as error:
+            raise StoreFailed("The store has failed; the stream cannot go on for now.") from error
+        return [Page(events)] if events else []
+
+    def share(self, position: SharedPosition) -> None:
+        """Move a position along that the reader holds, and give it back at the end."""
+        self._position = position
+
+    def delivered(self, cursor: int) -> None:
+        """Note that all events up to the cursor were sent."""
+        if self._position is not None:
+            self._position.cursor = cursor
+
+    def open(self) -> None:
+        """Count the reader among those who read, until it closes."""
+        if self._readers is not None and not self._opened:
+            self._opened = True
+            self._readers.inc()
+
+    def close(self) -> None:
+        """Give back what the reader held; closing twice does nothing."""
+        if self._readers is not None and self._opened:
+            self._opened = False
+            self._readers.dec()
+        position, self._position = self._position, None
+        if position is not None:
+            position.release()
