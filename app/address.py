@@ -18,7 +18,9 @@ def find_port(host: str, port: int) -> int:
     The port is tried and let go again: the server opens it for itself right after.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(
+            _spell(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
         for family, kind, protocol, _, address in found:
             with socket.socket(family, kind, protocol) as trial:
                 if os.name == "posix":
@@ -35,7 +37,7 @@ def find_port(host: str, port: int) -> int:
 def is_loopback(host: str) -> bool:
     """Return whether only this machine reaches an address or host name."""
     try:
-        found = socket.getaddrinfo(host, None, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(_spell(host), None, flags=socket.AI_PASSIVE)
         return all(ip_address(str(address[0])).is_loopback for *_, address in found)
     except (OSError, ValueError):
         return False
@@ -45,6 +47,11 @@ def show_url(host: str, port: int) -> str:
     """Return the URL under which a browser on this machine finds the server."""
     name = "localhost" if host in ANY_ADDRESS else host
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+
+def _spell(host: str) -> str | bytes:
+    """Return a host as the resolver takes it: as bytes, or Python loads its tables of Unicode."""
+    return host.encode() if host.isascii() else host
 
 
 def _explain(error: OSError | UnicodeError, host: str, port: int) -> str:

@@ -164,10 +164,10 @@ class HandlerEnded(Conflict):
     code = "handler_ended"
 
 
-class RunNotBegun(Conflict):
-    """The run waits for its turn and takes no events yet."""
+class HandlerHeld(Conflict):
+    """The run is held, because it does not fit what is served now, and takes no events."""
 
-    code = "run_not_begun"
+    code = "handler_held"
 
 
 class QuestionNotOpen(Conflict):
@@ -214,7 +214,7 @@ class TooMany(ServiceError):
 
 
 class TooManyRuns(TooMany):
-    """Too many runs wait for their turn already."""
+    """Too many runs are queued already."""
 
     code = "too_many_runs"
     retry_after = 5
@@ -249,7 +249,7 @@ class UnsupportedCoding(ServiceError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What is taken (RFC 9110, section 12.5.3)."""
+        """Return the header that says which codings are taken (RFC 9110, section 12.5.3)."""
         return {"Accept-Encoding": "identity"}
 
 
@@ -303,7 +303,7 @@ class RunUnfinished(ServiceUnavailable):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Where to ask, from `/workflows/{name}/run`, and when."""
+        """Return the headers that say where to ask, from `/workflows/{name}/run`, and when."""
         return {**super().headers, "Location": f"../../handlers/{self._handler_id}"}
 
 

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute
 
 from app.access import Access
 from app.catalog import Catalog
-from app.settings import Limits
+from app.settings import Limits, ServiceSettings
 from routers import events, handlers, health, metrics, runs, ui, workflows
 from routers.access import REFUSALS, SCHEMES, AccessGuard
 from routers.bodies import BodyLimit
@@ -26,7 +26,6 @@ from routers.origins import LOCALHOST, OriginGuard
 from routers.problems import add_problem_handlers
 from routers.request_ids import RequestIds
 from routers.root_paths import RootPath
-from routers.typed_operations import add_typed_operations
 from schemas.problems import Problem
 
 GUARDED_ROUTERS = (
@@ -56,10 +55,10 @@ def create_app(
     *,
     lifespan: Lifespan,
     middleware: Sequence[Middleware],
-    limits: Limits,
-    root_path: str,
+    settings: ServiceSettings,
 ) -> FastAPI:
     """Return the application of a server; nothing is started."""
+    root_path = settings.root_path
     app = FastAPIOffline(
         title="Workflow server",
         version=API_VERSION,
@@ -68,24 +67,23 @@ def create_app(
         middleware=[
             *([Middleware(RootPath, root_path=root_path)] if root_path else []),
             Middleware(SecureHeaders),
-            Middleware(RequestIds, metrics=services.registry.metrics),
+            Middleware(RequestIds, metrics=services.lifecycle.metrics),
             Middleware(HttpRules),
             *middleware,
-            Middleware(BodyLimit, limit=limits.max_body_size),
+            Middleware(BodyLimit, limit=settings.max_body_size),
         ],
         # A redirect would lead to whatever host the client names.
         redirect_slashes=False,
-        generate_unique_id_function=_operation_id,
         swagger_ui_parameters={"defaultModelsExpandDepth": 0},  # there are many, so folded
         telemetry=_telemetry(root_path),
     )
     app.state.services = services
-    _include_routers(app, services.access, limits)
+    _include_routers(app, services.access, settings)
     # After the guard of access, which says who asks.
     app.user_middleware.append(
         Middleware(
             ClientLimits,
-            limits=limits,
+            limits=settings,
             streams=[route for route in events.router.routes if _takes_get(route)],
             probes=health.router.routes,
         )
@@ -112,9 +110,14 @@ def _telemetry(root_path: str) -> TelemetryConfig:
 
 
 def _include_routers(app: FastAPI, access: Access | None, limits: Limits) -> None:
+    for route in (route for router in ROUTERS for route in router.routes):
+        if isinstance(route, APIRoute):
+            # Generated clients make the names of their methods of it.
+            route.operation_id = route.name
     if access is None:
-        for router in ROUTERS:
-            app.include_router(router)
+        # Added as they are: of a router that is included, the framework builds every route a second
+        # time, and looks each request up twice.
+        app.router.routes += [route for router in ROUTERS for route in router.routes]
         return
     # The API pages, which the framework has put there, are open too.
     open_routes = [*app.routes, *(route for router in OPEN_ROUTERS for route in router.routes)]
@@ -143,17 +146,15 @@ def cors_middleware(origins: Sequence[str], pattern: str | None) -> list[Middlew
     return [Middleware(OriginGuard, origins=origins, pattern=pattern)]
 
 
-def _operation_id(route: APIRoute) -> str:
-    """Return the route's function name, which generated clients make their methods' names of."""
-    return route.name
-
-
 def _shape_openapi(app: FastAPI, catalog: Catalog) -> None:
     """Let the document say what the service does, and what each workflow takes and gives."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
+            # Here, for most servers are never asked for the document.
+            from routers.typed_operations import add_typed_operations
+
             document = _shaped(generate())
             add_typed_operations(document, catalog)
             app.openapi_schema = document

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
-from datetime import timedelta
 from typing import Any
 
 import uvicorn
@@ -13,14 +12,13 @@ from starlette.middleware import Middleware
 from workflows import Workflow
 from workflows.events import Event
 
-from app.access import ANYONE, Access
+from app.access import Access
 from app.catalog import Catalog
 from app.errors import NotStarted, StoreFailed
-from app.handlers.ownership import Handlers
-from app.handlers.registry import HandlerRegistry
 from app.http.connections import HttpServer, make_connection_class
+from app.lifecycle import Lifecycle
 from app.main import cors_middleware, create_app
-from app.settings import Limits
+from app.settings import Limits, ServiceSettings, make_service_settings
 from app.telemetry.logs import get_logger
 from routers.dependencies import Services
 from stores.backends import open_store
@@ -36,70 +34,47 @@ class WorkflowServer:
         server.add_workflow("greet", GreetingWorkflow())
         asyncio.run(server.serve(port=8000))
 
-    `workflow_store` is a store or a URL, by default one in memory. A failed commit is tried again
-    after each of `persistence_backoff` seconds. `idle_timeout`, in seconds, is how long a run that
-    waits for a person stays in memory. A run that ends the process each time it is resumed is
-    resumed `max_resumes` times. Handlers that ended longer ago than `retention` are removed, by
-    default none. `sse_heartbeat_interval` is in seconds, 0 or None turns heartbeats off.
-    `access` says who may call, by default everybody.
-    `cors_origins` and `cors_origin_pattern` say which pages may call, by default those of
-    localhost; `middleware`, where it is given, takes the place of that rule. `limits` bound what
-    clients and runs may take up. `shutdown_timeout` are the seconds that runs at work get before
-    the server stops.
+    `workflow_store` is a store or a URL, by default one in memory. `access` says who may call, by
+    default everybody. `settings` say how runs and clients are treated; `limits`, and each option
+    that is called as a field of `ServiceSettings`, take the place of what stands there.
+    `sse_heartbeat_interval` may be None for never. `middleware`, where it is given, takes the place
+    of the rule of `cors_origins` and `cors_origin_pattern`.
+
+    Raises TypeError for an option that is no setting, and `SettingsError`, which is a ValueError,
+    for a value that cannot be.
     """
 
     def __init__(
         self,
         *,
-        middleware: Sequence[Middleware] | None = None,
         workflow_store: Store | str | None = None,
-        persistence_backoff: Sequence[float] = (0.5, 3.0),
-        idle_timeout: float = 60.0,
-        max_resumes: int = 5,
-        retention: timedelta | None = None,
-        sse_heartbeat_interval: float | None = 25.0,
         access: Access | None = None,
-        cors_origins: Sequence[str] = (),
-        cors_origin_pattern: str | None = None,
+        middleware: Sequence[Middleware] | None = None,
+        settings: ServiceSettings | None = None,
         limits: Limits | None = None,
-        root_path: str = "",
-        shutdown_timeout: float = 10.0,
+        **options: Any,
     ) -> None:
-        limits = limits or Limits()
+        settings = make_service_settings(settings or ServiceSettings(), limits, options)
         store = workflow_store if workflow_store is not None else "memory:"
+        self.settings = settings
         self._store = open_store(store) if isinstance(store, str) else store
         self._catalog = Catalog()
-        self._registry = HandlerRegistry(
-            self._store,
-            self._catalog,
-            persistence_backoff=persistence_backoff,
-            idle_timeout=idle_timeout,
-            max_resumes=max_resumes,
-            retention=retention,
-            limits=limits,
-        )
-        self._limits = limits
-        self._shutdown_timeout = shutdown_timeout
+        self.lifecycle = Lifecycle(self._store, self._catalog, settings)
         self._starting: asyncio.Lock | None = None
         self._started = False
         self._stopped = False
         self.access = access
         services = Services(
-            registry=self._registry,
-            handlers=Handlers(self._registry, ANYONE),
+            lifecycle=self.lifecycle,
             access=access,
             catalog=self._catalog,
-            heartbeat=sse_heartbeat_interval or None,
+            heartbeat=settings.sse_heartbeat_interval or None,
             ensure_started=self._ensure_started,
         )
         if middleware is None:
-            middleware = cors_middleware(cors_origins, cors_origin_pattern)
+            middleware = cors_middleware(settings.cors_origins, settings.cors_origin_pattern)
         self.app: FastAPI = create_app(
-            services,
-            lifespan=self._lifespan,
-            middleware=middleware,
-            limits=limits,
-            root_path=root_path,
+            services, lifespan=self._lifespan, middleware=middleware, settings=settings
         )
 
     def add_workflow(
@@ -134,7 +109,7 @@ class WorkflowServer:
             self._starting = asyncio.Lock()
         async with self._starting:
             if not self._started:
-                await self._registry.start()
+                await self.lifecycle.start()
                 self._started, self._stopped = True, False
         return self
 
@@ -142,7 +117,7 @@ class WorkflowServer:
         """Stop all runs where they are and close the store. Stopping twice does nothing."""
         if self._started:
             self._started, self._stopped = False, True
-            await self._registry.stop()
+            await self.lifecycle.stop()
 
     @asynccontextmanager
     async def contextmanager(self) -> AsyncIterator["WorkflowServer"]:
@@ -166,16 +141,16 @@ class WorkflowServer:
         options: dict[str, Any] = {
             "host": host,
             "port": port,
-            "http": make_connection_class(self._limits),
+            "http": make_connection_class(self.settings),
             "ws": "none",
             "lifespan": "on",
             "server_header": False,
-            "timeout_graceful_shutdown": self._shutdown_timeout,
+            "timeout_graceful_shutdown": self.settings.shutdown_timeout,
             **(uvicorn_config or {}),
         }
         async with self.contextmanager():
             config = uvicorn.Config(self.app, **options)
-            server = HttpServer(config, self._registry, grace=self._shutdown_timeout)
+            server = HttpServer(config, self.lifecycle, grace=self.settings.shutdown_timeout)
             await server.serve()
 
     @asynccontextmanager

@@ -2,10 +2,18 @@
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "WORKFLOW_SERVER_"
@@ -19,6 +27,25 @@ Algorithm = Literal[
 ]
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+OnMisfit = Literal["hold", "fail"]
+
+# Flags that are not spelled as their settings are; None where a setting has no flag.
+FLAGS: dict[str, str | None] = {
+    "api_keys_file": "--api-keys",
+    "api_keys": None,
+    "cors_origins": "--cors-origin",
+}
+
+
+def _split_list(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+CommaSeparated = BeforeValidator(_split_list)
 
 
 class SettingsError(ValueError):
@@ -26,9 +53,10 @@ class SettingsError(ValueError):
 
 
 class Limits(BaseModel):
-    """How much of a server its clients and runs may take up."""
+    """Limits on what clients and runs take up of a server."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Built when it is first used: a server that starts uses one of the three classes.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     max_body_size: int = Field(
         default=10 * MIB,
@@ -58,7 +86,7 @@ class Limits(BaseModel):
     max_runs: int = Field(
         default=1_000,
         ge=1,
-        description="How many runs are at work at once; further ones wait for their turn.",
+        description="How many runs are at work at once; further ones are queued.",
     )
     max_runs_per_workflow: int = Field(
         default=0,
@@ -68,7 +96,7 @@ class Limits(BaseModel):
     max_pending_runs: int = Field(
         default=10_000,
         ge=0,
-        description="How many runs may wait for their turn; further ones are refused.",
+        description="How many runs may be queued; further ones are refused.",
     )
     max_streams: int = Field(
         default=10_000,
@@ -98,8 +126,79 @@ class Limits(BaseModel):
     )
 
 
-class Settings(Limits, BaseSettings):
-    """How a server runs, each field also a `WORKFLOW_SERVER_*` variable.
+class ServiceSettings(Limits):
+    """Settings of the service; a `WorkflowServer` takes each as an option."""
+
+    persistence_backoff: Annotated[
+        tuple[Annotated[float, Field(ge=0)], ...], NoDecode, CommaSeparated
+    ] = Field(
+        default=(0.5, 3.0),
+        description="Seconds to wait before each new try when the store fails; []: no new try.",
+    )
+    idle_timeout: float = Field(
+        default=60.0,
+        ge=0,
+        description="Seconds after which a run that waits for an event is released from memory.",
+    )
+    max_resumes: int = Field(
+        default=5,
+        ge=0,
+        description="How often a run is resumed that ends the process before a step finishes.",
+    )
+    on_misfit: OnMisfit = Field(
+        default="hold",
+        description="What becomes of a run whose workflow is not served or whose code does not fit"
+        " its journal: hold keeps it and tries again at each start, fail ends it.",
+    )
+    retention: Annotated[timedelta | None, Field(gt=timedelta(0))] = Field(
+        default=None,
+        description="How long ended handlers are kept, such as 12h or 30d; none: for ever.",
+    )
+    sse_heartbeat_interval: float = Field(
+        default=25.0,
+        ge=0,
+        description="Seconds of silence after which an event stream sends a comment; 0: never.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode, CommaSeparated] = Field(
+        default=(),
+        description="Origins whose pages may call, * for all; empty: only pages from localhost.",
+    )
+    cors_origin_pattern: str | None = Field(
+        default=None,
+        description="Regular expression for whole origins whose pages may call.",
+    )
+    shutdown_timeout: float = Field(
+        default=10.0,
+        ge=0,
+        description="Seconds that open requests and runs get when the server stops.",
+    )
+    root_path: str = Field(
+        default="",
+        description="Path under which a proxy serves this server, such as /flows.",
+    )
+
+    @field_validator("retention", mode="before")
+    @classmethod
+    def _read_duration(cls, value: Any) -> Any:
+        return read_duration(value) if isinstance(value, str) else value
+
+    @field_validator("sse_heartbeat_interval", mode="before")
+    @classmethod
+    def _take_none_for_never(cls, value: Any) -> Any:
+        return 0.0 if value is None else value
+
+    @field_validator("cors_origin_pattern")
+    @classmethod
+    def _check_pattern(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"it is no regular expression ({error})") from error
+        return value
+
+
+class Settings(ServiceSettings, BaseSettings):
+    """Settings of the command line, each field also a `WORKFLOW_SERVER_*` variable.
 
     In a variable a list is comma-separated or JSON; an empty variable counts as absent.
     """
@@ -123,29 +222,6 @@ class Settings(Limits, BaseSettings):
         default="sqlite:///workflow-server.db",
         min_length=1,
         description="URL of the store of the runs: sqlite:///FILE, postgresql://…, or memory:.",
-    )
-    persistence_backoff: Annotated[tuple[Annotated[float, Field(ge=0)], ...], NoDecode] = Field(
-        default=(0.5, 3.0),
-        description="Seconds to wait before each new try when the store fails; []: no new try.",
-    )
-    idle_timeout: float = Field(
-        default=60.0,
-        ge=0,
-        description="Seconds after which a run that waits for an event is released from memory.",
-    )
-    max_resumes: int = Field(
-        default=5,
-        ge=0,
-        description="How often a run is resumed that ends the process before a step finishes.",
-    )
-    retention: Annotated[timedelta | None, Field(gt=timedelta(0))] = Field(
-        default=None,
-        description="How long ended handlers are kept, such as 12h or 30d; none: for ever.",
-    )
-    sse_heartbeat_interval: float = Field(
-        default=25.0,
-        ge=0,
-        description="Seconds of silence after which an event stream sends a comment; 0: never.",
     )
     api_keys_file: str | None = Field(
         default=None,
@@ -171,7 +247,9 @@ class Settings(Limits, BaseSettings):
         min_length=1,
         description="File or address of the issuer's public keys (JWKS).",
     )
-    jwt_algorithms: Annotated[tuple[Algorithm, ...], NoDecode, Field(min_length=1)] = Field(
+    jwt_algorithms: Annotated[
+        tuple[Algorithm, ...], NoDecode, CommaSeparated, Field(min_length=1)
+    ] = Field(
         default=("RS256", "PS256", "ES256", "EdDSA"),
         description="Algorithms by which tokens may be signed; only asymmetric ones.",
     )
@@ -188,23 +266,6 @@ class Settings(Limits, BaseSettings):
         default=None,
         min_length=1,
         description="Claim that names the tenant; a token without it is then refused.",
-    )
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(),
-        description="Origins whose pages may call, * for all; empty: only pages from localhost.",
-    )
-    cors_origin_pattern: str | None = Field(
-        default=None,
-        description="Regular expression for whole origins whose pages may call.",
-    )
-    shutdown_timeout: float = Field(
-        default=10.0,
-        ge=0,
-        description="Seconds that open requests and runs get when the server stops.",
-    )
-    root_path: str = Field(
-        default="",
-        description="Path under which a proxy serves this server, such as /flows.",
     )
     log_level: LogLevel = Field(
         default="info",
@@ -228,33 +289,10 @@ class Settings(Limits, BaseSettings):
             return cls.model_fields["port"].default
         return value
 
-    @field_validator("persistence_backoff", "cors_origins", "jwt_algorithms", mode="before")
-    @classmethod
-    def _split_list(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        if value.lstrip().startswith("["):
-            return json.loads(value)
-        return [item.strip() for item in value.split(",") if item.strip()]
-
-    @field_validator("retention", mode="before")
-    @classmethod
-    def _read_duration(cls, value: Any) -> Any:
-        return read_duration(value) if isinstance(value, str) else value
-
     @field_validator("log_level", mode="before")
     @classmethod
     def _lower_case(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
-
-    @field_validator("cors_origin_pattern")
-    @classmethod
-    def _check_pattern(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"it is no regular expression ({error})") from error
-        return value
 
 
 def read_duration(text: str) -> timedelta:
@@ -265,6 +303,11 @@ def read_duration(text: str) -> timedelta:
     return timedelta(**{UNITS[match["unit"]]: float(match["number"])})
 
 
+def flag_of(field: str) -> str | None:
+    """Return the flag of a setting, or None where it has none."""
+    return FLAGS.get(field, f"--{field.replace('_', '-')}")
+
+
 def load_settings(**flags: Any) -> Settings:
     """Return the settings: flags first, then variables, then defaults.
 
@@ -273,14 +316,35 @@ def load_settings(**flags: Any) -> Settings:
     try:
         return Settings(**flags)
     except ValidationError as error:
-        raise SettingsError(_explain(error, flags)) from error
+        given = {field: flag_of(field) or field for field in flags}
+        raise _explain(error, lambda name: given.get(name, ENV_PREFIX + name.upper())) from error
 
 
-def _explain(error: ValidationError, flags: dict[str, Any]) -> str:
-    """Say which setting is wrong, where it was given, and what would be right."""
+def make_service_settings(
+    settings: ServiceSettings, limits: Limits | None, options: Mapping[str, Any]
+) -> ServiceSettings:
+    """Return the settings with the limits in place of theirs, and the options in place of both.
+
+    Raises TypeError for an option that is no setting, and `SettingsError` for a bad value.
+    """
+    unknown = next((name for name in options if name not in ServiceSettings.model_fields), None)
+    if unknown is not None:
+        raise TypeError(f"A WorkflowServer has no option called '{unknown}'.")
+    values = {name: getattr(settings, name) for name in ServiceSettings.model_fields}
+    if limits is not None:
+        values |= {name: getattr(limits, name) for name in Limits.model_fields}
+    try:
+        return ServiceSettings.model_validate({**values, **options})
+    except ValidationError as error:
+        raise _explain(error, str) from error
+
+
+def _explain(error: ValidationError, show: Callable[[str], str]) -> SettingsError:
+    """Say which setting is wrong, as it was given, and what would be right."""
     fault = error.errors(include_url=False)[0]
     field = str(fault["loc"][0])
-    given = f"--{field.replace('_', '-')}" if field in flags else ENV_PREFIX + field.upper()
     wanted = fault["msg"].removeprefix("Value error, ").rstrip(".")
     description = Settings.model_fields[field].description
-    return f"{given} cannot be {fault['input']!r}: {wanted}. It is: {description}"
+    return SettingsError(
+        f"{show(field)} cannot be {fault['input']!r}: {wanted}. It is: {description}"
+    )

@@ -1,8 +1,20 @@
-"""An HTTP client that costs little: prepared requests, one keep-alive connection each."""
+"""The one HTTP client: kept connections, and when each piece of a response arrived."""
 
 import asyncio
+import json
+import re
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self, cast
+from math import inf
+from typing import Any, Self, TypeVar, cast
+
+import httptools
+
+EMITTED = re.compile(rb'"emitted": ?([\d.]+)')
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,13 +25,22 @@ class Response:
     body: bytes
 
 
-class ConnectionLost(Exception):
-    """The server closed the connection before its response was whole."""
+class ConnectionLost(ConnectionError):
+    """The server did not start, or closed the connection before its response was whole."""
+
+
+class WrongAnswer(Exception):
+    """A subject answered something else than it should; its speed means nothing."""
 
 
 def get(path: str) -> bytes:
     """Return the bytes of a request."""
     return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+
+
+def get_events(handler_id: str) -> bytes:
+    """Return the bytes of a request for all events of a handler, over SSE."""
+    return get(f"/events/{handler_id}?sse=true&after_sequence=-1")
 
 
 def post(path: str, body: bytes = b"{}") -> bytes:
@@ -32,62 +53,47 @@ def post(path: str, body: bytes = b"{}") -> bytes:
 
 
 class ResponseReader:
-    """Puts one response together from the pieces in which it arrives."""
+    """One response, put together from the pieces in which it arrives."""
 
     def __init__(self) -> None:
-        self._received = bytearray()
-        self._status: int | None = None
-        self._length: int | None = None  # None: in chunks
-        self._position = 0
-        self._chunks: list[bytes] = []
+        self.body = bytearray()
+        self._parser = httptools.HttpResponseParser(self)
+        self._is_whole = False
+        self._arrivals: list[tuple[int, float]] = []  # the bytes of the body so far, and the time
 
-    def feed(self, data: bytes) -> Response | None:
-        """Take what arrived; return the response once it is whole."""
-        self._received += data
-        if self._status is None:
-            self._read_head()
-        if self._status is None:
-            return None
-        body = self._read_chunks() if self._length is None else self._read_length(self._length)
-        return None if body is None else Response(self._status, body)
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body; the parser calls it."""
+        self.body += body
 
-    def _read_head(self) -> None:
-        end = self._received.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        status, *lines = bytes(self._received[:end]).lower().split(b"\r\n")
-        headers = dict(line.split(b": ", 1) for line in lines)
-        self._position = end + 4
-        if b"chunked" not in headers.get(b"transfer-encoding", b""):
-            self._length = int(headers.get(b"content-length", b"0"))
-        self._status = int(status.split()[1])
+    def on_message_complete(self) -> None:
+        """Note that the response is whole; the parser calls it."""
+        self._is_whole = True
 
-    def _read_length(self, length: int) -> bytes | None:
-        if len(self._received) < self._position + length:
-            return None
-        return bytes(self._received[self._position : self._position + length])
+    def feed(self, data: bytes, arrived: float = 0.0) -> Response | None:
+        """Take a piece and its time; return the response once it is whole."""
+        self._parser.feed_data(data)
+        self._arrivals.append((len(self.body), arrived))
+        status = self._parser.get_status_code()
+        return Response(status, bytes(self.body)) if self._is_whole else None
 
-    def _read_chunks(self) -> bytes | None:
-        received = self._received
-        while (size_end := received.find(b"\r\n", self._position)) >= 0:
-            size = int(received[self._position : size_end], 16)
-            begin = size_end + 2
-            if len(received) < begin + size + 2:
-                return None
-            if size == 0:
-                return b"".join(self._chunks)
-            self._chunks.append(bytes(received[begin : begin + size]))
-            self._position = begin + size + 2
-        return None
+    def emissions(self) -> Iterator[tuple[float, float]]:
+        """Yield when each event was emitted and when it arrived, in seconds since the epoch."""
+        arrivals = iter(self._arrivals)
+        end, arrived = next(arrivals)
+        for match in EMITTED.finditer(self.body):
+            while end < match.end():
+                end, arrived = next(arrivals)
+            yield float(match[1]), arrived
 
 
 class Connection(asyncio.Protocol):
-    """A connection that carries one request at a time."""
+    """A connection for one request at a time; `response` is the future of the last response."""
 
     def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._reader = ResponseReader()
-        self._response: asyncio.Future[Response] | None = None
+        self.reader = ResponseReader()
+        self.response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._transport = asyncio.Transport()
+        self._arrival = asyncio.Event()
 
     @classmethod
     async def open(cls, port: int) -> Self:
@@ -95,31 +101,67 @@ class Connection(asyncio.Protocol):
         _, connection = await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port)
         return connection
 
-    async def request(self, request: bytes) -> Response:
-        """Send a request and return its response, read to the end; or `ConnectionLost`."""
-        if self._transport is None or self._transport.is_closing():
-            raise ConnectionLost
-        self._reader = ResponseReader()
-        self._response = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        return await self._response
-
     def close(self) -> None:
         """Close the connection."""
-        if self._transport is not None:
-            self._transport.close()
+        self.response.cancel()
+        self._transport.close()
+
+    def request(self, request: bytes) -> asyncio.Future[Response]:
+        """Send a request; return the future of its response, or raise `ConnectionLost`."""
+        if self._transport.is_closing():
+            raise ConnectionLost
+        self.reader = ResponseReader()
+        self.response = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return self.response
+
+    async def wait_for(self, expected: bytes) -> None:
+        """Return when some bytes of the body have arrived; `ConnectionLost` if none can."""
+        while expected not in self.reader.body:
+            if self.response.done():
+                raise ConnectionLost(f"{expected!r} never came: {bytes(self.reader.body)!r:.300}")
+            self._arrival.clear()
+            await self._arrival.wait()
+
+    async def ask(self, request: bytes) -> dict[str, Any]:
+        """Return the JSON that answers a request; `WrongAnswer` for another status than 200."""
+        response = await self.request(request)
+        if response.status != 200:
+            raise WrongAnswer(f"status {response.status}: {response.body[:300]!r}")
+        return cast("dict[str, Any]", json.loads(response.body))
+
+    async def start_run(self, workflow: str, **fields: object) -> str:
+        """Start a run and return its handler's id."""
+        body = json.dumps({"start_event": fields} if fields else {}).encode()
+        return str((await self.ask(post(f"/workflows/{workflow}/run-nowait", body)))["handler_id"])
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
 
     def data_received(self, data: bytes) -> None:
-        """Read on, and answer who waits once the response is whole."""
-        response = self._reader.feed(data)
-        if response is not None and self._response is not None and not self._response.done():
-            self._response.set_result(response)
+        response = self.reader.feed(data, time.time())
+        if response is not None and not self.response.done():
+            self.response.set_result(response)
+        self._arrival.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell who waits."""
-        if self._response is not None and not self._response.done():
-            self._response.set_exception(ConnectionLost())
+        if not self.response.done():
+            self.response.set_exception(ConnectionLost("a response ended early"))
+        self._arrival.set()
+
+
+async def drive(
+    clients: Sequence[Callable[[], Awaitable[T]]], *, turns: int = sys.maxsize, seconds: float = inf
+) -> tuple[list[T], list[float]]:
+    """Let clients share some turns, or some time; return the results, and how long each took."""
+    results: list[T] = []
+    latencies: list[float] = []
+    numbers, until = iter(range(turns)), time.perf_counter() + seconds
+
+    async def repeat(run: Callable[[], Awaitable[T]]) -> None:
+        while (begun := time.perf_counter()) < until and next(numbers, None) is not None:
+            results.append(await run())
+            latencies.append(time.perf_counter() - begun)
+
+    await asyncio.gather(*map(repeat, clients))
+    return results, latencies

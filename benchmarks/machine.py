@@ -1,66 +1,54 @@
-"""What the benchmark ran on, and how steady it was meanwhile."""
+"""What the benchmark runs on: the machine, its steadiness, and what it tells of a process."""
 
 import hashlib
+import math
 import os
 import platform
-import resource
+import re
 import time
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
-PROBE_BLOCK = bytes(1 << 20)
-PROBE_BLOCKS = 16
+PACKAGES = ("workflow-server", "llama-index-workflows", "fastapi", "uvicorn", "pydantic")
 
 
-def describe_machine() -> dict[str, object]:
-    """Return what figures depend on: processor, cores, system, Python, load."""
+def describe() -> dict[str, object]:
+    """Return what figures depend on: date, processor, load, Python, packages."""
+    cpuinfo = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    peer = Path(__file__).with_name("peer-requirements.txt").read_text()
     return {
-        "processor": _processor(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": models[0] if models else platform.processor(),
         "cores": os.cpu_count(),
+        "load before": f"{os.getloadavg()[0]:.2f}",
         "system": f"{platform.system()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "load_before": os.getloadavg()[0],
+        "peer": re.findall("(?m)^llama-agents-server.*", peer)[0],
+        "packages": ", ".join(f"{package} {version(package)}" for package in PACKAGES),
     }
 
 
 def probe() -> float:
     """Return the seconds that a fixed computation takes now; on a quiet machine always the same."""
     begun = time.perf_counter()
-    for _ in range(PROBE_BLOCKS):
-        hashlib.sha256(PROBE_BLOCK)
+    hashlib.sha256(bytes(1 << 24))
     return time.perf_counter() - begun
 
 
-def _processor() -> str:
+def cpu_of(pid: int) -> float:
+    """Return the seconds of processor time that a process has used; NaN where nothing tells."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return time.clock_gettime((~pid << 3) | 2)  # as clock_getcpuclockid() of Linux does
     except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
+        return math.nan
 
 
-def cpu_of(pid: int) -> float | None:
-    """Return the seconds of processor time that a process has used; None where nothing tells."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def memory_of(pid: int) -> int:
-    """Return the bytes of memory that a process keeps resident; 0 where nothing tells."""
+def memory_of(pid: int) -> float:
+    """Return the bytes of memory that a process keeps resident; NaN where nothing tells."""
     try:
         pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
     except OSError:
-        return 0
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-def allow_files(wanted: int) -> int:
-    """Raise the limit of open files towards what is wanted, for child processes too; return it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return soft
+        return math.nan
+    return float(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -1,154 +1,108 @@
-"""Rows of the benchmark: who took part, in rounds, and what the table says of it."""
+"""The table of rows: what is measured, how long, and what is to hold."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from benchmarks.samples import Sample
-from benchmarks.scenario import MIB, Reading, Scenario
-from benchmarks.summary import Figure, Ratio, client_load, cpu_per_run, percentile
-from benchmarks.tables import ABSENT, Table, number, percent, ratio_cell, spread_of
+from benchmarks import turns
+from benchmarks.subjects import STORES, Subject
+from benchmarks.summary import Figure, Sample
 from benchmarks.workloads import Workload
 
-PEER_BASE = "peer, memory"
-BASES = (PEER_BASE, "peer, sqlite", "bare engine")
+RATE, BURST, START = "runs/s", "burst: events delivered/s", "s to first answer"
+PEER, ENGINE, YARDSTICK = "peer, memory", "bare engine", "yardstick"
 
 
 @dataclass(frozen=True, slots=True)
-class WorkloadRow:
-    """The rounds of one workload, by subject."""
+class Hold:
+    """A bound on how many times the figure of one subject is that of another."""
 
-    workload: Workload
-    samples: Mapping[str, Sequence[Sample]]
+    base: str
+    bound: float
+    figure: str = RATE
+    subject: str = "ours, sqlite"
+    at_most: bool = False
 
-    def table(self, *, quiet: bool) -> Table:
-        """Return the row as a table, with ratios if the machine was quiet."""
-        size = self.workload.size
-        amount = "MiB/s" if size else "events/s" if self.workload.events else ""
-        columns = ("runs/s", "spread", *([amount] if amount else ()), "p50 ms", "p99 ms")
-        return Table(
-            f"{self.workload.title}, clients: {self.workload.clients}",
-            (*columns, "CPU ms/run", *(f"× {base}" for base in BASES)),
-            [self._cells(name, quiet=quiet) for name in self.samples],
-            f"the measuring process used {percent(self._busiest())} of a core at most",
-        )
-
-    def _cells(self, name: str, *, quiet: bool) -> Sequence[str]:
-        samples = self.samples[name]
-        rate = Figure.of(self._rates(name))
-        cpu = cpu_per_run(samples)
-        return (
-            name,
-            number(rate.median, 1),
-            percent(rate.spread),
-            *self._amount(rate.median),
-            number(percentile(samples, 50) * 1e3, 1),
-            number(percentile(samples, 99) * 1e3, 1),
-            number(cpu * 1e3, 2) if cpu is not None else ABSENT,
-            *(self._ratio_cell(name, base, quiet=quiet) for base in BASES),
-        )
-
-    def _amount(self, runs_a_second: float) -> Iterator[str]:
-        events = runs_a_second * self.workload.events
-        if self.workload.size:
-            yield number(events * self.workload.size / MIB, 1)
-        elif events:
-            yield number(events, 0)
-
-    def _ratio_cell(self, name: str, base: str, *, quiet: bool) -> str:
-        if name == base or base not in self.samples:
-            return ""
-        return ratio_cell(self._rates(name), self._rates(base), quiet=quiet)
-
-    def _rates(self, name: str) -> list[float]:
-        return [sample.rate for sample in self.samples[name]]
-
-    def _busiest(self) -> float:
-        return max(client_load(samples) for samples in self.samples.values())
-
-    def document(self) -> dict[str, object]:
-        """Return the row for JSON, without the single latencies."""
-        return {
-            "workload": asdict(self.workload),
-            "subjects": {name: self._summary(name) for name in self.samples},
-        }
-
-    def _summary(self, name: str) -> dict[str, object]:
-        samples = self.samples[name]
-        return {
-            "runs_per_second": asdict(Figure.of(self._rates(name))),
-            "p50_seconds": percentile(samples, 50),
-            "p99_seconds": percentile(samples, 99),
-            "cpu_seconds_per_run": cpu_per_run(samples),
-            "client_load": client_load(samples),
-            "ratios": {
-                base: asdict(ratio.figure) | {"tells": ratio.tells}
-                for base in BASES
-                if base != name and base in self.samples
-                for ratio in [Ratio.of(self._rates(name), self._rates(base))]
-            },
-            "rounds": [
-                {"seconds": sample.seconds, "runs": len(sample.latencies), "cpu": sample.cpu}
-                for sample in samples
-            ],
-        }
+    def judge(self, ratio: Figure, *, quiet: bool) -> str:
+        """Return whether a ratio holds, with a `?` where the rounds or the machine leave doubt."""
+        holds = ratio.median <= self.bound if self.at_most else ratio.median >= self.bound
+        half = ratio.median * (ratio.spread or 0) / 2
+        doubt = not quiet or ratio.spread is None or abs(ratio.median - self.bound) < half
+        return ("pass" if holds else "miss") + ("?" if doubt else "")
 
 
 @dataclass(frozen=True, slots=True)
-class ScenarioRow:
-    """The rounds of one scenario, by server; a server that cannot do it has none."""
+class Row:
+    """A row of the benchmark, in which all servers take part, or of ours the `durable` ones only.
 
-    scenario: Scenario
-    readings: Mapping[str, Sequence[Reading]]
-    failures: Mapping[str, str]
+    `work` is what a turn is given to do, and `rounds` how many there are, in full and with --quick.
+    Ratios of the figure `compared` are shown. `beside` is a subject without a server that takes
+    part too. Rows that are `kept` share servers, which others start for each turn.
+    """
 
-    def table(self, *, quiet: bool) -> Table:
-        """Return the row as a table, with ratios if the machine was quiet."""
-        compared = self.scenario.compared
-        return Table(
-            self.scenario.title,
-            (
-                *(column.title for column in self.scenario.columns),
-                *(["spread", f"× {PEER_BASE}"] if compared else ()),
-            ),
-            [self._cells(name, quiet=quiet) for name in self.readings],
-            "; ".join(f"{name}: {why}" for name, why in self.failures.items()),
-        )
+    name: str
+    title: str
+    measure: Callable[[Subject, Any], Coroutine[Any, Any, Sample]]
+    work: tuple[float, float]
+    rounds: tuple[int, int] = (1, 1)
+    compared: str = ""
+    holds: Sequence[Hold] = ()
+    beside: str = ""
+    kept: bool = False
+    durable: bool = False
 
-    def _cells(self, name: str, *, quiet: bool) -> Sequence[str]:
-        cells = [name]
-        for column in self.scenario.columns:
-            values = self._values(name, column.key)
-            median = Figure.of(values).median * column.factor if values else None
-            cells.append(ABSENT if median is None else number(median, column.digits))
-        if self.scenario.compared:
-            values = self._values(name, self.scenario.compared)
-            cells.append(spread_of(values) if values else ABSENT)
-            cells.append(self._ratio_cell(name, self.scenario.compared, quiet=quiet))
-        return cells
+    def has(self, subject: Subject) -> bool:
+        """Say whether a subject takes part."""
+        if self.durable:
+            return subject.name in ("ours, sqlite", "ours, postgres")
+        return subject.store != "" or subject.name == self.beside
 
-    def _ratio_cell(self, name: str, key: str, *, quiet: bool) -> str:
-        ours, theirs = self._values(name, key), self._values(PEER_BASE, key)
-        if name == PEER_BASE or not ours or not theirs:
-            return ""
-        if not self.scenario.more:
-            ours, theirs = theirs, ours
-        return ratio_cell(ours, theirs, quiet=quiet)
 
-    def _values(self, name: str, key: str) -> list[float]:
-        return [reading[key] for reading in self.readings.get(name, ()) if key in reading]
+def runs(name: str, title: str, workload: Workload, engine: float = 0) -> Row:
+    """Return the row of a workload; ours takes at least a part of the rate of the bare `engine`."""
+    title = f"{title}, clients: {workload.clients}"
+    holds = [Hold(ENGINE, engine), *budget(RATE)] if engine else []
+    return Row(name, title, workload.measure, (1.2, 0.8), (5, 3), RATE, holds, ENGINE, kept=True)
 
-    def document(self) -> dict[str, object]:
-        """Return the row for JSON."""
-        return {
-            "scenario": self.scenario.name,
-            "title": self.scenario.title,
-            "subjects": {
-                name: {
-                    key: asdict(Figure.of(self._values(name, key)))
-                    for key in (readings[0] if readings else ())
-                }
-                for name, readings in self.readings.items()
-            },
-            "rounds": dict(self.readings),
-            "failures": dict(self.failures),
-        }
+
+def readers(count: int, events: int, *holds: Hold) -> Row:
+    """Return the row of a run with some readers."""
+    title = f"a burst of {events:,} events to {count:,} readers, and the delay at 50 events/s"
+    measure = partial(turns.follow_burst, readers=count)
+    return Row(f"readers-{count}", title, measure, (events, events), (2, 1), BURST, holds)
+
+
+def budget(figure: str) -> list[Hold]:
+    """Return what is to hold beside another commit: all that was built costs at most 8 %."""
+    return [Hold(f"base, {store}", 0.92, figure, f"ours, {store}") for store in STORES]
+
+
+FAST_START = [Hold(YARDSTICK, 1.2, figure, at_most=True) for figure in (START, "MiB then")]
+emit, march = (partial(turns.grow, unit=unit) for unit in ("event", "step"))
+wait_released = partial(turns.wait, released=True)
+STREAM_1_KIB = Workload("stream_1_kib", 16, 100, events=100, size=1 << 10)
+STREAM_64_KIB = Workload("stream_64_kib", 16, 16, events=16, size=64 << 10)
+
+ROWS = (
+    runs("one-step", "one-step run", Workload("one_step", 16, "done"), engine=0.62),
+    runs("one-step-alone", "one-step run", Workload("one_step", 1, "done")),
+    runs("21-steps", "21-step run", Workload("many_steps", 16, 21), engine=0.78),
+    runs("fan-out", "100-way fan-out and join", Workload("fan_out", 16, sum(range(100)))),
+    runs("stream", "run with 100 events", Workload("stream", 16, 100, events=100), engine=0.72),
+    runs("stream-1-kib", "run with 100 events of 1 KiB", STREAM_1_KIB),
+    runs("stream-64-kib", "run with 16 events of 64 KiB", STREAM_64_KIB),
+    readers(1, 5_000),
+    readers(50, 1_000, Hold(PEER, 25, BURST), *budget(BURST)),
+    readers(1_000, 200),
+    Row("quiet-streams", "quiet streams, a hundred a run", turns.keep_quiet, (5_000, 1_000)),
+    Row("waiting-resident", "runs that wait for human input", turns.wait, (10_000, 500)),
+    Row("waiting-released", "the same, released from memory", wait_released, (10_000, 500)),
+    Row("listing", "a hundred pages of handlers", turns.list_pages, (1_000, 100), durable=True),
+    Row("reading", "reading an ended run", turns.read_ended, (10_000, 5_000), (2, 1), "events/s"),
+    Row("resuming", "resuming runs of 1,000 ticks", turns.resume_runs, (1_000, 50), durable=True),
+    Row("start-up", "start-up", turns.start, (1, 1), (5, 3), START, FAST_START, YARDSTICK),
+    Row("growth-events", "a run of many events", emit, (100_000, 50_000)),
+    Row("growth-steps", "a run of many steps", march, (100_000, 3_000)),
+)
+AGAINST = [row for row in ROWS if any(hold.base.startswith("base") for hold in row.holds)]

@@ -1,97 +1,105 @@
-"""The rows of the benchmark: what is asked of a server, and what the right answer is."""
+"""Workloads: runs of one workflow, one after the other, by some clients at the same time."""
 
 import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from benchmarks.client import Connection, Response, get, post
-
-
-class WrongAnswer(Exception):
-    """A server answered something else than the workflow's result; its speed means nothing."""
+from benchmarks import workflows
+from benchmarks.client import Connection, Response, WrongAnswer, drive, get_events, post
+from benchmarks.machine import cpu_of
+from benchmarks.subjects import Subject
+from benchmarks.summary import Sample
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
     """Runs of one workflow of `benchmarks.workflows`, by so many clients at the same time.
 
-    `events` is how many events a run writes to its stream, and `size` the bytes of the text in
-    each, where that matters. Where there are some, the run is started and its stream read to the
-    end; where there are none, `POST …/run` waits for the end.
+    A run that writes `events` to its stream, each with a text of `size` bytes where that matters,
+    is started and its stream read to the end; for other ones `POST …/run` waits.
     """
 
-    name: str
-    title: str
     workflow: str
     clients: int
     result: object
     events: int = 0
     size: int = 0
 
-    async def run(self, connection: Connection) -> Response:
+    async def measure(self, subject: Subject, seconds: float) -> Sample:
+        """Let a subject carry out runs for some seconds, after a warm-up."""
+        if not subject.store:
+            return await self._drive([self._run_engine] * self.clients, seconds, os.getpid())
+        async with subject.serve() as server, server.connections(self.clients) as connections:
+            runs = [partial(self._run, connection) for connection in connections]
+            return await self._drive(runs, seconds, server.pid)
+
+    async def _drive(
+        self, runs: Sequence[Callable[[], Awaitable[Response | None]]], seconds: float, pid: int
+    ) -> Sample:
+        await drive(runs[:1], seconds=0.3)  # a warm-up
+        begun, cpu, own_cpu = time.perf_counter(), cpu_of(pid), time.process_time()
+        answers, latencies = await drive(runs, seconds=seconds)
+        seconds = time.perf_counter() - begun
+        cpu, own_cpu = cpu_of(pid) - cpu, time.process_time() - own_cpu
+        for answer in filter(None, answers):  # now, lest the checks slow the clients down
+            self.check(answer)
+        cost = {"CPU ms/run": cpu / len(answers) * 1e3, "client CPU %": own_cpu / seconds * 100}
+        return Sample({"runs/s": len(answers) / seconds, **cost}, latencies)
+
+    async def _run(self, connection: Connection) -> Response:
         """Carry out one run and return what the server said last."""
         if not self.events:
             return await connection.request(post(f"/workflows/{self.workflow}/run"))
-        started = await connection.request(post(f"/workflows/{self.workflow}/run-nowait"))
-        if started.status != 200:
-            return started
-        handler_id = json.loads(started.body)["handler_id"]
-        return await connection.request(get(f"/events/{handler_id}?sse=true&after_sequence=-1"))
+        return await connection.request(get_events(await connection.start_run(self.workflow)))
+
+    async def _run_engine(self) -> None:
+        """Carry out one run without any server, and check its answer."""
+        handler = getattr(workflows, self.workflow).run()
+        events = 0
+        if self.events:
+            async for event in handler.stream_events():
+                events += isinstance(event, workflows.Token)
+        self._expect("result", (await handler, events), (self.result, self.events))
 
     def check(self, response: Response) -> None:
         """Raise `WrongAnswer` unless it is the workflow's result, after all events in order."""
-        if response.status != 200:
-            raise WrongAnswer(f"{self.name}: status {response.status}: {response.body[:500]!r}")
+        self._expect("status code", response.status, 200)
         if self.events:
-            self._check_stream(response.body)
+            frames = read_frames(response)
+            sequences = [sequence for sequence, _ in frames]
+            self._expect("ids", sequences, sorted(set(sequences)))
+            *tokens, end = [envelope["value"] for _, envelope in frames]
+            self._expect("events", [token["index"] for token in tokens], [*range(self.events)])
+            sizes = {len(token["text"]) for token in tokens} if self.size else {self.size}
+            self._expect("sizes", sizes, {self.size})
         else:
             handler = json.loads(response.body)
             self._expect("status", handler["status"], "completed")
-            self._expect("result", handler["result"]["value"]["result"], self.result)
-
-    def _check_stream(self, body: bytes) -> None:
-        frames = read_frames(body)
-        sequences = [sequence for sequence, _ in frames]
-        self._expect("ids", sequences, sorted(set(sequences)))
-        *tokens, stop = [envelope["value"] for _, envelope in frames]
-        self._expect("events", [token["index"] for token in tokens], list(range(self.events)))
-        sizes = {len(str(token["text"])) for token in tokens} if self.size else {self.size}
-        self._expect("sizes", sizes, {self.size})
-        self._expect("result", stop["result"], self.result)
+            end = handler["result"]["value"]
+        self._expect("result", end["result"], self.result)
 
     def _expect(self, what: str, found: object, expected: object) -> None:
         if found != expected:
-            raise WrongAnswer(f"{self.name}: {what} {found!r:.500} instead of {expected!r:.500}")
+            raise WrongAnswer(f"{self.workflow}: {what} {found!r:.500}, not {expected!r:.500}")
 
 
-WORKLOADS = (
-    Workload("one-step", "one-step run", "one_step", 16, "done"),
-    Workload("one-step-alone", "one-step run", "one_step", 1, "done"),
-    Workload("21-steps", "21-step run", "many_steps", 16, 21),
-    Workload("fan-out", "100-way fan-out and join", "fan_out", 16, sum(range(100))),
-    Workload("stream", "run with 100 stream events, read over SSE", "stream", 16, 100, events=100),
-    Workload(
-        *("stream-1-kib", "run with 100 stream events of 1 KiB, read over SSE", "stream_1_kib"),
-        *(16, 100),
-        events=100,
-        size=1 << 10,
-    ),
-    Workload(
-        *("stream-64-kib", "run with 16 stream events of 64 KiB, read over SSE", "stream_64_kib"),
-        *(16, 16),
-        events=16,
-        size=64 << 10,
-    ),
-)
-
-
-def read_frames(body: bytes) -> list[tuple[int, dict[str, Any]]]:
+def read_frames(response: Response) -> list[tuple[int, dict[str, Any]]]:
     """Return the ids and envelopes of a stream of Server-Sent Events, without its comments."""
     frames = []
-    for frame in body.decode().split("\n\n"):
-        fields = dict(
-            line.split(": ", 1) for line in frame.split("\n") if line[:1] not in ("", ":")
-        )
-        if fields:
+    for frame in response.body.decode().split("\n\n"):
+        lines = [line.split(": ", 1) for line in frame.split("\n") if line[:1] not in ("", ":")]
+        if fields := dict(lines):
             frames.append((int(fields["id"]), json.loads(fields["data"])))
     return frames
+
+
+def check_emissions(response: Response, indices: Sequence[int]) -> None:
+    """Raise `WrongAnswer` unless a stream has all emissions in order, and then the result."""
+    envelopes = [envelope for _, envelope in read_frames(response)]
+    found = [each["value"]["index"] for each in envelopes if each["type"] == "Emission"]
+    if found != list(indices) or "result" not in envelopes[-1]["value"]:
+        raise WrongAnswer(f"{len(found)} emissions of {len(indices)}, disordered, or no result")

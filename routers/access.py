@@ -1,4 +1,4 @@
-"""Who asks: a request without a valid credential is refused before anything of it is read.
+"""The guard of access: it refuses a request without a valid credential before it is read.
 
 The guard stands before the routes, since FastAPI reads a body before it solves dependencies.
 """

@@ -1,4 +1,4 @@
-"""How large a body may be: one that is larger is refused before it is read whole.
+"""The limit on bodies: one that is larger is refused before it is read whole.
 
 FastAPI's own `max_body_size` answers in plain text where the length is told in advance.
 """

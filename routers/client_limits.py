@@ -1,4 +1,4 @@
-"""What one client may take up: open event streams, and requests a second.
+"""Limits on one client: open event streams, and requests a second.
 
 A client is known by its credential, where access is restricted, and else by its address. Behind a
 proxy that does not say whom it speaks for, all clients have the proxy's address.

@@ -1,7 +1,7 @@
-"""What routes are given: the registry, the catalog, and JSON bodies however they are labelled."""
+"""Dependencies of routes: the registry, the catalog, and JSON bodies however they are labelled."""
 
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
@@ -13,31 +13,29 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from app.access import Access, Principal
+from app.access import ANYONE, Access, Principal
+from app.access import Scope as AccessScope
 from app.catalog import Catalog
 from app.engine.served import ServedWorkflow
-from app.errors import UnsupportedCoding
-from app.handlers.ownership import Handlers
+from app.errors import Forbidden, UnsupportedCoding
 from app.handlers.registry import HandlerRegistry
+from app.lifecycle import Lifecycle
+from app.telemetry.metrics import Metrics
 from schemas.names import Name
+from schemas.records import HandlerKey
 
 Confirm = Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True)
 class Services:
-    """What all requests of one server share, and `handlers` as one principal sees them.
+    """The parts that all requests of one server share."""
 
-    `confirm` says whether the principal's credential is good still; None where it needs none.
-    """
-
-    registry: HandlerRegistry
-    handlers: Handlers
+    lifecycle: Lifecycle
     catalog: Catalog
     heartbeat: float | None
     ensure_started: Callable[[], Coroutine[Any, Any, None]]
     access: Access | None = None
-    confirm: Confirm | None = None
 
 
 async def get_services(request: Request) -> Services:
@@ -47,27 +45,20 @@ async def get_services(request: Request) -> Services:
     return services
 
 
-async def get_callers_services(request: Request) -> Services:
-    """Return the services as the principal of the request sees them."""
-    services = await get_services(request)
+def get_principal(request: Request) -> Principal:
+    """Return the principal of the request, who is anyone where access is not restricted."""
+    services: Services = request.app.state.services
     if services.access is None:
-        return services
+        return ANYONE
     # A missing principal is a KeyError: no route that asks for handlers may be an open one.
     principal: Principal = request.scope["principal"]
-    return replace(
-        services,
-        handlers=Handlers(services.registry, principal),
-        confirm=partial(services.access.confirm, principal),
-    )
-
-
-ServicesDep = Annotated[Services, Depends(get_callers_services)]
+    return principal
 
 
 # Each takes the request itself: FastAPI's cost of a dependency grows with those below it.
-async def get_handlers(request: Request) -> Handlers:
-    """Return the handlers that are there for the principal of the request."""
-    return (await get_callers_services(request)).handlers
+async def get_registry(request: Request) -> HandlerRegistry:
+    """Return the registry of all handlers; a `HandlerKey` or a tenant says whose are meant."""
+    return (await get_services(request)).lifecycle.registry
 
 
 async def get_catalog(request: Request) -> Catalog:
@@ -75,8 +66,13 @@ async def get_catalog(request: Request) -> Catalog:
     return (await get_services(request)).catalog
 
 
-RegistryDep = Annotated[Handlers, Depends(get_handlers)]
-CatalogDep = Annotated[Catalog, Depends(get_catalog)]
+async def get_metrics(request: Request) -> Metrics:
+    """Return the metrics, which count the runs of all tenants and so are for none of them."""
+    if get_principal(request).tenant:
+        raise Forbidden(
+            "The metrics count the runs of all tenants; they take a credential without one."
+        )
+    return (await get_services(request)).lifecycle.metrics
 
 
 async def get_workflow(
@@ -87,8 +83,48 @@ async def get_workflow(
     return (await get_services(request)).catalog.find(name)
 
 
+async def get_handler_key(
+    handler_id: Annotated[Name, Path(description="The handler's id.")],
+    request: Request,
+) -> HandlerKey:
+    """Return the key of the handler that the path names, among those of the caller's tenant."""
+    return HandlerKey(get_principal(request).tenant, handler_id)
+
+
+async def get_tenant(request: Request) -> str:
+    """Return the tenant for whom the caller speaks, empty where there is none."""
+    return get_principal(request).tenant
+
+
+async def read_purge(
+    request: Request,
+    purge: Annotated[
+        bool, Query(description="Remove every trace of the handler, running or ended.")
+    ] = False,
+) -> bool:
+    """Return whether the handler is to be purged, which takes the scope `admin`."""
+    if purge:
+        get_principal(request).require(AccessScope.ADMIN)
+    return purge
+
+
+async def get_confirm(request: Request) -> Confirm | None:
+    """Return what says whether the caller's credential is still good; None where it needs none."""
+    services: Services = request.app.state.services
+    if services.access is None:
+        return None
+    return partial(services.access.confirm, get_principal(request))
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+RegistryDep = Annotated[HandlerRegistry, Depends(get_registry)]
+CatalogDep = Annotated[Catalog, Depends(get_catalog)]
+MetricsDep = Annotated[Metrics, Depends(get_metrics)]
 WorkflowDep = Annotated[ServedWorkflow, Depends(get_workflow)]
-HandlerId = Annotated[Name, Path(description="The handler's id.")]
+HandlerKeyDep = Annotated[HandlerKey, Depends(get_handler_key)]
+TenantDep = Annotated[str, Depends(get_tenant)]
+PurgeDep = Annotated[bool, Depends(read_purge)]
+ConfirmDep = Annotated[Confirm | None, Depends(get_confirm)]
 RunId = Annotated[
     Name | None,
     Query(description="An earlier run of the handler; without it the current one."),

@@ -6,14 +6,12 @@ They are described as they are validated, since the engine's serializer hides an
 import inspect
 from collections.abc import Callable, Iterable
 from functools import cache, reduce
-from math import isfinite
 from operator import or_
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 from pydantic.config import JsonDict
-from pydantic.errors import PydanticUserError
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
+from pydantic.json_schema import JsonSchemaValue, model_json_schema
 from pydantic_core import core_schema
 from workflows.events import (
     Event,
@@ -25,7 +23,9 @@ from workflows.events import (
     WorkflowTimedOutEvent,
 )
 
+from app.engine import event_schemas
 from app.engine.codec import base_names, qualified_name
+from app.engine.event_schemas import read_schema
 from schemas.events import EventEnvelope
 
 Model = type[BaseModel]
@@ -39,18 +39,14 @@ OPEN_EXAMPLES: dict[type[Event], JsonDict] = {
 ENDINGS = (WorkflowFailedEvent, WorkflowTimedOutEvent, WorkflowCancelledEvent)
 
 
-class SchemaGenerator(GenerateJsonSchema):
-    """Says of a field that may be left out no more than that, where its default is no value."""
-
-    def emit_warning(self, kind: JsonSchemaWarningKind, detail: str) -> None:
-        """Pass over what JSON Schema cannot say of a class: its author does not read this."""
+class SchemaGenerator(event_schemas.SchemaGenerator):
+    """Says of a field that may be left out no more than that, where its default is None."""
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         """Return the schema of a field that has a default."""
         described = super().default_schema(schema)
-        default = described.get("default")
-        if default is None or (isinstance(default, float) and not isfinite(default)):
-            described.pop("default", None)
+        if described.get("default", ...) is None:
+            del described["default"]
         return described
 
 
@@ -151,9 +147,11 @@ def _describe_fields(event_class: type[Event]) -> Model:
 
 
 def _is_described(event_class: type[Event]) -> bool:
-    try:
-        schema = event_class.model_json_schema(schema_generator=SchemaGenerator)
-    except PydanticUserError:
+    # Not the class's own method, which the document does not call either.
+    schema = read_schema(
+        event_class, lambda: model_json_schema(event_class, schema_generator=SchemaGenerator)
+    )
+    if schema is None:
         return False
     # A class that refers to itself has its fields among the definitions.
     return bool(schema.get("properties")) or "$ref" in schema

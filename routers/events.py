@@ -9,17 +9,24 @@ from app.errors import (
     ClientTooSlow,
     EventTooLarge,
     HandlerEnded,
+    HandlerHeld,
     HandlerNotFound,
     InvalidEvent,
     QuestionNotOpen,
-    RunNotBegun,
     RunNotFound,
     StreamTaken,
     TooManyStreams,
     UnknownStep,
     UnsupportedCoding,
 )
-from routers.dependencies import HandlerId, JsonRoute, RegistryDep, RunId, ServicesDep
+from routers.dependencies import (
+    ConfirmDep,
+    HandlerKeyDep,
+    JsonRoute,
+    RegistryDep,
+    RunId,
+    ServicesDep,
+)
 from routers.problems import problems
 from routers.streaming import StreamFormat, describe_stream, stream_response
 from schemas.events import SendEventRequest, SendEventResponse
@@ -39,8 +46,10 @@ MAX_ACQUIRE_TIMEOUT = 3_600.0
     },
 )
 async def stream_events(
-    handler_id: HandlerId,
+    key: HandlerKeyDep,
+    registry: RegistryDep,
     services: ServicesDep,
+    confirm: ConfirmDep,
     sse: Annotated[
         bool, Query(description="Server-Sent Events; false: NDJSON, without heartbeats.")
     ] = True,
@@ -84,17 +93,17 @@ async def stream_events(
     cursor = read_event_id(last_event_id)
     after = cursor if cursor is not None else after_sequence
     if after is None:
-        subscription = await services.handlers.subscribe_shared(
-            handler_id, acquire_timeout=acquire_timeout, run_id=run_id
+        subscription = await registry.subscribe_shared(
+            key, acquire_timeout=acquire_timeout, run_id=run_id
         )
     else:
-        subscription = await services.handlers.subscribe(handler_id, after=after, run_id=run_id)
+        subscription = await registry.subscribe(key, after=after, run_id=run_id)
     if subscription.complete:
         subscription.close()
         return Response(status_code=204)
     stream_format = StreamFormat(sse, include_internal, include_qualified_name, include_emitted_at)
     return stream_response(
-        subscription, stream_format, heartbeat=services.heartbeat, confirm=services.confirm
+        subscription, stream_format, heartbeat=services.heartbeat, confirm=confirm
     )
 
 
@@ -107,8 +116,8 @@ async def stream_events(
         InvalidEvent,
         UnknownStep,
         HandlerEnded,
+        HandlerHeld,
         QuestionNotOpen,
-        RunNotBegun,
         BodyTooLarge,
         ClientTooSlow,
         EventTooLarge,
@@ -116,13 +125,13 @@ async def stream_events(
     ),
 )
 async def send_event(
-    handler_id: HandlerId, body: SendEventRequest, registry: RegistryDep
+    key: HandlerKeyDep, body: SendEventRequest, registry: RegistryDep
 ) -> SendEventResponse:
     """Send an event that the workflow declares; `sent` means that it is written down.
 
     With `reply_to` it answers a question, and a question takes one answer only.
     """
-    await registry.send_event(handler_id, body.event, step=body.step, reply_to=body.reply_to)
+    await registry.send_event(key, body.event, step=body.step, reply_to=body.reply_to)
     return SendEventResponse(status="sent")
 
 

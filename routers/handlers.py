@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BeforeValidator
 
 from app.errors import HandlerNotFound, InvalidCursor, NothingToCancel, RunNotFound
-from routers.dependencies import HandlerId, RegistryDep, RunId
+from routers.dependencies import HandlerKeyDep, PurgeDep, RegistryDep, RunId, TenantDep
 from routers.problems import problems
 from routers.responses import full_response, list_response, result_response
 from schemas.handlers import (
@@ -21,7 +21,7 @@ from schemas.handlers import (
     RunList,
 )
 from schemas.names import Name
-from schemas.records import HandlerPosition, HandlerQuery, RunPosition, Status
+from schemas.records import HandlerPosition, HandlerQuery, Phase, RunPosition, Status
 
 router = APIRouter(tags=["handlers"])
 
@@ -53,10 +53,15 @@ def _drop_empty(values: list[str] | None) -> list[str]:
 )
 async def list_handlers(
     registry: RegistryDep,
+    tenant: TenantDep,
     status: Annotated[
         list[Status] | None,
         BeforeValidator(_drop_empty),
         Query(description="Only handlers of these statuses; repeatable. Empty: no filter."),
+    ] = None,
+    phase: Annotated[
+        list[Phase] | None,
+        Query(description="Only handlers whose run is in these phases; repeatable."),
     ] = None,
     workflow_name: Annotated[
         list[Name] | None,
@@ -74,7 +79,9 @@ async def list_handlers(
 ) -> Response:
     """A page of handlers, newest first; handlers that come meanwhile move no other one."""
     query = HandlerQuery(
+        tenant=tenant,
         statuses=frozenset(status or ()),
+        phases=frozenset(phase or ()),
         workflow_names=frozenset(workflow_name or ()),
         waiting=waiting,
         after=HandlerPosition(*read_cursor(cursor)) if cursor else None,
@@ -92,11 +99,9 @@ async def list_handlers(
     summary="Get a handler",
     responses={**problems(HandlerNotFound, RunNotFound), **_by_status(HandlerInFull)},
 )
-async def get_handler(
-    handler_id: HandlerId, registry: RegistryDep, run_id: RunId = None
-) -> Response:
+async def get_handler(key: HandlerKeyDep, registry: RegistryDep, run_id: RunId = None) -> Response:
     """The handler and its current run, or an earlier one; the status code says how the run is."""
-    return full_response(await registry.get(handler_id, run_id=run_id))
+    return full_response(await registry.get(key, run_id=run_id))
 
 
 @router.get(
@@ -106,14 +111,14 @@ async def get_handler(
     responses=problems(HandlerNotFound, InvalidCursor),
 )
 async def list_runs(
-    handler_id: HandlerId, registry: RegistryDep, limit: Limit = MAX_PAGE, cursor: Cursor = None
+    key: HandlerKeyDep, registry: RegistryDep, limit: Limit = MAX_PAGE, cursor: Cursor = None
 ) -> Response:
     """A page of the handler's runs, newest first, the current one among them.
 
     `run_id` reads one of them, its events too.
     """
     after = RunPosition(*read_cursor(cursor)) if cursor else None
-    page = await registry.list_runs(handler_id, after=after, limit=limit)
+    page = await registry.list_runs(key, after=after, limit=limit)
     following = write_cursor(page.next.started_at, page.next.run_id) if page.next else None
     return list_response(page.records, following, of="runs")
 
@@ -125,14 +130,10 @@ async def list_runs(
     responses=problems(HandlerNotFound, NothingToCancel),
 )
 async def cancel_handler(
-    handler_id: HandlerId,
-    registry: RegistryDep,
-    purge: Annotated[
-        bool, Query(description="Remove every trace of the handler, running or ended.")
-    ] = False,
+    key: HandlerKeyDep, registry: RegistryDep, purge: PurgeDep
 ) -> CancelResponse:
     """Stop a running handler, and with `purge` remove every trace of it."""
-    return CancelResponse(status=await registry.cancel(handler_id, purge=purge))
+    return CancelResponse(status=await registry.cancel(key, purge=purge))
 
 
 @router.get(
@@ -142,9 +143,9 @@ async def cancel_handler(
     deprecated=True,
     responses={**problems(HandlerNotFound), **_by_status(HandlerResult)},
 )
-async def get_result(handler_id: HandlerId, registry: RegistryDep) -> Response:
+async def get_result(key: HandlerKeyDep, registry: RegistryDep) -> Response:
     """Use `GET /handlers/{handler_id}`, whose result says of which class it is."""
-    return result_response(await registry.get(handler_id))
+    return result_response(await registry.get(key))
 
 
 def write_cursor(time: datetime, identity: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from app.errors import ServiceError
-from app.handlers.registry import HandlerRegistry
+from app.lifecycle import Lifecycle
 from routers.dependencies import get_services
 from schemas.health import Health
 
@@ -21,7 +21,7 @@ router = APIRouter(tags=["health"])
 )
 async def get_health(request: Request, response: Response) -> Health:
     """Healthy means that the server is started and its store can be reached."""
-    return _answer(response, await _ask(request, HandlerRegistry.check))
+    return _answer(response, await _ask(request, Lifecycle.check))
 
 
 @router.get("/livez", response_model=Health, summary="Ask whether the process answers")
@@ -38,15 +38,15 @@ async def get_liveness() -> Health:
 )
 async def get_readiness(request: Request, response: Response) -> Health:
     """Ready means healthy, and not about to stop; earlier runs are resumed, or still being so."""
-    return _answer(response, await _ask(request, HandlerRegistry.check_ready))
+    return _answer(response, await _ask(request, Lifecycle.check_ready))
 
 
 async def _ask(
-    request: Request, question: Callable[[HandlerRegistry], Coroutine[Any, Any, bool]]
+    request: Request, question: Callable[[Lifecycle], Coroutine[Any, Any, bool]]
 ) -> bool:
     try:
         services = await get_services(request)
-        return await question(services.registry)
+        return await question(services.lifecycle)
     except ServiceError:
         return False
 

@@ -1,4 +1,4 @@
-"""What HTTP/1.1 asks of every request, and the server beneath does not look at."""
+"""Rules of HTTP/1.1 for every request that the server beneath does not check."""
 
 import re
 

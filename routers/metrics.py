@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter, Response
 
-from routers.dependencies import RegistryDep
+from app.telemetry.metrics import CONTENT_TYPE
+from routers.dependencies import MetricsDep
 from routers.problems import problems
 
 router = APIRouter(tags=["health"])
@@ -20,7 +21,6 @@ router = APIRouter(tags=["health"])
         },
     },
 )
-async def get_metrics(registry: RegistryDep) -> Response:
+async def get_metrics(metrics: MetricsDep) -> Response:
     """Counters, gauges and histograms of this server, in the Prometheus text format."""
-    content, content_type = registry.render_metrics()
-    return Response(content, headers={"content-type": content_type})
+    return Response(metrics.render(), headers={"content-type": CONTENT_TYPE})

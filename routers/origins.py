@@ -1,4 +1,4 @@
-"""Which pages may call: an `Origin` that is not allowed is refused before anything is done.
+"""The guard of origins: an `Origin` that is not allowed is refused before anything is done.
 
 CORS alone keeps a page from reading answers; a simple request, such as a form's, would still be
 carried out.

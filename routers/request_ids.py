@@ -1,4 +1,4 @@
-"""What every request gets: an id, which the answer and the log tell, and a measurement.
+"""Request ids: every request gets an id, which the answer and the log tell, and a measurement.
 
 A fault of ours is answered here, where its id is still known to the log and to the answer.
 """
@@ -10,9 +10,9 @@ from time import perf_counter
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from app.errors import Draining
+from app.telemetry.bound import bind_contextvars, reset_contextvars
 from app.telemetry.metrics import Metrics
 from routers.problems import answer_unexpected_error, service_problem
 

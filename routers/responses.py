@@ -60,6 +60,10 @@ def _handler(record: RunRecord, result: bytes | None) -> bytes:
             "updated_at": record.updated_at.isoformat(),
             "completed_at": record.completed_at.isoformat() if record.completed_at else None,
             "error": record.error,
+            "phase": record.phase,
+            "held_because": record.held_because,
+            "resumable": record.not_resumable_because is None,
+            "not_resumable_because": record.not_resumable_because,
             "questions": [{"sequence": question.sequence} for question in record.questions],
         }
     )

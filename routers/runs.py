@@ -27,8 +27,10 @@ from routers.dependencies import (
     JsonRequest,
     JsonRoute,
     RegistryDep,
+    TenantDep,
     WorkflowDep,
-    get_callers_services,
+    get_principal,
+    get_services,
     refuse_codings,
 )
 from routers.problems import problems
@@ -51,10 +53,11 @@ class RunRoute(JsonRoute):
 
         async def handle_run(request: Request) -> Response:
             refuse_codings(request)
-            services = await get_callers_services(request)
+            services = await get_services(request)
             return await start(
                 workflow=services.catalog.find(_read_name(request)),
-                registry=services.handlers,
+                registry=services.lifecycle.registry,
+                tenant=get_principal(request).tenant,
                 body=await _read_body(JsonRequest(request.scope, request.receive)),
             )
 
@@ -114,14 +117,16 @@ RUN_ERRORS = (
         500: {"model": Handler, "description": "The run failed or was cancelled."},
     },
 )
-async def run_workflow(workflow: WorkflowDep, registry: RegistryDep, body: RunBody) -> Response:
+async def run_workflow(
+    workflow: WorkflowDep, registry: RegistryDep, tenant: TenantDep, body: RunBody
+) -> Response:
     """Start a run and answer when it has ended.
 
     A client that hangs up changes nothing: the run goes on, and its handler can be asked for. So
     it does when the server stops before; then the answer is 503 `run_unfinished`, and its
     `Location` is that of the handler.
     """
-    live = await registry.start_run(workflow, body)
+    live = await registry.start_run(workflow, body, tenant=tenant)
     return handler_response(await live.wait_ended())
 
 
@@ -132,8 +137,8 @@ async def run_workflow(workflow: WorkflowDep, registry: RegistryDep, body: RunBo
     responses=problems(*RUN_ERRORS),
 )
 async def run_workflow_nowait(
-    workflow: WorkflowDep, registry: RegistryDep, body: RunBody
+    workflow: WorkflowDep, registry: RegistryDep, tenant: TenantDep, body: RunBody
 ) -> Response:
     """Start a run and answer at once, with the handler to ask for its events and its result."""
-    live = await registry.start_run(workflow, body)
+    live = await registry.start_run(workflow, body, tenant=tenant)
     return handler_response(await live.wait_accepted(), accepted=True)

@@ -1,19 +1,19 @@
 """Pages of events to the bytes of a stream.
 
 The frames of a page are made once for all readers of a format, and many of them go out in one
-write. The pings of sse-starlette's response are off, because a heartbeat is due only when nothing
-was sent; and it is sent in one task, as lines of JSON are.
+write. sse-starlette makes the head of a stream of Server-Sent Events and the frames without an
+event. It does not send them: it would in three tasks, and its pings do not wait for silence.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from fastapi.responses import Response, StreamingResponse
-from sse_starlette import EventSourceResponse
+from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
 from app.engine.codec import with_emission, without_qualified_name
@@ -23,8 +23,9 @@ from routers.dependencies import Confirm
 from schemas.records import EventRecord
 
 WRITE_BYTES = 64 * 1024
-HEARTBEAT = b": heartbeat\n\n"
-RECONNECT = b"retry: 1000\n\n"  # milliseconds; sent to readers whose server stops
+HEARTBEAT = ServerSentEvent(comment="heartbeat", sep="\n").encode()
+# In milliseconds; sent to readers whose server stops.
+RECONNECT = ServerSentEvent(retry=1000, sep="\n").encode()
 CONFIRM_INTERVAL = 25.0  # seconds after which a silent reader's credential is looked at again
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 SSE = "text/event-stream"
@@ -65,7 +66,7 @@ STREAM_EXAMPLES = {
 
 @dataclass(frozen=True, slots=True)
 class StreamFormat:
-    """How events are framed, and which."""
+    """The format of a stream: the framing of events, and which of them are shown."""
 
     sse: bool
     include_internal: bool
@@ -90,7 +91,7 @@ class StreamFormat:
         if self.include_emitted_at:
             envelope = with_emission(envelope, event.emitted_at)
         if self.sse:
-            # To format a large one would take fifty times as long.
+            # `ServerSentEvent` takes 16 times as long, and 150 times for 64 KiB.
             return b"".join((b"id: %d\ndata: " % event.sequence, envelope, b"\n\n"))
         return envelope + b"\n"
 
@@ -108,19 +109,22 @@ def stream_response(
     """
     heartbeat = heartbeat if stream_format.sse else None
     body = _frames(subscription, stream_format, heartbeat=heartbeat, confirm=confirm)
-    if not stream_format.sse:
-        return _LineStream(body, media_type=NDJSON, headers=HEADERS)
-    return _EventStream(body)
+    if stream_format.sse:
+        return _InOneTask(EventSourceResponse(body), body)
+    return _InOneTask(StreamingResponse(body, media_type=NDJSON, headers=HEADERS), body)
 
 
 class _InOneTask(Response):
-    """Sends the body as it comes, until it ends or the client hangs up.
+    """Sends the head of another response, and a body as it comes, until the client hangs up.
 
     It takes one task beside the request's own, where sse-starlette takes three and a group of
-    them: a third of the memory of a quiet stream.
+    them: half as much memory again for a quiet stream.
     """
 
-    body_iterator: Any  # an async generator of bytes; the base classes disagree about it
+    def __init__(self, head: Response, body: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(status_code=head.status_code)
+        self.raw_headers = head.raw_headers
+        self._body = body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         watcher = asyncio.create_task(_wait_for_hang_up(receive), name="hang-up")
@@ -135,7 +139,7 @@ class _InOneTask(Response):
                         "headers": self.raw_headers,
                     }
                 )
-                async for piece in self.body_iterator:
+                async for piece in self._body:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
                     del piece  # it may be large, and the next one a long time off
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -144,19 +148,7 @@ class _InOneTask(Response):
                 raise
         finally:
             watcher.cancel()
-            await self.body_iterator.aclose()
-
-
-class _EventStream(_InOneTask, EventSourceResponse):
-    """A stream of Server-Sent Events."""
-
-    def __init__(self, frames: AsyncIterator[bytes]) -> None:
-        super().__init__(frames, ping=0, sep="\n")
-        del self._send_lock  # for pings; nobody else sends here
-
-
-class _LineStream(_InOneTask, StreamingResponse):
-    """A stream of lines."""
+            await self._body.aclose()
 
 
 async def _wait_for_hang_up(receive: Receive) -> None:
@@ -177,7 +169,7 @@ async def _frames(
     *,
     heartbeat: float | None,
     confirm: Confirm | None,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     timeout = heartbeat or (CONFIRM_INTERVAL if confirm is not None else None)
     subscription.open()
     try:

@@ -4,7 +4,6 @@ They are documentation only: the generic routes serve their paths. Nobody writes
 pydantic makes them of models that are put together from the event classes.
 """
 
-import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from urllib.parse import quote
 from pydantic import Field, create_model
 from pydantic.json_schema import models_json_schema
 from pydantic_core import from_json, to_json
-from workflows import Workflow
 from workflows.events import HumanResponseEvent
 
 from app.engine.served import ServedWorkflow
@@ -45,7 +43,7 @@ class _Typed:
 
     @property
     def models(self) -> tuple[Model, ...]:
-        """All of them."""
+        """Every model of the workflow."""
         return self.start, self.request, self.handler, self.streamed, self.sent, *self.answers
 
 
@@ -86,9 +84,8 @@ class _Names:
         tag = {"name": served.name}
         if tag in self.generic_tags:
             tag = {"name": f"{served.name} (workflow)"}
-        workflow_class = type(served.workflow)
-        if workflow_class is not Workflow and workflow_class.__doc__:
-            tag["description"] = inspect.cleandoc(workflow_class.__doc__)
+        if served.description is not None:
+            tag["description"] = served.description
         return tag
 
 

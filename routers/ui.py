@@ -1,4 +1,4 @@
-"""The web UI: files that `make` builds into the package, and a plain page where it has not."""
+"""The web UI: files that are built into the package, and a plain page where they are not."""
 
 import re
 from pathlib import Path
@@ -29,11 +29,20 @@ NOT_BUILT = """\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Workflow server</title>
 <h1>The web UI is not built</h1>
-<p>The server works: see the <a href="docs">API pages</a>. To get the web UI, install Node.js 20
-or newer, run <code>make ui</code> in the source's folder, and load this page again. The container
-and the wheel that is built after it have the UI inside.</p>
+<p>The server works: see the <a href="docs">API pages</a>. The server's first lines
+say how to get the web UI.</p>
 </html>
 """
+
+
+def find_remedy() -> str | None:
+    """Return what the operator does to get the web UI, or None where it is built."""
+    if (BUILT / "index.html").is_file():
+        return None
+    root = BUILT.parents[1]
+    if (root / "ui" / "package.json").is_file():
+        return f"install Node.js 20.19 or newer, and run `make ui` in {root}"
+    return "install Node.js 20.19 or newer, and workflow-server from its source again"
 
 
 @router.get("/")

@@ -28,7 +28,7 @@ async def list_workflows(catalog: CatalogDep) -> WorkflowList:
     responses=problems(WorkflowNotFound),
 )
 async def get_workflow_schema(workflow: WorkflowDep) -> WorkflowSchema:
-    """What the workflow starts from, and what it ends with, as JSON Schemas."""
+    """The JSON Schemas of the workflow's start event and stop event."""
     start, stop = workflow.schemas
     return WorkflowSchema(start=start, stop=stop)
 

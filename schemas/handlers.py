@@ -7,11 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.events import EventEnvelope
 from schemas.names import HANDLER_ID, MAX_NAME_LENGTH
-from schemas.records import Status
+from schemas.records import Phase, Status
 
 
 class RunRequest(BaseModel):
-    """What a run starts from; every part may be left out."""
+    """The input of a run; every part may be left out."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -48,7 +48,7 @@ class OpenQuestion(BaseModel):
 
 
 class HandlerFields(BaseModel):
-    """What every view of a handler holds."""
+    """The fields of every view of a handler."""
 
     handler_id: str = Field(examples=["V1StGXR8_Z"])
     workflow_name: str = Field(examples=["greeting"])
@@ -58,6 +58,15 @@ class HandlerFields(BaseModel):
     updated_at: datetime
     completed_at: datetime | None
     error: str | None = Field(description="Why the run failed, in a sentence; null otherwise.")
+    phase: Phase = Field(
+        description="Where the run stands: it waits for a slot, is at work, waits for an event or a"
+        " timer, is held because it does not fit what is served now, or has ended."
+    )
+    held_because: str | None = Field(description="Why the run is held; null where it is not.")
+    resumable: bool = Field(description="Whether the run could go on after a restart.")
+    not_resumable_because: str | None = Field(
+        description="Why the run could not go on after a restart; null where it could."
+    )
     questions: list[OpenQuestion] = Field(description="The run's open questions, oldest first.")
 
 
@@ -106,6 +115,6 @@ class RunList(BaseModel):
 
 
 class CancelResponse(BaseModel):
-    """What became of the handler."""
+    """The outcome of the request to cancel."""
 
     status: Literal["cancelled", "deleted"]

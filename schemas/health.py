@@ -6,6 +6,6 @@ from pydantic import BaseModel
 
 
 class Health(BaseModel):
-    """Whether the service can do its work."""
+    """The health of the service."""
 
     status: Literal["healthy", "unhealthy"]

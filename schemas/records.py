@@ -4,32 +4,44 @@ A record is frozen; a change makes a new one (`dataclasses.replace`). Times are 
 carried as the UTF-8 bytes that were serialized once, and is never parsed by a store.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 
-def handler_key(tenant: str, handler_id: str) -> str:
-    """Return by what a handler is known inside: its id, behind its tenant's name where it has one.
+class HandlerKey(NamedTuple):
+    """The identity of a handler: the tenant that owns it, and its id among that tenant's.
 
-    A tenant's name has no `/`, so no two handlers have the same key.
+    `tenant` is empty where nobody in particular owns the handler.
     """
-    return f"{tenant}/{handler_id}" if tenant or "/" in handler_id else handler_id
 
-
-def split_key(key: str) -> tuple[str, str]:
-    """Return the tenant and the id of a handler's key."""
-    tenant, slash, handler_id = key.partition("/")
-    return (tenant, handler_id) if slash else ("", key)
+    tenant: str
+    id: str
 
 
 class Status(StrEnum):
-    """Where a run is in its life; all but `RUNNING` are final."""
+    """Status of a run; all but `RUNNING` are final."""
 
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+class Phase(StrEnum):
+    """Phase of a run: where it stands; `app.runs.phase` has the table of moves from one to another.
+
+    `QUEUED` is accepted and has not begun. `WAITING` waits for an event from outside or a timer.
+    `HELD` cannot go on now, for a reason that the record has, and is tried again at each start.
+    """
+
+    QUEUED = "queued"
+    WORKING = "working"
+    WAITING = "waiting"
+    HELD = "held"
+    ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +58,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Idle:
-    """A run that waits for an event from outside, and nothing in it is being done.
+    """The wait of a run: since when, and what ends it if no event from outside does.
 
-    It must go on at `wake_at`, when a `wait_for_event` times out, and `timeout_left` seconds after
+    It goes on at `wake_at`, when a `wait_for_event` times out, and `timeout_left` seconds after
     `since`, when the workflow does; time while no server runs does not count for the latter.
     """
 
@@ -61,14 +73,19 @@ class Idle:
 class RunRecord:
     """One run of a handler, and of a handler's runs the current one.
 
-    `tenant` owns the handler, and is empty where nobody in particular does; a handler's id is its
-    tenant's own.
+    `tenant` owns the handler, and is empty where nobody in particular does.
     `handler_created_at` is the same in every run of a handler: with `handler_id` it is the
     position of the handler in listings. `start_event` and `result` are event envelopes.
-    `event_count` is the number of events of an ended run, and 0 before. `unresumable` says why the
-    run could not go on after a restart, and is None as long as it could. `resumes` counts how
-    often it was resumed since a step of it finished last. `trace` is the place of the run's first
+    `event_count` is the number of events of an ended run, and 0 before. `resumes` counts how often
+    the run was resumed since a step of it finished last. `trace` is the place of the run's first
     span, as a W3C `traceparent`, where it was traced.
+
+    `phase` is where the run stands, and `status` what clients of the first contract know of that:
+    a run that is not `ENDED` is running. `accepted` orders runs as they were accepted: a later one
+    has a greater number. `slot` is whether the run holds a slot of its workflow. `idle` is kept
+    while the run waits, and while it is held; `due_at` is when the first timer of a waiting run is
+    due, or a little earlier. `held_because` says why the run is held. `not_resumable_because` says
+    why the run could not go on after a restart, and is None as long as it could.
     """
 
     run_id: str
@@ -85,16 +102,21 @@ class RunRecord:
     error: str | None = None
     event_count: int = 0
     questions: tuple[Question, ...] = ()
-    unresumable: str | None = None
+    not_resumable_because: str | None = None
     idle: Idle | None = None
     resumes: int = 0
     tenant: str = ""
     trace: str | None = None
+    phase: Phase = Phase.QUEUED
+    accepted: int = 0
+    slot: bool = False
+    due_at: datetime | None = None
+    held_because: str | None = None
 
     @property
-    def handler_key(self) -> str:
-        """By what the handler is known inside."""
-        return handler_key(self.tenant, self.handler_id)
+    def key(self) -> HandlerKey:
+        """Return the identity of the run's handler."""
+        return HandlerKey(self.tenant, self.handler_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +160,27 @@ class SnapshotRecord:
     snapshot: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class InboxRecord:
+    """An event from outside for a run that has not begun, numbered 0, 1, 2, … in its run.
+
+    `delivery` is the event and the step that shall take it, as the engine's side wrote them.
+    """
+
+    run_id: str
+    number: int
+    delivery: bytes
+
+
 @dataclass(slots=True)
 class Batch:
-    """What one commit writes, all of it or nothing: the journals of many runs, in order.
+    """The records of one commit, all of it or nothing: the journals of many runs, in order.
 
     `runs` is keyed by run id, so that a run is written once a batch, as it was last.
-    `purged` names handlers, by their keys, of which nothing may be left; they are removed after
-    all the rest.
+    `taken` has, by run id, the number of the last event of a run's inbox that the run has taken:
+    it and those before it are removed. `finished` are runs that nobody resumes or retries: their
+    ticks, snapshots and inboxes are removed, after all that the batch writes. `purged` names
+    handlers of which nothing may be left; they are removed last.
     """
 
     runs: dict[str, RunRecord] = field(default_factory=dict)
@@ -152,7 +188,10 @@ class Batch:
     ticks: list[TickRecord] = field(default_factory=list)
     states: dict[str, StateRecord] = field(default_factory=dict)
     snapshots: dict[str, SnapshotRecord] = field(default_factory=dict)
-    purged: list[str] = field(default_factory=list)
+    inbox: list[InboxRecord] = field(default_factory=list)
+    taken: dict[str, int] = field(default_factory=dict)
+    finished: set[str] = field(default_factory=set)
+    purged: list[HandlerKey] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +210,51 @@ class RunPosition:
     run_id: str
 
 
+class UnfinishedRun(NamedTuple):
+    """The place of a run among those of its phase, which is the order of acceptance."""
+
+    accepted: int
+    run_id: str
+
+
+class DueRun(NamedTuple):
+    """The place of a waiting run among those that have a timer: the first due comes first.
+
+    `due_at` is in whole microseconds since the epoch.
+    """
+
+    due_at: int
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseCount:
+    """The number of running runs of a workflow in a phase, and of those that hold a slot."""
+
+    phase: Phase
+    workflow_name: str
+    runs: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class TickPage:
+    """Some ticks of a run in order; `is_last` where there are none after them."""
+
+    ticks: Sequence[TickRecord]
+    is_last: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandlerQuery:
-    """Which handlers of a tenant a listing asks for; empty filters let everything pass.
+    """Query of a listing of a tenant's handlers; empty filters let everything pass.
 
     An empty `tenant` asks for the handlers that have none. `waiting` lets only running ones with
     an open question pass.
     """
 
     statuses: frozenset[Status] = frozenset()
+    phases: frozenset[Phase] = frozenset()
     workflow_names: frozenset[str] = frozenset()
     waiting: bool = False
     after: HandlerPosition | None = None

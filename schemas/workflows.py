@@ -14,7 +14,7 @@ class WorkflowList(BaseModel):
 
 
 class WorkflowSchema(BaseModel):
-    """What a workflow starts from and ends with."""
+    """The start event and the stop event of a workflow."""
 
     start: JsonSchema = Field(description="The JSON Schema of the start event.")
     stop: JsonSchema = Field(description="The JSON Schema of the stop event.")

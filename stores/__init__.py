@@ -1,1 +1,1 @@
-"""Where runs are kept. `stores.base` is the contract; `stores.backends` knows every store."""
+"""The stores of runs. `stores.base` is the contract; `stores.backends` knows every store."""

@@ -1,14 +1,22 @@
-"""The table of stores: which URL opens which."""
+"""The table of stores: which URL opens which.
+
+Each is imported when it is opened: a server on SQLite needs no driver of Postgres.
+"""
 
 from collections.abc import Callable
 
 from stores.base import Store, StoreError
-from stores.memory import MemoryStore
-from stores.postgres import PostgresStore
-from stores.sqlite import SqliteStore
+
+
+def _open_memory(_url: str) -> Store:
+    from stores.memory import MemoryStore
+
+    return MemoryStore()
 
 
 def _open_sqlite(url: str) -> Store:
+    from stores.sqlite import SqliteStore
+
     path = url.partition("://")[2]
     if not path.startswith("/") or path == "/":
         raise StoreError(
@@ -17,11 +25,17 @@ def _open_sqlite(url: str) -> Store:
     return SqliteStore(path[1:])
 
 
+def _open_postgres(url: str) -> Store:
+    from stores.postgres import PostgresStore
+
+    return PostgresStore(url)
+
+
 BACKENDS: dict[str, Callable[[str], Store]] = {
-    "memory": lambda _url: MemoryStore(),
+    "memory": _open_memory,
     "sqlite": _open_sqlite,
-    "postgresql": PostgresStore,
-    "postgres": PostgresStore,
+    "postgresql": _open_postgres,
+    "postgres": _open_postgres,
 }
 
 

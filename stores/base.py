@@ -1,17 +1,23 @@
 """The contract that every store keeps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from schemas.records import (
     Batch,
+    DueRun,
     EventRecord,
+    HandlerKey,
     HandlerQuery,
+    InboxRecord,
+    Phase,
+    PhaseCount,
     RunPosition,
     RunRecord,
     SnapshotRecord,
-    TickRecord,
+    TickPage,
+    UnfinishedRun,
 )
 
 
@@ -24,7 +30,7 @@ class StoreUnavailable(StoreError):
 
 
 class Store(ABC):
-    """Keeps runs with their events, ticks, states and snapshots.
+    """Keeps runs with their events, ticks, states, snapshots and inboxes.
 
     One process writes, and only through `commit`. Reads see every batch whose `commit` returned,
     each batch whole or not at all. Every method may raise `StoreUnavailable`. A method that is
@@ -47,16 +53,17 @@ class Store(ABC):
     async def commit(self, batch: Batch) -> None:
         """Write a batch, all of it or nothing, durably.
 
-        Runs, states and snapshots replace those of the same run; a snapshot also removes the
-        run's ticks below its `tick_sequence`. Events and ticks are added; the envelopes have no raw
-        line breaks. Writing the same batch again changes nothing, also where its runs have more
-        events and ticks now, so a commit whose outcome is unknown is safe to repeat. A purged
-        handler is removed last, with its runs and all that belongs to them; an unknown one is
-        passed over.
+        Runs, states and snapshots replace those of the same run, which keeps its handler and its
+        `started_at`; a snapshot also removes the run's ticks below its `tick_sequence`. Events,
+        ticks and inboxes are added to; the envelopes have no raw line breaks. Then what `taken` and
+        `finished` name is removed. Writing the same batch again changes nothing, also where its
+        runs have more events and ticks now, so a commit whose outcome is unknown is safe to repeat.
+        A purged handler is removed last, with its runs and all that belongs to them; an unknown one
+        is passed over.
         """
 
     @abstractmethod
-    async def get_handler(self, key: str) -> RunRecord | None:
+    async def get_handler(self, key: HandlerKey) -> RunRecord | None:
         """Return the current run of the handler with this key, or None for an unknown handler."""
 
     @abstractmethod
@@ -73,7 +80,7 @@ class Store(ABC):
 
     @abstractmethod
     async def list_runs(
-        self, key: str, *, after: RunPosition | None, limit: int
+        self, key: HandlerKey, *, after: RunPosition | None, limit: int
     ) -> Sequence[RunRecord]:
         """Return the runs of the handler with this key, newest first; unknown ones have none.
 
@@ -82,14 +89,41 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def list_unfinished(self) -> AsyncIterator[RunRecord]:
-        """Yield every run whose status is running; runs that come or end meanwhile may be missed.
+    async def list_unfinished(
+        self,
+        phase: Phase,
+        *,
+        workflow_name: str | None = None,
+        after: UnfinishedRun | None = None,
+        limit: int,
+    ) -> Sequence[UnfinishedRun]:
+        """Return running runs of a phase in the order of acceptance, at most `limit`.
 
-        The order is the store's own.
+        Those of one workflow, where it is named. The order is by `accepted`, then by the store's
+        own order of run ids, and begins after a place.
         """
 
     @abstractmethod
-    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
+    async def list_due(self, *, after: DueRun | None = None, limit: int) -> Sequence[DueRun]:
+        """Return the waiting runs that have a timer, the first due first, at most `limit`.
+
+        The order is by `due_at`, then by the store's own order of run ids, and begins after a
+        place.
+        """
+
+    @abstractmethod
+    async def count_unfinished(self) -> Sequence[PhaseCount]:
+        """Return how many runs of each workflow are in each phase but the last, in no order.
+
+        Of all tenants. A phase of a workflow in which none is is left out.
+        """
+
+    @abstractmethod
+    async def last_accepted(self) -> int:
+        """Return the greatest `accepted` of the running runs, or 0 where there are none."""
+
+    @abstractmethod
+    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[HandlerKey]:
         """Return the keys of handlers whose current run ended before a time, oldest first.
 
         At most `limit` of them, of all tenants.
@@ -108,8 +142,16 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def read_ticks(self, run_id: str, *, after: int, limit: int) -> Sequence[TickRecord]:
-        """Return ticks with a sequence greater than `after`, ascending; unknown runs have none."""
+    async def read_ticks(self, run_id: str, *, after: int, limit: int) -> TickPage:
+        """Return ticks with a sequence greater than `after`, ascending; unknown runs have none.
+
+        At most `limit` of them, and fewer where they are large; a page that is not the last has
+        at least one.
+        """
+
+    @abstractmethod
+    async def read_inbox(self, run_id: str) -> Sequence[InboxRecord]:
+        """Return what is left in the run's inbox, ascending by number; unknown runs have none."""
 
     @abstractmethod
     async def get_state(self, run_id: str) -> bytes | None:

@@ -2,22 +2,29 @@
 
 import bisect
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
 from schemas.records import (
     Batch,
+    DueRun,
     EventRecord,
+    HandlerKey,
     HandlerQuery,
+    InboxRecord,
+    Phase,
+    PhaseCount,
     RunPosition,
     RunRecord,
     SnapshotRecord,
     Status,
+    TickPage,
     TickRecord,
-    handler_key,
+    UnfinishedRun,
 )
+from schemas.times import to_micros
 from stores.base import Store
 
 DEFAULT_MAX_ENDED_HANDLERS = 1_000
@@ -32,6 +39,7 @@ class _Run:
     ticks: list[TickRecord] = field(default_factory=list)
     state: bytes | None = None
     snapshot: SnapshotRecord | None = None
+    inbox: list[InboxRecord] = field(default_factory=list)
 
 
 def _position(record: RunRecord) -> tuple[datetime, str]:
@@ -52,9 +60,12 @@ class MemoryStore(Store):
     def __init__(self, *, max_ended_handlers: int = DEFAULT_MAX_ENDED_HANDLERS) -> None:
         self._max_ended_handlers = max_ended_handlers
         self._runs: dict[str, _Run] = {}
-        self._runs_of: dict[str, list[str]] = {}
+        self._runs_of: dict[HandlerKey, list[str]] = {}
         self._orders: dict[str, list[tuple[datetime, str]]] = {}  # by tenant
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended: OrderedDict[HandlerKey, None] = OrderedDict()
+        # In order, by phase and workflow, and by phase alone.
+        self._unfinished: dict[tuple[Phase, str | None], list[UnfinishedRun]] = {}
+        self._due: list[DueRun] = []
 
     async def start(self) -> None:
         """Do nothing: there is nothing to open."""
@@ -76,6 +87,18 @@ class MemoryStore(Store):
             self._runs[state.run_id].state = state.state
         for snapshot in batch.snapshots.values():
             self._put_snapshot(snapshot)
+        for item in batch.inbox:
+            inbox = self._runs[item.run_id].inbox
+            if not inbox or inbox[-1].number < item.number:
+                inbox.append(item)
+        for run_id, number in batch.taken.items():
+            if run_id in self._runs:
+                run = self._runs[run_id]
+                run.inbox = [item for item in run.inbox if item.number > number]
+        for run_id in batch.finished:
+            if run_id in self._runs:
+                run = self._runs[run_id]
+                run.ticks, run.snapshot, run.inbox = [], None, []
         for key in batch.purged:
             self._purge(key)
         while len(self._ended) > self._max_ended_handlers:
@@ -87,20 +110,45 @@ class MemoryStore(Store):
             self._runs[record.run_id] = _Run(record)
             self._add_to_handler(record)
         else:
+            self._leave_places(run.record)
             run.record = record
+        self._take_places(record)
         if not record.current:
             return
         if record.status is Status.RUNNING:
-            self._ended.pop(record.handler_key, None)
+            self._ended.pop(record.key, None)
         else:
-            self._ended[record.handler_key] = None
+            self._ended[record.key] = None
+
+    def _take_places(self, record: RunRecord) -> None:
+        """Put a run where it is found by its phase, and by its timer."""
+        if record.status is not Status.RUNNING:
+            return
+        place = UnfinishedRun(record.accepted, record.run_id)
+        for workflow_name in (None, record.workflow_name):
+            bisect.insort(self._unfinished.setdefault((record.phase, workflow_name), []), place)
+        if record.phase is Phase.WAITING and record.due_at is not None:
+            bisect.insort(self._due, DueRun(to_micros(record.due_at), record.run_id))
+
+    def _leave_places(self, record: RunRecord) -> None:
+        if record.status is not Status.RUNNING:
+            return
+        place = UnfinishedRun(record.accepted, record.run_id)
+        for workflow_name in (None, record.workflow_name):
+            places = self._unfinished[record.phase, workflow_name]
+            del places[bisect.bisect_left(places, place)]
+            if not places:
+                del self._unfinished[record.phase, workflow_name]
+        if record.phase is Phase.WAITING and record.due_at is not None:
+            due = DueRun(to_micros(record.due_at), record.run_id)
+            del self._due[bisect.bisect_left(self._due, due)]
 
     def _add_to_handler(self, record: RunRecord) -> None:
-        runs = self._runs_of.get(record.handler_key)
+        runs = self._runs_of.get(record.key)
         if runs is not None:
             runs.append(record.run_id)
             return
-        self._runs_of[record.handler_key] = [record.run_id]
+        self._runs_of[record.key] = [record.run_id]
         bisect.insort(self._orders.setdefault(record.tenant, []), _position(record))
 
     def _put_snapshot(self, snapshot: SnapshotRecord) -> None:
@@ -108,7 +156,7 @@ class MemoryStore(Store):
         run.snapshot = snapshot
         run.ticks = [tick for tick in run.ticks if tick.sequence >= snapshot.tick_sequence]
 
-    def _purge(self, key: str) -> None:
+    def _purge(self, key: HandlerKey) -> None:
         run_ids = self._runs_of.pop(key, None)
         if run_ids is None:
             return
@@ -118,10 +166,10 @@ class MemoryStore(Store):
         if not order:
             del self._orders[first.tenant]
         for run_id in run_ids:
-            del self._runs[run_id]
+            self._leave_places(self._runs.pop(run_id).record)
         self._ended.pop(key, None)
 
-    async def get_handler(self, key: str) -> RunRecord | None:
+    async def get_handler(self, key: HandlerKey) -> RunRecord | None:
         run_ids = self._runs_of.get(key)
         return self._runs[run_ids[-1]].record if run_ids else None
 
@@ -136,7 +184,7 @@ class MemoryStore(Store):
             end = bisect.bisect_left(order, (query.after.created_at, query.after.handler_id))
         page: list[RunRecord] = []
         for index in range(end - 1, -1, -1):
-            key = handler_key(query.tenant, order[index][1])
+            key = HandlerKey(query.tenant, order[index][1])
             record = self._runs[self._runs_of[key][-1]].record
             if _matches(record, query):
                 page.append(record)
@@ -145,7 +193,7 @@ class MemoryStore(Store):
         return page
 
     async def list_runs(
-        self, key: str, *, after: RunPosition | None, limit: int
+        self, key: HandlerKey, *, after: RunPosition | None, limit: int
     ) -> Sequence[RunRecord]:
         records = [self._runs[run_id].record for run_id in self._runs_of.get(key, ())]
         records.sort(key=_run_position, reverse=True)
@@ -154,13 +202,39 @@ class MemoryStore(Store):
             records = [record for record in records if _run_position(record) < bound]
         return records[:limit]
 
-    async def list_unfinished(self) -> AsyncIterator[RunRecord]:
-        for run in list(self._runs.values()):
-            if run.record.status is Status.RUNNING:
-                yield run.record
+    async def list_unfinished(
+        self,
+        phase: Phase,
+        *,
+        workflow_name: str | None = None,
+        after: UnfinishedRun | None = None,
+        limit: int,
+    ) -> Sequence[UnfinishedRun]:
+        places = self._unfinished.get((phase, workflow_name), [])
+        start = bisect.bisect_right(places, after) if after is not None else 0
+        return places[start : start + limit]
 
-    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
-        ended: list[tuple[datetime, str]] = []
+    async def list_due(self, *, after: DueRun | None = None, limit: int) -> Sequence[DueRun]:
+        start = bisect.bisect_right(self._due, after) if after is not None else 0
+        return self._due[start : start + limit]
+
+    async def count_unfinished(self) -> Sequence[PhaseCount]:
+        return [
+            PhaseCount(
+                phase,
+                workflow_name,
+                runs=len(places),
+                slots=sum(self._runs[place.run_id].record.slot for place in places),
+            )
+            for (phase, workflow_name), places in self._unfinished.items()
+            if workflow_name is not None and places
+        ]
+
+    async def last_accepted(self) -> int:
+        return max((places[-1].accepted for places in self._unfinished.values()), default=0)
+
+    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[HandlerKey]:
+        ended: list[tuple[datetime, HandlerKey]] = []
         for key in self._ended:
             completed_at = self._runs[self._runs_of[key][-1]].record.completed_at
             if completed_at is not None and completed_at < before:
@@ -175,9 +249,14 @@ class MemoryStore(Store):
         run = self._runs.get(run_id)
         return _after(run.events, after, limit) if run else ()
 
-    async def read_ticks(self, run_id: str, *, after: int, limit: int) -> Sequence[TickRecord]:
+    async def read_ticks(self, run_id: str, *, after: int, limit: int) -> TickPage:
         run = self._runs.get(run_id)
-        return _after(run.ticks, after, limit) if run else ()
+        found = _after(run.ticks, after, limit + 1) if run else []
+        return TickPage(found[:limit], is_last=len(found) <= limit)
+
+    async def read_inbox(self, run_id: str) -> Sequence[InboxRecord]:
+        run = self._runs.get(run_id)
+        return list(run.inbox) if run else ()
 
     async def get_state(self, run_id: str) -> bytes | None:
         run = self._runs.get(run_id)
@@ -199,8 +278,11 @@ def _after(rows: list[Row], after: int, limit: int) -> list[Row]:
 
 
 def _matches(record: RunRecord, query: HandlerQuery) -> bool:
-    if query.waiting and not (record.questions and record.status is Status.RUNNING):
+    running = record.status is Status.RUNNING
+    if query.waiting and not (record.questions and running):
         return False
     if query.statuses and record.status not in query.statuses:
+        return False
+    if query.phases and (record.phase if running else Phase.ENDED) not in query.phases:
         return False
     return not query.workflow_names or record.workflow_name in query.workflow_names

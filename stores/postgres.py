@@ -4,16 +4,25 @@ import asyncio
 import re
 import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
-from schemas.records import Batch, split_key
+from schemas.records import Batch, HandlerKey
 from stores.base import StoreError, StoreUnavailable
+from stores.batches import TABLES_OF_RUN, TABLES_OF_UNFINISHED, batch_to_rows
 from stores.migrations import pending_migrations
-from stores.packs import pack_events
-from stores.rows import RUN_COLUMNS, run_to_row
+from stores.packs import PACK_COLUMNS
+from stores.rows import (
+    INBOX_COLUMNS,
+    RUN_COLUMNS,
+    SNAPSHOT_COLUMNS,
+    STATE_COLUMNS,
+    TICK_COLUMNS,
+)
 from stores.sql import Rows, SqlStore
 
 if TYPE_CHECKING:
@@ -28,6 +37,7 @@ LOCK_SPACE = 0x57465356  # the first half of our advisory locks; the second is o
 READERS = 4
 CLAIM_TRIES, CLAIM_PAUSE = 10, 0.3  # how often, and every how many seconds, a lock is tried
 TIMEOUT = 30.0  # seconds until a statement counts as failed
+MIGRATION_TIMEOUT = 3600.0  # a migration may rewrite every row
 ERRORS = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -37,77 +47,52 @@ ERRORS = (
     TimeoutError,
 )
 
-RUN_TYPES = {
-    "run_id": "text",
-    "handler_id": "text",
-    "is_current": "boolean",
-    "workflow_name": "text",
-    "status": "text",
-    "start_event": "bytea",
-    "result": "bytea",
-    "error": "text",
-    "questions": "text",
-    "unresumable": "text",
-    "timeout_left": "float8",
-    "resumes": "integer",
-    "tenant": "text",
-    "trace": "text",
-}  # every other column is a bigint
-RUNS = {column: RUN_TYPES.get(column, "bigint") for column in RUN_COLUMNS}
-PACKS = {
-    "run_id": "text",
-    "first": "bigint",
-    "last": "bigint",
-    "internal": "text",
-    "emitted_at": "text",
-    "envelopes": "bytea",
-}
-TICKS = {"run_id": "text", "sequence": "bigint", "tick": "bytea"}
-STATES = {"run_id": "text", "state": "bytea"}
 
+def _insert(table: str, columns: Sequence[str], conflict: str) -> str:
+    """Return the SQL that writes rows, given as one array of them.
 
-def _insert(table: str, columns: dict[str, str], conflict: str, *, first: int) -> str:
-    """Return the SQL that writes rows given as one array a column, numbered from `first`."""
-    arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(columns.values(), first))
+    An array for each column takes Postgres and us a third longer.
+    """
+    names = ", ".join(columns)
     return (
-        f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM unnest({arrays})"
+        f"INSERT INTO {table} ({names}) SELECT {names} FROM unnest({{}}::{table}[])"
         f" ON CONFLICT {conflict}"
     )
 
 
-def _replace(columns: dict[str, str], *key: str) -> str:
+def _replace(columns: Sequence[str], *key: str) -> str:
     changed = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in key)
     return f"({', '.join(key)}) DO UPDATE SET {changed}"
 
 
-# One statement, and so one transaction and one round trip, for all of a usual batch.
-PUT_BATCH = f"""
-    WITH put_runs AS ({_insert("runs", RUNS, _replace(RUNS, "run_id"), first=1)}),
-    put_events AS ({
-    _insert("events", PACKS, _replace(PACKS, "run_id", "first"), first=len(RUNS) + 1)
-}),
-    put_ticks AS ({_insert("ticks", TICKS, "DO NOTHING", first=len(RUNS) + len(PACKS) + 1)})
-    {
-    _insert(
-        "states",
-        STATES,
-        _replace(STATES, "run_id"),
-        first=len(RUNS) + len(PACKS) + len(TICKS) + 1,
+def _delete(table: str, condition: str) -> str:
+    """Return the SQL that removes what belongs to runs up to a number, given as two arrays."""
+    return (
+        f"DELETE FROM {table} USING unnest({{}}::text[], {{}}::bigint[]) AS gone (run_id, number)"
+        f" WHERE {table}.run_id = gone.run_id AND {condition}"
     )
-}
-"""
-PUT_SNAPSHOTS = """
-    INSERT INTO snapshots (run_id, tick_sequence, snapshot)
-    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bytea[])
-    ON CONFLICT (run_id) DO UPDATE
-    SET tick_sequence = excluded.tick_sequence, snapshot = excluded.snapshot
-"""
-TRIM_TICKS = """
-    DELETE FROM ticks USING unnest($1::text[], $2::bigint[]) AS kept (run_id, sequence)
-    WHERE ticks.run_id = kept.run_id AND ticks.sequence < kept.sequence
-"""
+
+
+class _Part(NamedTuple):
+    """A part of a commit; each `{}` of its SQL stands for one of the arrays."""
+
+    sql: str
+    arrays: Sequence[Sequence[Any]]
+
+
+# The columns are all that their tables have, in the tables' order.
+PUT_RUNS = _insert("runs", RUN_COLUMNS, _replace(RUN_COLUMNS, "run_id"))
+PUT_EVENTS = _insert("events", PACK_COLUMNS, _replace(PACK_COLUMNS, "run_id", "first"))
+ADD_TICKS = _insert("ticks", TICK_COLUMNS, "DO NOTHING")
+PUT_STATES = _insert("states", STATE_COLUMNS, _replace(STATE_COLUMNS, "run_id"))
+PUT_SNAPSHOTS = _insert("snapshots", SNAPSHOT_COLUMNS, _replace(SNAPSHOT_COLUMNS, "run_id"))
+ADD_TO_INBOX = _insert("inbox", INBOX_COLUMNS, "DO NOTHING")
+TRIM_TICKS = _delete("ticks", "ticks.sequence < gone.number")
+TAKE_FROM_INBOX = _delete("inbox", "inbox.number <= gone.number")
+FINISH = tuple(
+    f"DELETE FROM {table} WHERE run_id = ANY({{}}::text[])" for table in TABLES_OF_UNFINISHED
+)
 PURGED = "(tenant, handler_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
-TABLES_OF_RUN = ("events", "ticks", "states", "snapshots")
 
 
 class PostgresStore(SqlStore):
@@ -171,7 +156,7 @@ class PostgresStore(SqlStore):
     def _placeholder(index: int) -> str:
         return f"${index}"
 
-    async def _read_runs(self, sql: str, *values: Any) -> Rows:
+    async def _read_rows(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
         return await self._read(sql, *values)
 
     async def _read_page(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
@@ -260,52 +245,62 @@ async def _migrate(connection: Connection, schema: str) -> None:
         for new_version, sql in pending_migrations(
             "postgres", version, where=f"The schema '{schema}'"
         ):
-            await connection.execute(sql)
+            await connection.execute(sql, timeout=MIGRATION_TIMEOUT)
             await connection.execute("DELETE FROM schema_version")
             await connection.execute("INSERT INTO schema_version VALUES ($1)", new_version)
 
 
 async def _write(connection: Connection, batch: Batch) -> None:
-    if not batch.snapshots and not batch.purged:
+    if not batch.purged:
         await _put(connection, batch)
         return
     async with connection.transaction():
         await _put(connection, batch)
-        await _trim(connection, batch)
+        await _purge(connection, batch.purged)
 
 
 async def _put(connection: Connection, batch: Batch) -> None:
-    runs = [run_to_row(run) for run in batch.runs.values()]
-    ticks = [(t.run_id, t.sequence, t.tick) for t in batch.ticks]
-    states = [(s.run_id, s.state) for s in batch.states.values()]
-    await connection.execute(
-        PUT_BATCH,
-        *_columns(runs, len(RUNS)),
-        *_columns(pack_events(batch.events), len(PACKS)),
-        *_columns(ticks, len(TICKS)),
-        *_columns(states, len(STATES)),
-    )
+    """Write a batch in one statement, and so in one transaction and one round trip.
+
+    The parts of a statement do not see what the others do, and the rows that they write or remove
+    have nothing in common.
+    """
+    rows = batch_to_rows(batch)
+    parts = [
+        _Part(PUT_RUNS, [rows.runs]),
+        _Part(PUT_EVENTS, [rows.events]),
+        _Part(ADD_TICKS, [rows.ticks]),
+        _Part(PUT_STATES, [rows.states]),
+        _Part(PUT_SNAPSHOTS, [rows.snapshots]),
+        _Part(ADD_TO_INBOX, [rows.inbox]),
+        _Part(TRIM_TICKS, [*zip(*rows.trimmed, strict=True)]),
+        _Part(TAKE_FROM_INBOX, [*zip(*rows.taken, strict=True)]),
+        *(_Part(sql, [rows.finished]) for sql in FINISH),
+    ]
+    parts = [part for part in parts if any(part.arrays)]
+    arrays = [array for part in parts for array in part.arrays]
+    await connection.execute(_statement(*(part.sql for part in parts)), *arrays)
 
 
-def _columns(rows: list[tuple[Any, ...]], count: int) -> Sequence[Sequence[Any]]:
-    return list(zip(*rows, strict=True)) if rows else [()] * count
+@cache
+def _statement(*parts: str) -> str:
+    """Return the SQL of all parts in one, with the arrays numbered."""
+    numbers = count(1)
+    numbered = [
+        part.format(*(f"${next(numbers)}" for _ in range(part.count("{}")))) for part in parts
+    ]
+    named = ", ".join(f"part{n} AS ({part})" for n, part in enumerate(numbered))
+    return f"WITH {named} SELECT 1" if named else "SELECT 1"
 
 
-async def _trim(connection: Connection, batch: Batch) -> None:
-    """Write the snapshots and drop the ticks before them; remove what is purged."""
-    snapshots = [(s.run_id, s.tick_sequence, s.snapshot) for s in batch.snapshots.values()]
-    if snapshots:
-        columns = _columns(snapshots, 3)
-        await connection.execute(PUT_SNAPSHOTS, *columns)
-        await connection.execute(TRIM_TICKS, *columns[:2])
-    if batch.purged:
-        owners = list(zip(*map(split_key, batch.purged), strict=True))
-        for table in TABLES_OF_RUN:
-            await connection.execute(
-                f"DELETE FROM {table} WHERE run_id IN (SELECT run_id FROM runs WHERE {PURGED})",
-                *owners,
-            )
-        await connection.execute(f"DELETE FROM runs WHERE {PURGED}", *owners)
+async def _purge(connection: Connection, keys: Sequence[HandlerKey]) -> None:
+    owners = list(zip(*keys, strict=True))
+    for table in TABLES_OF_RUN:
+        await connection.execute(
+            f"DELETE FROM {table} WHERE run_id IN (SELECT run_id FROM runs WHERE {PURGED})",
+            *owners,
+        )
+    await connection.execute(f"DELETE FROM runs WHERE {PURGED}", *owners)
 
 
 def _one_line(error: BaseException) -> str:

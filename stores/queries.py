@@ -1,22 +1,68 @@
-"""What the SQL stores share of reading: the listing query, and the bounds of a page."""
+"""Queries of the SQL stores that depend on what is asked, and the bounds of a page.
+
+A query for some of the runs has the conditions of an index in the index's own words, so that both
+databases see that the index will do.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from schemas.records import HandlerQuery, RunPosition, split_key
+from schemas.records import (
+    DueRun,
+    HandlerKey,
+    HandlerQuery,
+    Phase,
+    RunPosition,
+    Status,
+    UnfinishedRun,
+)
 from schemas.times import to_micros
 from stores.packs import PACK_COLUMNS
-from stores.rows import RUN_COLUMNS
+from stores.rows import RUN_COLUMNS, TICK_COLUMNS
+
+Query = tuple[str, list[Any]]  # its SQL, and its values
+Placeholder = Callable[[int], str]  # of a value, numbered from 1
 
 SELECT_RUNS = f"SELECT {', '.join(RUN_COLUMNS)} FROM runs"
 
-WAITING = "status = 'running' AND questions <> '[]'"  # as the index of it says
-UNFINISHED_PAGE = 500  # rows a query when unfinished runs are listed
+RUNNING = "status = 'running'"
+ENDED = "status <> 'running'"
+WAITING_FOR_AN_ANSWER = "questions <> '[]'"
+HAS_TIMER = f"{RUNNING} AND phase = 'waiting' AND due_at IS NOT NULL"
+NOT_WORKING = "phase <> 'working'"
+UNFINISHED = tuple(phase for phase in Phase if phase is not Phase.ENDED)
+
+WALKED_APART = 10  # workflows; Postgres plans hundreds of walks for a second
 PAGE_BYTES = 1 << 17  # of events or ticks that one read brings into memory, and one row more
-TICK_COLUMNS = ("run_id", "sequence", "tick")
+UNFINISHED_COLUMNS = ("accepted", "run_id")
+DUE_COLUMNS = ("due_at", "run_id")
+
+_COUNT = "SELECT phase, workflow_name, COUNT(*), COUNT(*) FILTER (WHERE slot) FROM runs WHERE"
+# In two parts: the runs that are not at work, many perhaps, are counted in the index alone.
+COUNT_NOT_WORKING = f"{_COUNT} {RUNNING} AND {NOT_WORKING} GROUP BY phase, workflow_name"
+COUNT_WORKING = f"{_COUNT} {RUNNING} AND phase = 'working' GROUP BY phase, workflow_name"
+COUNT_UNFINISHED = f"{COUNT_NOT_WORKING} UNION ALL {COUNT_WORKING}"
+LAST_ACCEPTED = "SELECT MAX(accepted) FROM ({}) AS last_of_phases".format(
+    " UNION ALL ".join(
+        f"SELECT MAX(accepted) AS accepted FROM runs WHERE {RUNNING} AND phase = '{phase}'"
+        for phase in UNFINISHED
+    )
+)
 
 
-def events_page(placeholder: Callable[[int], str]) -> str:
+class _Values(list[Any]):
+    """Values of a query; a new one is called for its placeholder."""
+
+    def __init__(self, placeholder: Placeholder) -> None:
+        super().__init__()
+        self._placeholder = placeholder
+
+    def __call__(self, value: Any) -> str:
+        self.append(value)
+        return self._placeholder(len(self))
+
+
+def events_page(placeholder: Placeholder) -> str:
     """Return the SQL of a page of a run's packs of events, from the one after a cursor.
 
     Its values are the run, the cursor and the number of rows.
@@ -27,7 +73,7 @@ def events_page(placeholder: Callable[[int], str]) -> str:
     return _page("events", PACK_COLUMNS, condition, placeholder)
 
 
-def ticks_page(placeholder: Callable[[int], str]) -> str:
+def ticks_page(placeholder: Placeholder) -> str:
     """Return the SQL of a page of a run's ticks after a cursor.
 
     Its values are the run, the cursor and the number of rows.
@@ -35,9 +81,7 @@ def ticks_page(placeholder: Callable[[int], str]) -> str:
     return _page("ticks", TICK_COLUMNS, f"sequence > {placeholder(2)}", placeholder)
 
 
-def _page(
-    table: str, columns: Sequence[str], condition: str, placeholder: Callable[[int], str]
-) -> str:
+def _page(table: str, columns: Sequence[str], condition: str, placeholder: Placeholder) -> str:
     """Return the SQL of a page of what a run has, in the order of the second column.
 
     The page ends early where its payloads, the last column, reach `PAGE_BYTES`, but has a row where
@@ -55,57 +99,103 @@ def _page(
     )
 
 
-def listing(query: HandlerQuery, placeholder: Callable[[int], str]) -> tuple[str, list[Any]]:
-    """Return the SQL of a listing, and its values for `placeholder(1)`, `placeholder(2)`, …
-
-    Each pair of one status and one workflow is one walk over an index that is in order already,
-    so that a page costs the same whatever the filters leave out.
-    """
-    values: list[Any] = []
-
-    def value(item: Any) -> str:
-        values.append(item)
-        return placeholder(len(values))
-
-    walks = []
-    for status in (*query.statuses,) or (None,):
-        for workflow_name in (*query.workflow_names,) or (None,):
-            where = ["is_current", f"tenant = {value(query.tenant)}"]
-            if workflow_name is not None:
-                where.append(f"workflow_name = {value(workflow_name)}")
-            if status is not None:
-                where.append(f"status = {value(status.value)}")
-            if query.waiting:
-                where.append(WAITING)
-            if query.after is not None:
-                time, handler_id = to_micros(query.after.created_at), query.after.handler_id
-                where.append(
-                    f"(handler_created_at, handler_id) < ({value(time)}, {value(handler_id)})"
-                )
-            walks.append(
-                f"SELECT * FROM ({SELECT_RUNS} WHERE {' AND '.join(where)}"
-                f" ORDER BY handler_created_at DESC, handler_id DESC LIMIT {value(query.limit)})"
-                f" AS walk"
-            )
-    sql = " UNION ALL ".join(walks)
-    if len(walks) > 1:
-        sql = f"SELECT * FROM ({sql}) AS walks"
+def unfinished_page(
+    phase: Phase,
+    workflow_name: str | None,
+    after: UnfinishedRun | None,
+    limit: int,
+    placeholder: Placeholder,
+) -> Query:
+    """Return the query for the running runs of a phase after a place."""
+    value = _Values(placeholder)
+    where = [RUNNING, f"phase = '{phase}'"]
+    if workflow_name is not None:
+        where.append(f"workflow_name = {value(workflow_name)}")
+        if phase is not Phase.WORKING:
+            where.append(NOT_WORKING)
+    if after is not None:
+        where.append(f"(accepted, run_id) > ({value(after.accepted)}, {value(after.run_id)})")
     return (
-        f"{sql} ORDER BY handler_created_at DESC, handler_id DESC LIMIT {value(query.limit)}",
-        values,
+        f"SELECT {', '.join(UNFINISHED_COLUMNS)} FROM runs WHERE {' AND '.join(where)}"
+        f" ORDER BY accepted, run_id LIMIT {value(limit)}",
+        value,
     )
 
 
-def listing_of_runs(
-    key: str, after: RunPosition | None, limit: int, placeholder: Callable[[int], str]
-) -> tuple[str, list[Any]]:
-    """Return the SQL of a page of a handler's runs, and its values."""
-    values: list[Any] = [*split_key(key), limit]
-    where = f"tenant = {placeholder(1)} AND handler_id = {placeholder(2)}"
+def due_page(after: DueRun | None, limit: int, placeholder: Placeholder) -> Query:
+    """Return the query for the waiting runs with a timer after a place."""
+    value = _Values(placeholder)
+    where = HAS_TIMER
     if after is not None:
-        where += f" AND (started_at, run_id) < ({placeholder(4)}, {placeholder(5)})"
-        values += to_micros(after.started_at), after.run_id
+        where += f" AND (due_at, run_id) > ({value(after.due_at)}, {value(after.run_id)})"
     return (
-        f"{SELECT_RUNS} WHERE {where} ORDER BY started_at DESC, run_id DESC LIMIT {placeholder(3)}",
-        values,
+        f"SELECT {', '.join(DUE_COLUMNS)} FROM runs WHERE {where}"
+        f" ORDER BY due_at, run_id LIMIT {value(limit)}",
+        value,
+    )
+
+
+def listing(query: HandlerQuery, placeholder: Placeholder) -> Query:
+    """Return the query of a listing.
+
+    Each pair of a place where runs stand and a workflow is one walk over an index that is in order
+    already, so that a page costs the same whatever the filters leave out. Many workflows have one
+    walk together, which passes over the others.
+    """
+    value = _Values(placeholder)
+    where = f"is_current AND tenant = {value(query.tenant)}"
+    order = f"ORDER BY handler_created_at DESC, handler_id DESC LIMIT {value(query.limit)}"
+    if query.after is not None:
+        time, handler_id = to_micros(query.after.created_at), query.after.handler_id
+        where += f" AND (handler_created_at, handler_id) < ({value(time)}, {value(handler_id)})"
+    names = [value(name) for name in sorted(query.workflow_names)]
+    if len(names) > WALKED_APART:
+        names = [", ".join(names)]
+    walks = [
+        f"{SELECT_RUNS} WHERE {where}{workflow}{place} {order}"
+        for workflow in [f" AND workflow_name IN ({name})" for name in names] or [""]
+        for place in _places(query)
+    ]
+    if len(walks) == 1:
+        return walks[0], value
+    parts = " UNION ALL ".join(f"SELECT * FROM ({walk}) AS part" for walk in walks)
+    return f"SELECT * FROM ({parts}) AS parts {order}", value
+
+
+def _places(query: HandlerQuery) -> list[str]:
+    """Return the conditions of each place where the runs of a listing may stand."""
+    walked_apart = 0 < len(query.workflow_names) <= WALKED_APART
+    if not (query.statuses or query.phases or query.waiting or walked_apart):
+        return [""]
+    statuses = query.statuses or frozenset(Status)
+    phases = query.phases or frozenset(Phase)
+    conditions: list[str] = []
+    if Status.RUNNING in statuses:
+        question = f" AND {WAITING_FOR_AN_ANSWER}" if query.waiting else ""
+        conditions += [
+            f" AND {RUNNING} AND phase = '{phase}'{question}"
+            for phase in UNFINISHED
+            if phase in phases
+        ]
+    if Phase.ENDED in phases and not query.waiting:
+        conditions += [
+            f" AND {ENDED} AND status = '{status}'"
+            for status in Status
+            if status in statuses and status is not Status.RUNNING
+        ]
+    return conditions or [" AND FALSE"]
+
+
+def listing_of_runs(
+    key: HandlerKey, after: RunPosition | None, limit: int, placeholder: Placeholder
+) -> Query:
+    """Return the query for a page of a handler's runs."""
+    value = _Values(placeholder)
+    where = f"tenant = {value(key.tenant)} AND handler_id = {value(key.id)}"
+    if after is not None:
+        time = to_micros(after.started_at)
+        where += f" AND (started_at, run_id) < ({value(time)}, {value(after.run_id)})"
+    return (
+        f"{SELECT_RUNS} WHERE {where} ORDER BY started_at DESC, run_id DESC LIMIT {value(limit)}",
+        value,
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from schemas.records import Idle, Question, RunRecord, Status
+from schemas.records import Idle, Phase, Question, RunRecord, Status
 from schemas.times import EPOCH, from_micros, to_micros
 
 LATEST = to_micros(datetime.max.replace(tzinfo=UTC))
@@ -39,7 +39,16 @@ RUN_COLUMNS = (
     "resumes",
     "tenant",
     "trace",
+    "phase",
+    "accepted",
+    "slot",
+    "due_at",
+    "held_because",
 )
+TICK_COLUMNS = ("run_id", "sequence", "tick")
+STATE_COLUMNS = ("run_id", "state")
+SNAPSHOT_COLUMNS = ("run_id", "tick_sequence", "snapshot")
+INBOX_COLUMNS = ("run_id", "number", "delivery")
 
 
 def run_to_row(run: RunRecord) -> tuple[Any, ...]:
@@ -59,14 +68,19 @@ def run_to_row(run: RunRecord) -> tuple[Any, ...]:
         run.result,
         run.error,
         run.event_count,
-        json.dumps([[q.sequence, q.waiter_id] for q in run.questions]),
-        run.unresumable,
+        json.dumps([[q.sequence, q.waiter_id] for q in run.questions]) if run.questions else "[]",
+        run.not_resumable_because,
         _optional_micros(idle.since) if idle else None,
         _optional_micros(idle.wake_at) if idle else None,
         idle.timeout_left if idle else None,
         run.resumes,
         run.tenant,
         run.trace,
+        run.phase.value,
+        run.accepted,
+        run.slot,
+        _optional_micros(run.due_at),
+        run.held_because,
     )
 
 
@@ -101,7 +115,7 @@ def _read_run(row: dict[str, Any]) -> RunRecord:
             Question(sequence=sequence, waiter_id=waiter_id)
             for sequence, waiter_id in json.loads(row["questions"])
         ),
-        unresumable=row["unresumable"],
+        not_resumable_because=row["unresumable"],
         idle=Idle(
             since=from_micros(since),
             wake_at=_optional_time(row["wake_at"]),
@@ -112,6 +126,11 @@ def _read_run(row: dict[str, Any]) -> RunRecord:
         resumes=row["resumes"],
         tenant=row["tenant"],
         trace=row["trace"],
+        phase=Phase(row["phase"]),
+        accepted=row["accepted"],
+        slot=bool(row["slot"]),
+        due_at=_optional_time(row["due_at"]),
+        held_because=row["held_because"],
     )
 
 
@@ -132,6 +151,8 @@ def _damaged_run(row: dict[str, Any]) -> RunRecord:
         error=DAMAGED,
         event_count=row["event_count"] if isinstance(row["event_count"], int) else 0,
         tenant=str(row["tenant"]),
+        phase=Phase.ENDED,
+        accepted=row["accepted"] if isinstance(row["accepted"], int) else 0,
     )
 
 

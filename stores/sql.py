@@ -1,33 +1,49 @@
-"""What the SQL stores share: every read, over the rows that each fetches in its way."""
+"""The reads of the SQL stores, over the rows that each fetches in its way."""
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from schemas.records import (
+    DueRun,
     EventRecord,
+    HandlerKey,
     HandlerQuery,
+    InboxRecord,
+    Phase,
+    PhaseCount,
     RunPosition,
     RunRecord,
     SnapshotRecord,
+    TickPage,
     TickRecord,
-    handler_key,
-    split_key,
+    UnfinishedRun,
 )
 from schemas.times import to_micros
 from stores.base import Store
 from stores.packs import PACK_COLUMNS, unpack_events
 from stores.queries import (
+    COUNT_UNFINISHED,
+    DUE_COLUMNS,
+    LAST_ACCEPTED,
+    PAGE_BYTES,
     SELECT_RUNS,
-    TICK_COLUMNS,
-    UNFINISHED_PAGE,
+    UNFINISHED_COLUMNS,
+    due_page,
     events_page,
     listing,
     listing_of_runs,
     ticks_page,
+    unfinished_page,
 )
-from stores.rows import row_to_run
+from stores.rows import (
+    INBOX_COLUMNS,
+    RUN_COLUMNS,
+    SNAPSHOT_COLUMNS,
+    TICK_COLUMNS,
+    row_to_run,
+)
 
 Rows = Sequence[Sequence[Any]]
 
@@ -45,8 +61,8 @@ class SqlStore(Store):
         """Return the rows of a query that has few; `StoreUnavailable` where it cannot be asked."""
 
     @abstractmethod
-    async def _read_runs(self, sql: str, *values: Any) -> Rows:
-        """Return rows of `RUN_COLUMNS`, many perhaps."""
+    async def _read_rows(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
+        """Return rows of these columns of runs, many perhaps."""
 
     @abstractmethod
     async def _read_page(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
@@ -55,11 +71,11 @@ class SqlStore(Store):
     async def check(self) -> None:
         await self._read("SELECT 1")
 
-    async def get_handler(self, key: str) -> RunRecord | None:
+    async def get_handler(self, key: HandlerKey) -> RunRecord | None:
         tenant, handler_id = self._placeholder(1), self._placeholder(2)
         rows = await self._read(
             f"{SELECT_RUNS} WHERE tenant = {tenant} AND handler_id = {handler_id} AND is_current",
-            *split_key(key),
+            *key,
         )
         return row_to_run(rows[0]) if rows else None
 
@@ -69,27 +85,39 @@ class SqlStore(Store):
 
     async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
         sql, values = listing(query, self._placeholder)
-        return [row_to_run(row) for row in await self._read_runs(sql, *values)]
+        return [row_to_run(row) for row in await self._read_rows(RUN_COLUMNS, sql, *values)]
 
     async def list_runs(
-        self, key: str, *, after: RunPosition | None, limit: int
+        self, key: HandlerKey, *, after: RunPosition | None, limit: int
     ) -> Sequence[RunRecord]:
         sql, values = listing_of_runs(key, after, limit, self._placeholder)
-        return [row_to_run(row) for row in await self._read_runs(sql, *values)]
+        return [row_to_run(row) for row in await self._read_rows(RUN_COLUMNS, sql, *values)]
 
-    async def list_unfinished(self) -> AsyncIterator[RunRecord]:
-        after, limit = self._placeholder(1), self._placeholder(2)
-        sql = (
-            f"{SELECT_RUNS} WHERE status = 'running' AND run_id > {after}"
-            f" ORDER BY run_id LIMIT {limit}"
-        )
-        last = ""
-        while rows := await self._read_runs(sql, last, UNFINISHED_PAGE):
-            for row in rows:
-                yield row_to_run(row)
-            last = rows[-1][0]
+    async def list_unfinished(
+        self,
+        phase: Phase,
+        *,
+        workflow_name: str | None = None,
+        after: UnfinishedRun | None = None,
+        limit: int,
+    ) -> Sequence[UnfinishedRun]:
+        sql, values = unfinished_page(phase, workflow_name, after, limit, self._placeholder)
+        rows = await self._read_rows(UNFINISHED_COLUMNS, sql, *values)
+        return [UnfinishedRun(*row) for row in rows]
 
-    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
+    async def list_due(self, *, after: DueRun | None = None, limit: int) -> Sequence[DueRun]:
+        sql, values = due_page(after, limit, self._placeholder)
+        return [DueRun(*row) for row in await self._read_rows(DUE_COLUMNS, sql, *values)]
+
+    async def count_unfinished(self) -> Sequence[PhaseCount]:
+        rows = await self._read(COUNT_UNFINISHED)
+        return [PhaseCount(Phase(phase), *counted) for phase, *counted in rows]
+
+    async def last_accepted(self) -> int:
+        rows = await self._read(LAST_ACCEPTED)
+        return int(rows[0][0] or 0)
+
+    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[HandlerKey]:
         rows = await self._read(
             "SELECT tenant, handler_id FROM runs"
             f" WHERE is_current AND completed_at < {self._placeholder(1)}"
@@ -97,7 +125,7 @@ class SqlStore(Store):
             to_micros(before),
             limit,
         )
-        return [handler_key(*row) for row in rows]
+        return [HandlerKey(*row) for row in rows]
 
     async def count_events(self, run_id: str) -> int:
         sql = f"SELECT last FROM events WHERE {self._is_run} ORDER BY first DESC LIMIT 1"
@@ -109,17 +137,25 @@ class SqlStore(Store):
         rows = await self._read_page(PACK_COLUMNS, sql, run_id, after, limit)
         return unpack_events(rows, after=after, limit=limit)
 
-    async def read_ticks(self, run_id: str, *, after: int, limit: int) -> Sequence[TickRecord]:
+    async def read_ticks(self, run_id: str, *, after: int, limit: int) -> TickPage:
         sql = ticks_page(self._placeholder)
-        rows = await self._read_page(TICK_COLUMNS, sql, run_id, after, limit)
-        return [TickRecord(*row) for row in rows]
+        found = await self._read_page(TICK_COLUMNS, sql, run_id, after, limit + 1)
+        is_cut = len(found) > limit or sum(len(row[-1]) for row in found) >= PAGE_BYTES
+        return TickPage([TickRecord(*row) for row in found[:limit]], is_last=not is_cut)
+
+    async def read_inbox(self, run_id: str) -> Sequence[InboxRecord]:
+        columns = ", ".join(INBOX_COLUMNS)
+        rows = await self._read(
+            f"SELECT {columns} FROM inbox WHERE {self._is_run} ORDER BY number", run_id
+        )
+        return [InboxRecord(*row) for row in rows]
 
     async def get_state(self, run_id: str) -> bytes | None:
         rows = await self._read(f"SELECT state FROM states WHERE {self._is_run}", run_id)
         return rows[0][0] if rows else None
 
     async def get_snapshot(self, run_id: str) -> SnapshotRecord | None:
-        columns = "run_id, tick_sequence, snapshot"
+        columns = ", ".join(SNAPSHOT_COLUMNS)
         rows = await self._read(f"SELECT {columns} FROM snapshots WHERE {self._is_run}", run_id)
         return SnapshotRecord(*rows[0]) if rows else None
 

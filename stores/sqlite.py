@@ -10,13 +10,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
-from schemas.records import Batch, split_key
+from schemas.records import Batch
 from stores.base import StoreError, StoreUnavailable
+from stores.batches import TABLES_OF_RUN, TABLES_OF_UNFINISHED, batch_to_rows
 from stores.migrations import pending_migrations
-from stores.packs import PACK_COLUMNS, pack_events
-from stores.rows import RUN_COLUMNS, run_to_row
+from stores.packs import PACK_COLUMNS
+from stores.rows import (
+    INBOX_COLUMNS,
+    RUN_COLUMNS,
+    SNAPSHOT_COLUMNS,
+    STATE_COLUMNS,
+    TICK_COLUMNS,
+)
 from stores.sql import Rows, SqlStore
 
 T = TypeVar("T")
@@ -29,20 +36,27 @@ QUICK_CHECK_BYTES = (
     256 << 20
 )  # a larger file is not read whole at the start: it would take too long
 
+# SQLite writes the entry of an index anew where one of its columns is named, changed or not.
+KEPT = frozenset({"run_id", "tenant", "handler_id", "started_at"})
 PUT_RUNS = (
     f"INSERT INTO runs ({', '.join(RUN_COLUMNS)}) VALUES",
     "ON CONFLICT (run_id) DO UPDATE SET "
-    + ", ".join(f"{column} = excluded.{column}" for column in RUN_COLUMNS[1:]),
+    + ", ".join(f"{column} = excluded.{column}" for column in RUN_COLUMNS if column not in KEPT),
 )
 PUT_EVENTS = f"INSERT OR REPLACE INTO events ({', '.join(PACK_COLUMNS)}) VALUES", ""
-ADD_TICKS = "INSERT OR IGNORE INTO ticks (run_id, sequence, tick) VALUES", ""
-PUT_STATES = "INSERT OR REPLACE INTO states (run_id, state) VALUES", ""
-PUT_SNAPSHOTS = "INSERT OR REPLACE INTO snapshots (run_id, tick_sequence, snapshot) VALUES", ""
+ADD_TICKS = f"INSERT OR IGNORE INTO ticks ({', '.join(TICK_COLUMNS)}) VALUES", ""
+PUT_STATES = f"INSERT OR REPLACE INTO states ({', '.join(STATE_COLUMNS)}) VALUES", ""
+PUT_SNAPSHOTS = f"INSERT OR REPLACE INTO snapshots ({', '.join(SNAPSHOT_COLUMNS)}) VALUES", ""
+ADD_TO_INBOX = f"INSERT OR IGNORE INTO inbox ({', '.join(INBOX_COLUMNS)}) VALUES", ""
 CHUNKS = (256, 64)  # rows a statement; what is left, fewer rows than these, goes into one more
 STATEMENTS = 512  # that stay prepared: one for each number of rows and table that comes up
 BLOBS = frozenset({"start_event", "result"})
 TRIM_TICKS = "DELETE FROM ticks WHERE run_id = ? AND sequence < ?"
-TABLES_OF_RUN = ("events", "ticks", "states", "snapshots")
+TAKE_FROM_INBOX = "DELETE FROM inbox WHERE run_id = ? AND number <= ?"
+FINISH = tuple(
+    f"DELETE FROM {table} WHERE run_id IN (SELECT value FROM json_each(?))"
+    for table in TABLES_OF_UNFINISHED
+)
 
 
 class SqliteStore(SqlStore):
@@ -106,8 +120,8 @@ class SqliteStore(SqlStore):
     async def _read(self, sql: str, *values: Any) -> Rows:
         return await self._fetch(lambda connection: connection.execute(sql, values).fetchall())
 
-    async def _read_runs(self, sql: str, *values: Any) -> Rows:
-        return await self._fetch(lambda connection: _fetch_runs(connection, sql, values))
+    async def _read_rows(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
+        return await self._fetch(lambda connection: _fetch_rows(connection, columns, sql, values))
 
     async def _read_page(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
         return await self._fetch(lambda connection: _fetch_page(connection, columns, sql, values))
@@ -190,8 +204,10 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    for new_version, sql in pending:
-        connection.executescript(f"BEGIN; {sql}; PRAGMA user_version = {new_version}; COMMIT;")
+    if pending:
+        # In one transaction, since each waits for the disk.
+        steps = " ".join(f"{sql}; PRAGMA user_version = {version};" for version, sql in pending)
+        connection.executescript(f"BEGIN; {steps} COMMIT;")
 
 
 def _open_reader(path: Path) -> sqlite3.Connection:
@@ -212,24 +228,27 @@ def _write(connection: sqlite3.Connection, batch: Batch) -> None:
 
 
 def _write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
-    _write_rows(connection, PUT_RUNS, [run_to_row(run) for run in batch.runs.values()])
-    _write_rows(connection, PUT_EVENTS, pack_events(batch.events))
-    _write_rows(connection, ADD_TICKS, [(t.run_id, t.sequence, t.tick) for t in batch.ticks])
-    _write_rows(connection, PUT_STATES, [(s.run_id, s.state) for s in batch.states.values()])
-    snapshots = batch.snapshots.values()
-    _write_rows(
-        connection, PUT_SNAPSHOTS, [(s.run_id, s.tick_sequence, s.snapshot) for s in snapshots]
-    )
-    connection.executemany(TRIM_TICKS, [(s.run_id, s.tick_sequence) for s in snapshots])
+    rows = batch_to_rows(batch)
+    _write_rows(connection, PUT_RUNS, rows.runs)
+    _write_rows(connection, PUT_EVENTS, rows.events)
+    _write_rows(connection, ADD_TICKS, rows.ticks)
+    _write_rows(connection, PUT_STATES, rows.states)
+    _write_rows(connection, PUT_SNAPSHOTS, rows.snapshots)
+    _write_rows(connection, ADD_TO_INBOX, rows.inbox)
+    connection.executemany(TRIM_TICKS, rows.trimmed)
+    connection.executemany(TAKE_FROM_INBOX, rows.taken)
+    if rows.finished:
+        run_ids = to_json(rows.finished).decode()
+        for statement in FINISH:
+            connection.execute(statement, (run_ids,))
     for key in batch.purged:
-        owner = split_key(key)
         for table in TABLES_OF_RUN:
             connection.execute(
                 f"DELETE FROM {table} WHERE run_id IN"
                 " (SELECT run_id FROM runs WHERE tenant = ? AND handler_id = ?)",
-                owner,
+                key,
             )
-        connection.execute("DELETE FROM runs WHERE tenant = ? AND handler_id = ?", owner)
+        connection.execute("DELETE FROM runs WHERE tenant = ? AND handler_id = ?", key)
 
 
 def _write_rows(
@@ -255,12 +274,14 @@ def _insert_statement(head: str, tail: str, rows: int, columns: int) -> str:
     return f"{head} {', '.join([row] * rows)} {tail}"
 
 
-def _fetch_runs(connection: sqlite3.Connection, source: str, values: Sequence[Any]) -> Rows:
-    """Return the rows of a query for runs, in one step of a statement, for the reason above."""
-    packed = [f"iif({c} IS NULL, NULL, hex({c}))" if c in BLOBS else c for c in RUN_COLUMNS]
+def _fetch_rows(
+    connection: sqlite3.Connection, columns: Sequence[str], source: str, values: Sequence[Any]
+) -> Rows:
+    """Return the rows of a query in one step of a statement, for the reason above."""
+    packed = [f"iif({c} IS NULL, NULL, hex({c}))" if c in BLOBS else c for c in columns]
     sql = f"SELECT json_group_array(json_array({', '.join(packed)})) FROM ({source})"
     rows: list[list[Any]] = from_json(connection.execute(sql, values).fetchone()[0])
-    for index in [index for index, column in enumerate(RUN_COLUMNS) if column in BLOBS]:
+    for index in [index for index, column in enumerate(columns) if column in BLOBS]:
         for row in rows:
             if row[index] is not None:
                 row[index] = bytes.fromhex(row[index])

@@ -9,6 +9,7 @@ import pytest
 from app.server import WorkflowServer
 from tests.support.canary import Canary, plant_canary
 from tests.support.live import serving
+from tests.support.waiting import DEADLINE
 from tests.support.workflows import add_all
 
 
@@ -29,7 +30,10 @@ async def server() -> WorkflowServer:
 @pytest.fixture
 async def client(server: WorkflowServer) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client of the live server."""
-    async with serving(server) as base_url, httpx.AsyncClient(base_url=base_url) as client:
+    async with (
+        serving(server) as base_url,
+        httpx.AsyncClient(base_url=base_url, timeout=DEADLINE) as client,
+    ):
         yield client
 
 

@@ -15,7 +15,7 @@ from tests.support.calls import send, start, wait_ended
 from tests.support.command import RunningServer, serving, write
 from tests.support.streams import read_until
 from tests.support.traces import Collector, collecting
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 
 MARK = "XyzzyMark"
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -150,14 +150,14 @@ async def test_a_run_that_goes_on_after_a_crash_is_linked_to_its_first_span(
 ) -> None:
     async with FRESH_URLS[backend](tmp_path) as url:
         with tracing(tmp_path, collector, WORKFLOW_SERVER_STORE=url) as server:
-            async with httpx.AsyncClient(base_url=server.url) as client:
+            async with httpx.AsyncClient(base_url=server.url, timeout=DEADLINE) as client:
                 await start(client, "flow", "one", text=MARK, mode="hold")
                 await until(lambda: bool(collector.named("step first")))
             server.process.kill()
             server.process.wait()
         (tmp_path / "go").touch()
         with tracing(tmp_path, collector, WORKFLOW_SERVER_STORE=url) as server:
-            async with httpx.AsyncClient(base_url=server.url) as client:
+            async with httpx.AsyncClient(base_url=server.url, timeout=DEADLINE) as client:
                 ended = await wait_ended(client, "one")
             end(server)
     [first], [second] = collector.named("step first"), collector.named("step second")
@@ -174,7 +174,7 @@ async def test_a_run_that_an_event_brings_back_belongs_to_that_request_and_to_it
     tmp_path: Path, collector: Collector
 ) -> None:
     with tracing(tmp_path, collector, WORKFLOW_SERVER_IDLE_TIMEOUT="0") as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=DEADLINE) as client:
             await start(client, "flow", "one", text=MARK, mode="ask")
             await read_until(client, "one", lambda frame: frame.type == "Question")
             await until(lambda: bool(collector.named("run flow")))
@@ -213,7 +213,7 @@ async def test_nothing_is_sent_where_the_variables_say_so(
 async def test_probes_and_scrapes_are_not_traced(tmp_path: Path, collector: Collector) -> None:
     paths = ("/health", "/livez", "/readyz", "/metrics", "/workflows")
     with tracing(tmp_path, collector) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=DEADLINE) as client:
             assert [(await client.get(path)).status_code for path in paths] == [200] * 5
         end(server)
     assert [span.name for span in collector.spans] == ["GET /workflows"]

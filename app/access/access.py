@@ -1,12 +1,18 @@
-"""Access: from the credential of a request to the principal behind it."""
+"""Access: from the credential of a request to the principal behind it.
+
+Keys and tokens are imported where there are any: most servers on a loopback address have neither.
+"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from app.access.keys import ApiKeys, parse_keys
 from app.access.principals import AccessError, Clock, Principal, expand_scopes, utc_now
-from app.access.tokens import TokenPolicy, TokenVerifier
 from app.errors import Unauthenticated
 from app.settings import ENV_PREFIX, Settings
+
+if TYPE_CHECKING:
+    from app.access.keys import ApiKeys
+    from app.access.tokens import TokenVerifier
 
 MAX_LENGTH = 16 * 1024  # characters of a credential
 NOT_VALID = "The credential is not valid: it is unknown, or was revoked."
@@ -21,10 +27,12 @@ class Access:
     def __init__(
         self,
         *,
-        keys: ApiKeys | None = None,
-        tokens: TokenVerifier | None = None,
+        keys: "ApiKeys | None" = None,
+        tokens: "TokenVerifier | None" = None,
         clock: Clock = utc_now,
     ) -> None:
+        from app.access.keys import ApiKeys
+
         self._keys = keys if keys is not None else ApiKeys()
         self._tokens = tokens
         self._clock = clock
@@ -68,18 +76,17 @@ def make_access(settings: Settings) -> Access | None:
 
     Raises `AccessError` with a sentence that says what is wrong or missing.
     """
-    policy = _read_policy(settings)
-    if settings.api_keys is None and settings.api_keys_file is None and policy is None:
-        return None
+    verifier = _make_verifier(settings)
+    if settings.api_keys is None and settings.api_keys_file is None:
+        return Access(tokens=verifier) if verifier is not None else None
+    from app.access.keys import ApiKeys, parse_keys
+
     fixed = parse_keys(settings.api_keys or "", where=f"{ENV_PREFIX}API_KEYS")
     file = Path(settings.api_keys_file) if settings.api_keys_file is not None else None
-    return Access(
-        keys=ApiKeys(fixed, file=file),
-        tokens=TokenVerifier(policy) if policy is not None else None,
-    )
+    return Access(keys=ApiKeys(fixed, file=file), tokens=verifier)
 
 
-def _read_policy(settings: Settings) -> TokenPolicy | None:
+def _make_verifier(settings: Settings) -> "TokenVerifier | None":
     issuer, audience, jwks = settings.jwt_issuer, settings.jwt_audience, settings.jwt_jwks
     if issuer is None and audience is None and jwks is None:
         return None
@@ -88,12 +95,16 @@ def _read_policy(settings: Settings) -> TokenPolicy | None:
             "Tokens take three settings, of which one is missing: --jwt-issuer, --jwt-audience and"
             " --jwt-jwks."
         )
-    return TokenPolicy(
-        issuer=issuer,
-        audience=audience,
-        jwks=jwks,
-        algorithms=settings.jwt_algorithms,
-        scopes_claim=settings.jwt_scopes_claim,
-        scope_prefix=settings.jwt_scope_prefix,
-        tenant_claim=settings.jwt_tenant_claim,
+    from app.access.tokens import TokenPolicy, TokenVerifier
+
+    return TokenVerifier(
+        TokenPolicy(
+            issuer=issuer,
+            audience=audience,
+            jwks=jwks,
+            algorithms=settings.jwt_algorithms,
+            scopes_claim=settings.jwt_scopes_claim,
+            scope_prefix=settings.jwt_scope_prefix,
+            tenant_claim=settings.jwt_tenant_claim,
+        )
     )

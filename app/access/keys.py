@@ -30,7 +30,7 @@ Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 
 
 class ApiKey(BaseModel):
-    """What is kept of a key: all but the key."""
+    """Record of a key: all but the key itself."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

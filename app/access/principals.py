@@ -22,7 +22,7 @@ class AccessError(ValueError):
 
 
 class Scope(StrEnum):
-    """What a credential is good for. `run` implies `read`, and `admin` implies both."""
+    """Scope of a credential. `run` implies `read`, and `admin` implies both."""
 
     READ = "read"
     RUN = "run"
@@ -43,7 +43,7 @@ def expand_scopes(scopes: Iterable[Scope]) -> frozenset[Scope]:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks: the holder of one credential.
+    """The caller of a request: the holder of one credential.
 
     `tenant` owns the handlers that it sees, and is empty for a credential without a tenant, which
     sees the handlers without one. `scopes` are expanded. `key_hash` is that of an API key.

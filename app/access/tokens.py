@@ -18,7 +18,7 @@ TENANT = re.compile(NAME)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenPolicy:
-    """Which tokens are taken, and what is read from them.
+    """The rules for tokens: which are taken, and what is read from them.
 
     `jwks` is a file or an address. A claim is given by its name, or by a path with dots, such as
     `realm_access.roles`; scopes are a list or separated by spaces, and `scope_prefix` is taken off

@@ -1,8 +1,8 @@
 """The engine's runtime interface, put on top of a run that journals.
 
 A workflow that is served gets a `JournalRuntime`. Runs that the service starts carry their
-`RunHost` in a context variable, and every internal adapter that the engine makes for such a run
-(one for its control loop, one for each step) is a thin face of that one host. Runs that a step
+`Session` in a context variable, and every internal adapter that the engine makes for such a run
+(one for its control loop, one for each step) is a thin face of that one session. Runs that a step
 starts itself, by `await other_workflow.run()`, belong to that step: they go to the runtime that
 the workflow had before.
 """
@@ -12,7 +12,8 @@ import time
 from collections.abc import Coroutine, Sequence
 from contextvars import ContextVar
 from time import perf_counter
-from typing import Any, Protocol
+from types import FrameType
+from typing import Any
 
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.dispatcher import active_instrument_tags, instrument_tags
@@ -46,8 +47,8 @@ from workflows.runtime.types.ticks import WorkflowTick
 from workflows.runtime.verbose import VerboseDecorator
 
 from app.engine.outcome import judge_step
+from app.engine.session import Session
 from app.engine.shortcuts import EventWriter, is_observed, take_shortcuts
-from app.engine.tracing import RunTrace
 from app.telemetry.logs import get_logger
 
 logger = get_logger(__name__)
@@ -55,74 +56,33 @@ logger = get_logger(__name__)
 STEP_GRACE = 0.5  # seconds, as in the engine's own clean-up
 
 
-class RunHost(Protocol):
-    """What the engine needs of a run that is executed."""
-
-    @property
-    def run_id(self) -> str:
-        """The run's id."""
-
-    @property
-    def mailbox(self) -> asyncio.Queue[WorkflowTick]:
-        """Where ticks arrive from outside, and from the run's own steps."""
-
-    @property
-    def state(self) -> StateStore[Any]:
-        """The run's `ctx.store`."""
-
-    @property
-    def trace(self) -> RunTrace | None:
-        """The run's span, where it is traced."""
-
-    def begin(self, runner: _ControlLoopRunner) -> None:
-        """Learn of the control loop that is about to run."""
-
-    def now(self) -> float:
-        """Return the time in seconds since the epoch."""
-
-    def write_at_once(self, event: Event) -> bool:
-        """Put an event into the run's stream, unless there is no room; say whether it is there."""
-
-    async def write_event(self, event: Event) -> None:
-        """Put an event into the run's stream, and await room in it."""
-
-    def step_ended(self, step: str, status: str, seconds: float) -> None:
-        """Learn what became of an attempt of a step, and how many seconds it took."""
-
-    def on_tick(self, tick: WorkflowTick) -> None:
-        """Journal a tick that the engine has reduced and is about to carry out."""
-
-    def after_tick(self) -> None:
-        """Learn that the engine has carried out the tick; not called for the last one."""
-
-
-_host: ContextVar[RunHost | None] = ContextVar("workflow_server_run", default=None)
+_session: ContextVar[Session | None] = ContextVar("workflow_server_session", default=None)
 
 
 class RunAdapter(EventWriter):
     """The engine's internal side of a run."""
 
-    def __init__(self, host: RunHost) -> None:
-        self._host = host
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @property
     def run_id(self) -> str:
-        return self._host.run_id
+        return self._session.run_id
 
     async def write_to_event_stream(self, event: Event) -> None:
-        await self._host.write_event(event)
+        await self._session.write_event(event)
 
     def write_at_once(self, event: Event) -> bool:
-        return self._host.write_at_once(event)
+        return self._session.write_at_once(event)
 
     async def get_now(self) -> float:
-        return self._host.now()
+        return self._session.now()
 
     async def send_event(self, tick: WorkflowTick) -> None:
-        self._host.mailbox.put_nowait(tick)
+        self._session.mailbox.put_nowait(tick)
 
     async def wait_receive(self, timeout_seconds: float | None = None) -> WaitResult:
-        mailbox = self._host.mailbox
+        mailbox = self._session.mailbox
         try:
             async with asyncio.timeout(timeout_seconds):
                 return WaitResultTick(tick=await mailbox.get())
@@ -145,13 +105,13 @@ class RunAdapter(EventWriter):
         return WaitForNextTaskResult(waited.completed, started)
 
     def get_state_store(self, namespace: tuple[str, ...] = ()) -> StateStore[Any] | None:
-        return None if namespace else self._host.state
+        return None if namespace else self._session.state
 
     async def on_tick(self, tick: WorkflowTick) -> None:
-        self._host.on_tick(tick)
+        self._session.on_tick(tick)
 
     async def after_tick(self, tick: WorkflowTick) -> None:
-        self._host.after_tick()
+        self._session.after_tick()
 
 
 class JournalRuntime(BaseRuntimeDecorator):
@@ -180,38 +140,32 @@ class JournalRuntime(BaseRuntimeDecorator):
 
     def execute(
         self,
-        host: RunHost,
-        broker: BrokerState,
-        start_event: StartEvent | None,
+        session: Session,
         tags: dict[str, Any],
     ) -> Coroutine[None, None, StopEvent]:
         """Return the run as a coroutine; it ends with the stop event or raises what ended it.
 
         `tags` are the instrumentation tags that are active in its steps.
         """
+        run_input = session.run_input
         tags = {**active_instrument_tags.get(), **tags}
         if not is_observed(get_dispatcher()):
-            return _in_context(self._run_without_span(host, broker, start_event, tags), host)
+            return _in_context(self._run_without_span(session, tags), session)
         with instrument_tags(tags):
             propagated = get_dispatcher().capture_propagation_context()
-        return _in_context(self._run_function(broker, start_event, propagated), host)
+        run = self._run_function(run_input.broker, run_input.start_event, propagated)
+        return _in_context(run, session)
 
-    async def _run_without_span(
-        self,
-        host: RunHost,
-        broker: BrokerState,
-        start_event: StartEvent | None,
-        tags: dict[str, Any],
-    ) -> StopEvent:
+    async def _run_without_span(self, session: Session, tags: dict[str, Any]) -> StopEvent:
         """Run as the engine's own run function does, without a span that nobody would see."""
-        workflow = self._workflow
+        workflow, run_input = self._workflow, session.run_input
         active_instrument_tags.set(tags)
         context: Context[Any] = Context._create_internal(workflow=workflow)
         steps = workflow._runtime.get_or_register(workflow).steps
         adapter = workflow._runtime.get_internal_adapter(workflow)
-        runner = _ControlLoopRunner(workflow, adapter, context, steps, broker)
-        host.begin(runner)
-        return await runner.run(start_event=start_event)
+        runner = _ControlLoopRunner(workflow, adapter, context, steps, run_input.broker)
+        session.begin(runner)
+        return await runner.run(start_event=run_input.start_event)
 
     def register(self, workflow: Workflow) -> RegisteredWorkflow:
         """Return the workflow's step functions, wrapped once and not for every run."""
@@ -238,17 +192,17 @@ class JournalRuntime(BaseRuntimeDecorator):
         serializer: BaseSerializer | None = None,
     ) -> ExternalRunAdapter:
         """Start a run that a step, or the program around the server, starts for itself."""
-        token = _host.set(None)
+        token = _session.set(None)
         try:
             return self._decorated.run_workflow(
                 run_id, workflow, init_state, start_event, serialized_state, serializer
             )
         finally:
-            _host.reset(token)
+            _session.reset(token)
 
     def get_internal_adapter(self, workflow: Workflow) -> InternalRunAdapter:
-        host = _host.get()
-        return RunAdapter(host) if host else self._decorated.get_internal_adapter(workflow)
+        session = _session.get()
+        return RunAdapter(session) if session else self._decorated.get_internal_adapter(workflow)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
@@ -279,15 +233,15 @@ def _guard_step(name: str, function: StepWorkerFunction) -> StepWorkerFunction:
         return [StepWorkerFailed(exception=error, failed_at=time.time())]
 
     async def guarded(*args: Any, **kwargs: Any) -> list[StepWorkerOutput]:
-        host, began = _host.get(), perf_counter()
-        trace = host.trace if host is not None else None
+        session, began = _session.get(), perf_counter()
+        trace = session.trace if session is not None else None
         work = attempt(*args, **kwargs)
         outputs = await (work if trace is None else trace.trace_step(name, work))
         status, error = judge_step(outputs)
         if error is not None:
             _log_failure(name, error)
-        if host is not None:
-            host.step_ended(name, status, perf_counter() - began)
+        if session is not None:
+            session.count_step(name, status, perf_counter() - began)
         return outputs
 
     return guarded
@@ -301,22 +255,42 @@ def _log_failure(step: str, error: BaseException) -> None:
     logger.warning("step failed", step=step, error=type(error).__qualname__, at=at)
 
 
-async def _in_context(run: Coroutine[None, None, StopEvent], host: RunHost) -> StopEvent:
-    token = _host.set(host)
+async def _in_context(run: Coroutine[None, None, StopEvent], session: Session) -> StopEvent:
+    token = _session.set(session)
     try:
         return await run
     finally:
-        _host.reset(token)
+        _session.reset(token)
 
 
 async def _control_loop(
     start_event: Event | None, init_state: BrokerState | None, run_id: str
 ) -> StopEvent:
-    """Run the engine's control loop as it does itself, but keep its runner for the host to see."""
+    """Run the engine's control loop as it does itself, and show the session its runner."""
     run = consume_current_run()
     state = init_state or BrokerState.from_workflow(run.workflow)
     runner = _ControlLoopRunner(run.workflow, run.run_adapter, run.context, run.steps, state)
-    host = _host.get()
-    if host is not None:
-        host.begin(runner)
+    session = _session.get()
+    if session is not None:
+        session.begin(runner)
     return await runner.run(start_event=start_event)
+
+
+def find_step(frame: FrameType | None) -> str | None:
+    """Return the name of the step that a stack of calls is in, or None where it is in none."""
+    while frame is not None:
+        # The engine's wrapper of every step has the step's name as its parameter.
+        if frame.f_code.co_name == "wrapper" and "step_name" in frame.f_locals:
+            return str(frame.f_locals["step_name"])
+        frame = frame.f_back
+    return None
+
+
+def find_run(frame: FrameType | None) -> str | None:
+    """Return the id of the run whose step a stack of calls is in, or None where it is in none."""
+    while frame is not None:
+        # Our wrapper of every step has the run's session.
+        if frame.f_code.co_name == "guarded" and frame.f_locals.get("session") is not None:
+            return str(frame.f_locals["session"].run_id)
+        frame = frame.f_back
+    return None

@@ -59,7 +59,7 @@ def encode_value(event: Event) -> bytes:
 
 
 def _may_be_too_long(value: bytes) -> bool:
-    """Whether there are more digits in a row than a number may have.
+    """Return whether there are more digits in a row than a number may have.
 
     Such a row has a digit in one of the places that are looked at first.
     """
@@ -68,7 +68,7 @@ def _may_be_too_long(value: bytes) -> bool:
 
 
 def _may_be_deep(value: bytes) -> bool:
-    """Whether there are brackets enough for more depth than the parser takes.
+    """Return whether there are brackets enough for more depth than the parser takes.
 
     Of brackets of two kinds there are half as many of one. To count them takes longer than to look
     for them.

@@ -115,7 +115,7 @@ def envelope_value(envelope: Mapping[str, Any]) -> object:
 
 
 def has_declared_fields_only(event_class: type[Event], fields: Mapping[str, Any]) -> bool:
-    """Whether every key is a field that the class declares."""
+    """Return whether every key is a field that the class declares."""
     names = set(event_class.model_fields)
     names.update(f.alias for f in event_class.model_fields.values() if f.alias is not None)
     return names.issuperset(fields)

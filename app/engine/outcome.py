@@ -1,4 +1,4 @@
-"""How a run ended: what the engine returned or raised, as a status, a sentence and an event."""
+"""The outcome of a run: what the engine returned or raised, as status, sentence and event."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

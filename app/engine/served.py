@@ -7,18 +7,14 @@ from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
 from workflows import Workflow
 from workflows.context.pre_context import PreContext
-from workflows.context.serializers import BaseSerializer
 from workflows.context.state_store import DictState, infer_state_type
 from workflows.errors import ContextSerdeError
 from workflows.events import Event, StartEvent
-from workflows.representation import get_workflow_representation
 from workflows.runtime.types.internal_state import BrokerState
 
 from app.engine.adapters import JournalRuntime
-from app.engine.codec import NotSerializable, encode_event
 from app.engine.decoding import (
     ENVELOPE_KEYS,
     EventDecoder,
@@ -27,33 +23,11 @@ from app.engine.decoding import (
     envelope_value,
     has_declared_fields_only,
 )
+from app.engine.event_schemas import describe
+from app.engine.representation import find_description, represent
+from app.engine.session import RunInput
 from app.engine.state import TrackedState
 from app.errors import InvalidContext, InvalidEvent, InvalidStartEvent, UnknownStep
-
-
-@dataclass(slots=True)
-class RunInput:
-    """What the engine starts a run from.
-
-    `start_event` is None when the context was running. `has_context` says that the engine's state
-    is one that a client gave.
-    """
-
-    start_event: StartEvent | None
-    broker: BrokerState
-    state: TrackedState
-    serializer: BaseSerializer
-    has_context: bool = False
-
-    @property
-    def start_envelope(self) -> bytes | None:
-        """The start event as an envelope, to be kept with the run."""
-        if self.start_event is None:
-            return None
-        try:
-            return encode_event(self.start_event)
-        except NotSerializable as error:
-            raise InvalidStartEvent(f"The start event cannot be stored: {error}.") from error
 
 
 @dataclass(frozen=True)
@@ -103,17 +77,22 @@ class ServedWorkflow:
     def schemas(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The JSON Schemas of the start and the stop event."""
         workflow = self.workflow
-        return _json_schema(workflow.start_event_class), _json_schema(workflow.stop_event_class)
+        return describe(workflow.start_event_class), describe(workflow.stop_event_class)
 
     @cached_property
     def event_schemas(self) -> tuple[dict[str, Any], ...]:
         """The JSON Schemas of the events."""
-        return tuple(_json_schema(event_class) for event_class in self.events)
+        return tuple(describe(event_class) for event_class in self.events)
+
+    @cached_property
+    def description(self) -> str | None:
+        """The docstring of the workflow's class, or None where its author wrote none."""
+        return find_description(self.workflow)
 
     @cached_property
     def representation(self) -> dict[str, Any]:
         """The workflow's steps and events as a graph."""
-        return get_workflow_representation(self.workflow).model_dump(mode="json")
+        return represent(self.workflow)
 
     def read_start_event(
         self, data: dict[str, Any] | str | None, kwargs: dict[str, Any] | None
@@ -259,17 +238,9 @@ def _reason(error: Exception) -> str:
 
 
 def _looks_like_envelope(fields: dict[str, Any]) -> bool:
-    """Whether an object could be an envelope: a class name, and fields that are an object."""
+    """Return whether an object could be an envelope: a class name, and an object of fields."""
     return (
         envelope_name(fields) is not None
         and ENVELOPE_KEYS.issuperset(fields)
         and isinstance(fields.get("value", fields.get("data")), dict)
     )
-
-
-def _json_schema(event_class: type[Event]) -> dict[str, Any]:
-    try:
-        return event_class.model_json_schema()
-    except (PydanticInvalidForJsonSchema, PydanticSchemaGenerationError):
-        # A field of a class that JSON Schema cannot describe: the name is all that can be said.
-        return {"title": event_class.__name__, "type": "object"}

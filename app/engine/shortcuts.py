@@ -1,4 +1,4 @@
-"""What the engine does again for each run, step or event, done once for a served workflow.
+"""Shortcuts: work that the engine does for each run, step or event, done once for a workflow.
 
 Each shortcut leaves what a workflow sees as it is, and was worth its lines in the benchmark: with
 all three, a 100-event stream takes about half of the processor's time.
@@ -16,6 +16,7 @@ from workflows.context.internal_context import InternalContext
 from workflows.decorators import StepFunction
 from workflows.events import Event
 from workflows.runtime.types.plugin import InternalRunAdapter
+from workflows.runtime.types.results import InternalContextVar
 
 Steps = dict[str, StepFunction[..., Any]]
 
@@ -32,19 +33,20 @@ def take_shortcuts(workflow: Workflow) -> None:
     """Let a workflow that is served take all of them."""
     remember_steps(workflow)
     workflow._dispatcher = SpanSaver(workflow._dispatcher)  # type: ignore[assignment]  # as good as one, for the engine
-    InternalContext.write_event_to_stream = write_event_to_stream  # type: ignore[method-assign]  # the engine has no way to say it
 
 
 def remember_steps(workflow: Workflow) -> None:
     """Let the workflow look for its steps once, and again when one was added to its class.
 
-    The engine looks through all members of the workflow for each step that it executes.
+    The engine looks through all members of the workflow for each step that it executes. At that
+    moment the step's context is made, and not used yet, so it is also where that gets its shortcut.
     """
     find_steps = workflow._get_steps
     found: tuple[int, Steps] | None = None
 
     def get_steps() -> Steps:
         nonlocal found
+        shorten_writing()
         version = type(workflow)._step_functions_version
         if found is None or found[0] != version:
             found = version, find_steps()
@@ -71,7 +73,7 @@ class SpanSaver:
 
 
 def is_observed(dispatcher: Dispatcher) -> bool:
-    """Whether anybody has asked a dispatcher, or one that it passes on to, for spans or events."""
+    """Return whether anything observes a dispatcher, or one that it passes spans and events to."""
     current: Dispatcher | None = dispatcher
     while current is not None:
         events, spans = current.event_handlers, current.span_handlers
@@ -83,21 +85,35 @@ def is_observed(dispatcher: Dispatcher) -> bool:
     return False
 
 
-_write_later = InternalContext.write_event_to_stream
+class _DirectContext(InternalContext[Any]):
+    """The engine's context of a step, which writes events to the stream at once.
 
-
-def write_event_to_stream(self: "InternalContext[Any]", ev: Event | None) -> None:
-    """Write an event to the stream at once; the engine makes a task for each.
-
-    In a thread, where a step that is no coroutine runs, the engine's own way says what is wrong.
+    The engine makes a task for each. In a thread, where a step that is no coroutine runs, the
+    engine's own way says what is wrong.
     """
-    adapter = self._internal_adapter
-    if ev is not None and isinstance(adapter, EventWriter) and _in_event_loop():
-        written = adapter.write_at_once(ev)
-    else:
-        written = False
-    if not written:
-        _write_later(self, ev)
+
+    def write_event_to_stream(self, ev: Event | None) -> None:
+        adapter = self._internal_adapter
+        if ev is not None and isinstance(adapter, EventWriter) and _in_event_loop():
+            written = adapter.write_at_once(ev)
+        else:
+            written = False
+        if not written:
+            super().write_event_to_stream(ev)
+
+
+def shorten_writing() -> None:
+    """Let the step that is about to run write events at once, where it is one of our runs.
+
+    The engine has no way to bring a context of one's own, so this one changes its class.
+    """
+    find_context = InternalContextVar.get(None)
+    context = find_context() if find_context is not None else None
+    if context is None:
+        return
+    face = context._face
+    if type(face) is InternalContext and isinstance(face._internal_adapter, EventWriter):
+        face.__class__ = _DirectContext
 
 
 def _in_event_loop() -> bool:

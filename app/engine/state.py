@@ -1,4 +1,10 @@
-"""The `ctx.store` of a run, which knows what the steps that have ended wrote to it."""
+"""The `ctx.store` of a run: what of it is kept when a step ends, and what is not kept yet.
+
+Steps that run side by side write to one state. When one of them ends, its writes are kept, with the
+tick of its end. A write of a step that still goes on is kept only where a kept write was made on
+top of it, to the same field: such a write is *settled*. A step that is cut off runs again when the
+run is resumed, and makes its writes again; the settled ones among them are passed over then.
+"""
 
 import json
 from collections import Counter
@@ -15,22 +21,23 @@ from workflows.runtime.types.results import StepWorkerStateContextVar
 
 from app.engine.codec import NotSerializable
 
-MAX_WRITES = 50  # of steps that go on; what they write in turn after that is taken as one
+MAX_WRITES = 50  # that are kept apart, of steps that go on; later ones are merged into the last
 UNRESTORABLE = b""  # kept in place of a state that could not be encoded; it cannot be decoded
-OUTSIDE = ""  # in place of a step's invocation: who writes when the step has returned, say
-STANDING = "standing"  # beside the engine's own keys
-ABSENT = object()
+OUTSIDE = ""  # the author of writes that no running step makes, such as a task that it left
+SETTLED = "standing"  # the stored key of the settled writes, beside the engine's own keys
+ABSENT = object()  # the value of a field that is not there
 
-# The field that `set` writes to: its value may be the one before, which was changed in its place.
+# The field that `set` is writing, which counts as written even where its value is the same object.
 _named: ContextVar[str | None] = ContextVar("workflow_server_field", default=None)
 
 
 @dataclass(frozen=True, eq=False)
 class _Write:
-    """What was written to a state, and which of its writes it is of who made it.
+    """One write to a state: the fields, their new values, and its authors.
 
-    Where several are taken as one, it is the last of each author's. `parts` are the new values, in
-    the places of `_parts`; `whole` is the state instead, where its class is another.
+    An author is the invocation of a step. `ordinals` number the write among those of its author,
+    from 1; a merged write has the last number of each author. `parts` are the new values, in the
+    order of `_parts`. Where the state was replaced by one of another class, `whole` is that state.
     """
 
     ordinals: dict[str, int]
@@ -39,16 +46,16 @@ class _Write:
     whole: BaseModel | None
 
     def overlaps(self, other: "_Write") -> bool:
-        """Whether both wrote to a field."""
+        """Return whether both wrote to the same field."""
         either_whole = self.whole is not None or other.whole is not None
         return either_whole or not self.fields.isdisjoint(other.fields)
 
     def is_like(self, other: "_Write") -> bool:
-        """Whether both are of the same authors, and of the same fields."""
+        """Return whether both have the same authors and the same fields."""
         return self.ordinals.keys() == other.ordinals.keys() and self.fields == other.fields
 
     def followed_by(self, later: "_Write") -> "_Write":
-        """Return both as one."""
+        """Return both merged into one write."""
         return _Write(
             {**self.ordinals, **later.ordinals},
             self.fields | later.fields,
@@ -57,12 +64,12 @@ class _Write:
         )
 
     def only(self, fields: Set[str]) -> "_Write":
-        """Return what was written to some fields."""
+        """Return the part of the write that concerns some fields."""
         parts = ({name: part[name] for name in part.keys() & fields} for part in self.parts)
         return _Write(self.ordinals, self.fields & fields, tuple(parts), None)
 
     def put_on(self, state: BaseModel) -> BaseModel:
-        """Return another state with what was written."""
+        """Return a copy of a state with the write applied."""
         if self.whole is not None:
             return self.whole
         changed = state.model_copy()
@@ -78,13 +85,11 @@ class _Write:
 
 
 class TrackedState(InMemoryStateStore[Any]):
-    """The engine's in-memory state, and what of it is to be kept.
+    """The engine's in-memory state, and the part of it that is kept.
 
-    Steps that run side by side write to one state, and one that is cut off runs again when the run
-    is resumed. So what is kept with the end of a step is what it wrote, and of what the others have
-    written only that on which it did: writes to the same fields, before its own. Those stand, and
-    are kept with their number among the writes of their step. When the step runs again, its writes
-    up to that number leave the field as it is.
+    `_latest` is the state as steps see it, `_kept` the state as it is stored. `_writes` are those
+    between the two, oldest first. `_settled` has, by author and field, the ordinal of the author's
+    last settled write: up to it, the author's writes leave the field as it is.
     """
 
     def __init__(self, initial_state: Any) -> None:
@@ -93,7 +98,7 @@ class TrackedState(InMemoryStateStore[Any]):
         self._latest: BaseModel = initial_state
         self._writes: list[_Write] = []
         self._counts: Counter[str] = Counter()
-        self._standing: dict[str, dict[str, int]] = {}
+        self._settled: dict[str, dict[str, int]] = {}
 
     async def set(self, path: str, value: Any) -> None:
         token = _named.set(path.partition(".")[0])
@@ -106,8 +111,8 @@ class TrackedState(InMemoryStateStore[Any]):
         author = _author()
         self._counts[author] += 1
         count = self._counts[author]
-        standing = self._standing.get(author, {})
-        passed_over = {name for name, ordinal in standing.items() if count <= ordinal}
+        settled = self._settled.get(author, {})
+        passed_over = {name for name, ordinal in settled.items() if count <= ordinal}
         if passed_over:
             state = _compare(state, self._latest, {}).only(passed_over).put_on(state)
         await super()._write_state(state, storage)
@@ -115,7 +120,7 @@ class TrackedState(InMemoryStateStore[Any]):
         self._latest = state
 
     def _note(self, write: _Write) -> None:
-        """Note a write, as one with what its author wrote to the same fields just before."""
+        """Add a write; one to the same fields as its author's last write is merged with that."""
         writes = self._writes
         before = next((i for i in reversed(range(len(writes))) if writes[i].overlaps(write)), None)
         if before is not None and writes[before].is_like(write):
@@ -126,7 +131,7 @@ class TrackedState(InMemoryStateStore[Any]):
             writes.append(write)
 
     def end_step(self, invocation_id: str | None) -> bool:
-        """Return whether what is to be kept is another now that a step has ended."""
+        """Keep the writes of a step that has ended; return whether the state is to be stored."""
         ended = {OUTSIDE, invocation_id or OUTSIDE}
         kept: list[_Write] = []
         left: list[_Write] = []
@@ -139,31 +144,34 @@ class TrackedState(InMemoryStateStore[Any]):
         for write in reversed(kept):
             self._kept = write.put_on(self._kept)
             for author in write.ordinals.keys() - ended:
-                self._let_stand(author, write)
+                self._settle(author, write)
         self._writes = left[::-1]
         if not left:
             self._kept = self._latest
-        # Also where nothing seems to be written: a value may have been changed in its place.
+        # Any call that wrote counts: a value may have been changed in place, which nobody sees.
         has_written = sum(self._counts.pop(author, 0) for author in ended) > 0
-        return self._standing.pop(invocation_id or OUTSIDE, None) is not None or has_written
+        return self._settled.pop(invocation_id or OUTSIDE, None) is not None or has_written
 
-    def _let_stand(self, author: str, write: _Write) -> None:
-        ordinals = self._standing.setdefault(author, {})
+    def _settle(self, author: str, write: _Write) -> None:
+        ordinals = self._settled.setdefault(author, {})
         for name in write.fields:
             ordinals[name] = max(ordinals.get(name, 0), write.ordinals[author])
 
     def rename_steps(self, renamed: Mapping[str, str]) -> bool:
-        """Take the ids of steps that run again; return whether what is to be kept is another."""
-        before = self._standing
-        self._standing = {renamed[old]: before[old] for old in before if old in renamed}
+        """Give settled writes their authors' new ids; return whether the state is to be stored.
+
+        An author that does not run again is forgotten, with its settled writes.
+        """
+        before = self._settled
+        self._settled = {renamed[old]: before[old] for old in before if old in renamed}
         return bool(before)
 
     def encode(self, serializer: BaseSerializer) -> bytes:
-        """Return what is to be kept as JSON; `NotSerializable` where it cannot be."""
+        """Return the kept state as JSON; `NotSerializable` where it cannot be."""
         try:
             payload = create_in_memory_payload(self._kept, serializer).model_dump()
-            if self._standing:
-                payload[STANDING] = self._standing
+            if self._settled:
+                payload[SETTLED] = self._settled
             return json.dumps(payload).encode("ascii")
         except (TypeError, ValueError, RecursionError) as error:
             raise NotSerializable(str(error)) from error
@@ -174,18 +182,18 @@ class TrackedState(InMemoryStateStore[Any]):
     ) -> "TrackedState":
         """Return the state that was encoded; ValueError where it cannot be built again.
 
-        It knows what stands of steps that were cut off where it is that run which resumes.
+        `resumes` where the same run goes on: its settled writes are restored too.
         """
         payload = json.loads(state)
         restored = cls.from_dict(payload, serializer)
         assert isinstance(restored, cls)
         if resumes:
-            restored._standing = payload.get(STANDING, {})
+            restored._settled = payload.get(SETTLED, {})
         return restored
 
 
 def _author() -> str:
-    """Return the invocation that writes."""
+    """Return the author of a write that is made now: the invocation of the running step."""
     step = StepWorkerStateContextVar.get(None)
     if step is None or step.sends.closed:
         return OUTSIDE
@@ -195,7 +203,7 @@ def _author() -> str:
 def _compare(
     old: BaseModel, new: BaseModel, ordinals: dict[str, int], *, named: str | None = None
 ) -> _Write:
-    """Return what was written to a state; all of it, where its class is another."""
+    """Return the write that makes one state of another."""
     is_whole = type(old) is not type(new)
     parts = tuple(
         dict.fromkeys(before.keys() - after.keys(), ABSENT)
@@ -210,7 +218,7 @@ def _compare(
 
 
 def _parts(state: BaseModel) -> Iterator[dict[str, Any]]:
-    """Return where a state holds its values by name: declared, allowed beside, and of a dict."""
+    """Yield the dictionaries that hold a state's values: declared, extra, and dict-like ones."""
     yield state.__dict__
     yield {} if state.__pydantic_extra__ is None else state.__pydantic_extra__
     yield state._data if isinstance(state, DictLikeModel) else {}

@@ -8,7 +8,7 @@ request nothing.
 import asyncio
 from http import HTTPStatus
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import httptools
 import uvicorn
@@ -21,7 +21,6 @@ from app.errors import (
     ServiceError,
     TooManyConnections,
 )
-from app.handlers.registry import HandlerRegistry
 from app.http.listeners import accept_last
 from app.settings import Limits
 from app.telemetry.logs import get_logger
@@ -190,15 +189,22 @@ def make_connection_class(limits: Limits) -> type[Connection]:
     return type("LimitedConnection", (Connection,), {"limits": limits})
 
 
+class Stopping(Protocol):
+    """The server behind the connections, stopped before them: uvicorn waits for each to close."""
+
+    async def drain(self, grace: float) -> None:
+        """Take on nothing new, let what is at work end for `grace` seconds, then `dismiss`."""
+
+    def dismiss(self) -> None:
+        """End every stream, and answer every request that waits for a run; again does no harm."""
+
+
 class HttpServer(uvicorn.Server):
-    """Looks after its connections; drains when a signal asks it to stop, a second one hurries.
+    """Looks after its connections; drains when a signal asks it to stop, a second one hurries."""
 
-    uvicorn waits until every connection is closed, so whoever reads or waits is sent away first.
-    """
-
-    def __init__(self, config: uvicorn.Config, registry: HandlerRegistry, *, grace: float) -> None:
+    def __init__(self, config: uvicorn.Config, stopping: Stopping, *, grace: float) -> None:
         super().__init__(config)
-        self._registry = registry
+        self._stopping = stopping
         self._grace = grace
         self._loop = asyncio.get_running_loop()
         self._draining: asyncio.Task[None] | None = None
@@ -241,11 +247,11 @@ class HttpServer(uvicorn.Server):
         if self._draining is None:
             self._draining = self._loop.create_task(self._drain(sig, frame), name="drain")
         else:
-            self._registry.dismiss()
+            self._stopping.dismiss()
             super().handle_exit(sig, frame)
 
     async def _drain(self, sig: int, frame: FrameType | None) -> None:
         logger.info("draining", grace=self._grace)
         self._let_connections_end()
-        await self._registry.drain(self._grace)
+        await self._stopping.drain(self._grace)
         super().handle_exit(sig, frame)

@@ -5,7 +5,6 @@ accepted when the listener is closed. So it is first told to make no new ones.
 """
 
 import asyncio
-import ctypes
 import os
 import selectors
 import socket
@@ -53,6 +52,8 @@ async def accept_last(servers: Sequence[asyncio.Server]) -> None:
 
 
 def _ignore_newcomers(descriptor: int) -> None:
+    import ctypes  # here, for a server needs it at its end only
+
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in DROP_SYN))
     program = struct.pack("HL", len(DROP_SYN), ctypes.addressof(code))
     with socket.socket(fileno=os.dup(descriptor)) as listener:

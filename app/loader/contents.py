@@ -1,20 +1,41 @@
-"""What a module may hold: workflows, dicts of them, or a `WorkflowServer`."""
+"""The contents of a module: workflows, dicts of them, or a `WorkflowServer`."""
 
+import inspect
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
+from typing import NamedTuple
 
 from workflows import Workflow
+from workflows.events import Event
 
+from app.engine.peers import find_peer, take_workflows
 from app.loader.errors import LoadError
+
+# Where a word begins in the name of a class: RAG|Workflow, Order|Intake.
+WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+OPTIONAL_KINDS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class NamedWorkflow(NamedTuple):
+    """A workflow, its name, and events that it takes without declaring them."""
+
+    name: str
+    workflow: Workflow
+    additional_events: tuple[type[Event], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The named workflows of a module, or the server that a module makes of them itself."""
+    """The named workflows of a module, or the server that a module makes of them itself.
 
-    workflows: tuple[tuple[str, Workflow], ...] = ()
+    `peer` is the package of another server, where that held the workflows.
+    """
+
+    workflows: tuple[NamedWorkflow, ...] = ()
     server: object | None = None
+    peer: str | None = None
 
 
 def read_contents(module: ModuleType) -> Contents:
@@ -24,12 +45,14 @@ def read_contents(module: ModuleType) -> Contents:
     taken once: by its key where it is in a dict, else by the first variable that holds it.
     """
     public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
-    for value in public.values():
+    for name, value in public.items():
         if is_server(value):
             return Contents(server=value)
-    once: dict[int, tuple[str, Workflow]] = {}
+        if find_peer(value):
+            return _read_peer(value, name)
+    once: dict[int, NamedWorkflow] = {}
     for name, workflow in (*_list_from_dicts(public), *_list_variables(public)):
-        once.setdefault(id(workflow), (name, workflow))
+        once.setdefault(id(workflow), NamedWorkflow(name, workflow))
     return Contents(workflows=tuple(once.values()))
 
 
@@ -37,15 +60,17 @@ def read_value(value: object, name: str, source: str) -> Contents:
     """Return what one named value holds; `LoadError` where it is nothing to serve."""
     match value:
         case Workflow():
-            return Contents(workflows=((name, value),))
+            return Contents(workflows=(NamedWorkflow(name, value),))
         case dict() if is_workflow_dict(value):
-            return Contents(workflows=tuple(value.items()))
+            return Contents(workflows=tuple(NamedWorkflow(*item) for item in value.items()))
         case _ if is_server(value):
             return Contents(server=value)
+        case _ if find_peer(value):
+            return _read_peer(value, source)
         case type() if issubclass(value, Workflow):
             raise LoadError(
                 f"{source} is the workflow class {name}: give a variable that holds an "
-                f"instance of it, such as `{suggest_instance(name)}`."
+                f"instance of it, such as `{suggest_instance(value)}`."
             )
         case _:
             raise LoadError(
@@ -54,17 +79,25 @@ def read_value(value: object, name: str, source: str) -> Contents:
             )
 
 
-def find_bare_class(module: ModuleType) -> str | None:
-    """Return the name of a workflow class that a module defines, or None."""
-    classes = (value for value in vars(module).values() if isinstance(value, type))
-    own = (item for item in classes if item.__module__ == module.__name__)
-    return next((item.__name__ for item in own if issubclass(item, Workflow)), None)
+def find_bare_class(module: ModuleType) -> type[Workflow] | None:
+    """Return a workflow class that a module defines, or None: one that no other is based on."""
+    own = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Workflow)
+        and value.__module__ == module.__name__
+    ]
+    return next((c for c in own if not any(c in other.__mro__[1:] for other in own)), None)
 
 
-def suggest_instance(class_name: str) -> str:
-    """Return a line that makes an instance: `order_intake = OrderIntake()`."""
-    words = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in class_name)
-    return f"{words.strip('_')} = {class_name}()"
+def suggest_instance(workflow_class: type[Workflow]) -> str:
+    """Return a line that makes an instance: `rag_workflow = RAGWorkflow(llm=…)`."""
+    name = workflow_class.__name__
+    parameters = inspect.signature(workflow_class).parameters.values()
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in OPTIONAL_KINDS]
+    arguments = ", ".join(f"{parameter.name}=…" for parameter in needed)
+    return f"{WORDS.sub('_', name).strip('_').lower()} = {name}({arguments})"
 
 
 def is_server(value: object) -> bool:
@@ -83,6 +116,18 @@ def is_workflow_dict(value: object) -> bool:
         and all(isinstance(key, str) for key in value)
         and all(isinstance(item, Workflow) for item in value.values())
     )
+
+
+def _read_peer(server: object, name: str) -> Contents:
+    """Return the workflows of another server; `LoadError` where it does not tell of any."""
+    peer = find_peer(server)
+    workflows = tuple(NamedWorkflow(*item) for item in take_workflows(server))
+    if not workflows:
+        raise LoadError(
+            f"{name} is a WorkflowServer of {peer} without a workflow: call its add_workflow where "
+            "the module is imported, or import WorkflowServer from workflow_server."
+        )
+    return Contents(workflows=workflows, peer=peer)
 
 
 def _list_from_dicts(public: dict[str, object]) -> Iterator[tuple[str, Workflow]]:

@@ -1,4 +1,4 @@
-"""What goes wrong while users' files are loaded."""
+"""The error of loading users' files."""
 
 
 class LoadError(Exception):

@@ -1,17 +1,20 @@
 """From sources, as a person gives them, to workflows with names."""
 
+import linecache
 import os
 import re
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 from workflows import Workflow
+from workflows.events import Event
 
+from app.engine.peers import PEERS
 from app.loader.contents import (
     Contents,
     find_bare_class,
@@ -21,7 +24,11 @@ from app.loader.contents import (
 )
 from app.loader.errors import LoadError
 from app.loader.files import UserFiles, find_outermost
+from app.loader.projects import Project, find_project
 from app.loader.shadowing import OUR_PACKAGES, find_neighbour, refuse_shadowed_imports, show
+from app.telemetry.logs import get_logger
+
+logger = get_logger(__name__)
 
 DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*)?")
 SOURCES = "give a .py file, a folder of them, or package.module[:name]"
@@ -29,16 +36,17 @@ SOURCES = "give a .py file, a folder of them, or package.module[:name]"
 
 @dataclass(frozen=True, slots=True)
 class LoadedWorkflow:
-    """A workflow, its name, and the file or module that it was found in."""
+    """A workflow, its name, the file or module that it was found in, and its additional events."""
 
     name: str
     workflow: Workflow
     origin: str
+    additional_events: tuple[type[Event], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedSources:
-    """What the sources hold.
+    """The contents of the sources.
 
     `server` is the `WorkflowServer` that one of them makes, to be served as it is with `workflows`
     added to it, or None. It is no more than an object here, because its class is built upon this
@@ -52,12 +60,16 @@ class LoadedSources:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """One module to import; `origin` is how a person calls it."""
+    """One module to import; `origin` is how a person calls it.
+
+    `name` is what a project calls the workflow in `attribute`.
+    """
 
     module: str
     origin: str
     file: Path | None = None
     attribute: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +100,17 @@ def load_sources(sources: Sequence[str]) -> LoadedSources:
 def _find_targets(source: str, files: UserFiles) -> list[_Target]:
     path = Path(os.path.abspath(source))
     if path.is_dir():
-        return _list_folder(path, files)
+        project = find_project(path)
+        return _list_project(project, files) if project else _list_folder(path, files)
     if path.is_file() and path.suffix == ".py":
         return [_Target(files.add(path), show(path), file=path)]
     if path.exists():
         raise LoadError(f"{source} is no Python file: give a file whose name ends in .py.")
     if DOTTED_NAME.fullmatch(source) and not source.endswith(".py"):
-        return [_find_module(source, files)]
+        found = _find_module(source, (Path.cwd(),), files)
+        if found is None:
+            raise LoadError(f"There is no file, folder or module {source}: {SOURCES}.")
+        return [found]
     raise LoadError(f"There is no file or folder {source}: {SOURCES}.")
 
 
@@ -105,20 +121,33 @@ def _list_folder(folder: Path, files: UserFiles) -> list[_Target]:
     return [_Target(files.add(path), show(path), file=path) for path in paths]
 
 
-def _find_module(source: str, files: UserFiles) -> _Target:
-    here = Path.cwd()
+def _list_project(project: Project, files: UserFiles) -> list[_Target]:
+    targets = []
+    for name, entry in project.entries:
+        is_entry = ":" in entry and DOTTED_NAME.fullmatch(entry)
+        target = _find_module(entry, project.roots, files) if is_entry else None
+        if target is None:
+            raise LoadError(
+                f"{show(project.file)} names {entry}, which is no name in a module that can be "
+                "imported: write it as package.module:name, and install what it needs."
+            )
+        targets.append(replace(target, name=name))
+    return targets
+
+
+def _find_module(source: str, roots: Sequence[Path], files: UserFiles) -> _Target | None:
+    """Find a module, installed or in one of the folders; None where there is none."""
     module, _, attribute = source.partition(":")
-    file = _find_file_of(module, here)
+    file = next(filter(None, (_find_file_of(module, root) for root in roots)), None)
     mend = f"give the file instead: {show(file)}." if file else "give a file instead."
     top = module.partition(".")[0]
     if top in OUR_PACKAGES:
         raise LoadError(f"{source} means workflow-server's own package {top}: {mend}")
-    if str(here) not in sys.path:
-        sys.path.append(str(here))
+    sys.path.extend(str(root) for root in roots if str(root) not in sys.path)
     found = files.find_installed(top)
     if found is None:
-        raise LoadError(f"There is no file, folder or module {source}: {SOURCES}.")
-    neighbour = find_neighbour(here, top)
+        return None
+    neighbour = next(filter(None, (find_neighbour(root, top) for root in roots)), None)
     if neighbour and found.origin and not Path(found.origin).is_relative_to(neighbour):
         raise LoadError(f"{source} means {found.origin}, which is found first: {mend}")
     return _Target(module, module, file=file, attribute=attribute or None)
@@ -134,15 +163,24 @@ def _load(target: _Target, files: UserFiles) -> _Loaded:
     if target.file is not None:
         refuse_shadowed_imports(target.file, files)
     module = _import(target)
+    contents = _read(module, target)
+    if contents.peer is not None:
+        logger.warning(
+            "settings of another server are not used", origin=target.origin, server=contents.peer
+        )
+    return _Loaded(target, contents)
+
+
+def _read(module: ModuleType, target: _Target) -> Contents:
     if target.attribute is None:
-        return _Loaded(target, read_contents(module))
+        return read_contents(module)
     source = f"{target.module}:{target.attribute}"
     if not hasattr(module, target.attribute):
         raise LoadError(
             f"There is no {target.attribute} in {target.module}: give a name that the module has."
         )
     value = getattr(module, target.attribute)
-    return _Loaded(target, read_value(value, target.attribute, source))
+    return read_value(value, target.name or target.attribute, source)
 
 
 def _import(target: _Target) -> ModuleType:
@@ -160,6 +198,11 @@ def _explain_failure(error: BaseException, target: _Target) -> str:
     said = error.msg if isinstance(error, SyntaxError) else str(error)
     reason = " ".join(f"{type(error).__name__}: {said}".split()).rstrip(": ")
     match error:
+        case ImportError() if _names_peer(file, line):
+            mend = (
+                "import WorkflowServer from workflow_server, or install llama-agents-server, "
+                "whose workflows are then served"
+            )
         case ModuleNotFoundError():
             mend = f"install or mend {error.name}, so that it can be imported"
         case SystemExit():
@@ -167,6 +210,12 @@ def _explain_failure(error: BaseException, target: _Target) -> str:
         case _:
             mend = "mend the file and start again"
     return f"{where} fails to import ({reason}): {mend}."
+
+
+def _names_peer(file: str, line: int | None) -> bool:
+    """Tell whether a line of a file names the package of another server."""
+    text = linecache.getline(file, line or 0)
+    return any(peer in text for peer in PEERS)
 
 
 def _find_place(error: BaseException, target: _Target) -> tuple[str, int | None]:
@@ -191,8 +240,8 @@ def _refuse_empty(source: str, loaded: Sequence[_Loaded]) -> None:
         bare_class = find_bare_class(sys.modules[item.target.module])
         if bare_class is not None:
             raise LoadError(
-                f"{item.target.origin} defines the workflow class {bare_class} but makes no "
-                f"instance of it: add a line such as `{suggest_instance(bare_class)}`."
+                f"{item.target.origin} defines the workflow class {bare_class.__name__} but makes "
+                f"no instance of it: add a line such as `{suggest_instance(bare_class)}`."
             )
     raise LoadError(
         f"{source} holds no workflow: a public variable must hold a Workflow, a dict of them by "
@@ -218,17 +267,17 @@ def _merge(loaded: Sequence[_Loaded]) -> LoadedSources:
 
 def _unite(loaded: Sequence[_Loaded]) -> dict[str, LoadedWorkflow]:
     """Return the workflows by name, each instance once: from where its class is, if it is there."""
-    found = [(item.target, *named) for item in loaded for named in item.contents.workflows]
-    found.sort(key=lambda entry: type(entry[2]).__module__ != entry[0].module)
+    found = [(item.target, named) for item in loaded for named in item.contents.workflows]
+    found.sort(key=lambda entry: type(entry[1].workflow).__module__ != entry[0].module)
     by_name: dict[str, LoadedWorkflow] = {}
     taken: set[int] = set()
-    for target, name, workflow in found:
+    for target, (name, workflow, additional_events) in found:
         if id(workflow) in taken:
             continue
         if name in by_name:
             raise LoadError(_explain_clash(name, by_name[name].origin, target.origin))
         taken.add(id(workflow))
-        by_name[name] = LoadedWorkflow(name, workflow, target.origin)
+        by_name[name] = LoadedWorkflow(name, workflow, target.origin, additional_events)
     return by_name
 
 

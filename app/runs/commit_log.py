@@ -14,19 +14,21 @@ from typing import Protocol
 
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import Metrics
-from schemas.records import Batch
+from schemas.records import Batch, HandlerKey
 from stores.base import Store, StoreError, StoreUnavailable
 
 logger = get_logger(__name__)
 
+Purges = dict[HandlerKey, asyncio.Future[None]]
+
 COMMIT_TIMEOUT = 30.0  # seconds after which a commit counts as failed
 SLOW_COMMIT = 5.0  # seconds after which a commit that goes on is no sign of health
-TURNS = 20  # of the event loop; a step takes about eight
+LOOP_TURNS = 20  # that a commit waits; a step takes about eight
 RECOVERY_PAUSE = 0.5  # seconds between the failure of a batch and the next try
 
 
 class Journal(Protocol):
-    """What the commit log asks of a journal."""
+    """The part of a journal that the commit log uses."""
 
     def drain(self, batch: Batch) -> None:
         """Move everything that is ready into the batch, in order."""
@@ -36,7 +38,10 @@ class Journal(Protocol):
 
     @property
     def can_wait(self) -> bool:
-        """Whether nobody is told less, or later, while what was drained is not written."""
+        """Return whether the run may live on although its drained records are not written.
+
+        It may where no client learns less, or later, because of that.
+        """
 
     def failed(self) -> None:
         """Learn that the store failed for good; the drained records are kept for another try."""
@@ -63,7 +68,7 @@ class CommitLog:
         self._metrics = metrics or Metrics()
         self._backoff = tuple(backoff)
         self._dirty: dict[Journal, None] = {}
-        self._purges: dict[str, asyncio.Future[None]] = {}
+        self._purges: Purges = {}
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -73,7 +78,7 @@ class CommitLog:
 
     @property
     def healthy(self) -> bool:
-        """Whether the last batch was committed, and the one that is being committed goes on."""
+        """Return whether the last batch was committed, and the present one is not too slow."""
         waited = perf_counter() - self._began if self._began is not None else 0.0
         return not self._failed and waited < SLOW_COMMIT
 
@@ -99,7 +104,7 @@ class CommitLog:
         self._idle.clear()
         self._wake.set()
 
-    async def purge(self, key: str) -> None:
+    async def purge(self, key: HandlerKey) -> None:
         """Return when nothing of the handler with this key is left in the store."""
         purged = self._purges.get(key)
         if purged is None:
@@ -112,7 +117,7 @@ class CommitLog:
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            for _ in range(TURNS):
+            for _ in range(LOOP_TURNS):
                 await asyncio.sleep(0)
             self._wake.clear()
             journals, self._dirty = list(self._dirty), {}
@@ -128,9 +133,7 @@ class CommitLog:
             if not self._dirty and not self._purges:
                 self._idle.set()
 
-    async def _commit(
-        self, journals: list[Journal], purges: dict[str, asyncio.Future[None]]
-    ) -> None:
+    async def _commit(self, journals: list[Journal], purges: Purges) -> None:
         batch = Batch(purged=list(purges))
         for journal in journals:
             journal.drain(batch)
@@ -141,9 +144,7 @@ class CommitLog:
         for purged in purges.values():
             purged.set_result(None)
 
-    async def _commit_apart(
-        self, journals: list[Journal], purges: dict[str, asyncio.Future[None]]
-    ) -> None:
+    async def _commit_apart(self, journals: list[Journal], purges: Purges) -> None:
         """Commit each journal by itself, so that a record nobody can write harms its run alone."""
         for journal in journals:
             try:
@@ -185,7 +186,7 @@ class CommitLog:
     def _fail(
         self,
         journals: list[Journal],
-        purges: dict[str, asyncio.Future[None]],
+        purges: Purges,
         error: Exception,
     ) -> None:
         logger.error("store failed", runs=len(journals), exc_info=error)

@@ -8,14 +8,17 @@ its own. `on_failed` is called once if the store fails for good, with the journa
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
+from app.runs import phase
 from app.runs.commit_log import CommitLog
 from app.streams.tail import EventTail
 from schemas.records import (
     Batch,
     EventRecord,
+    InboxRecord,
+    Phase,
     RunRecord,
     SnapshotRecord,
     StateRecord,
@@ -37,6 +40,9 @@ class _Unit:
     ticks: list[TickRecord] = field(default_factory=list)
     state: StateRecord | None = None
     snapshot: SnapshotRecord | None = None
+    inbox: list[InboxRecord] = field(default_factory=list)
+    taken: int | None = None
+    completed: bool = False
     size: int = 0
 
     def followed_by(self, later: "_Unit") -> "_Unit":
@@ -49,13 +55,16 @@ class _Unit:
         self.ticks += later.ticks
         self.state = later.state or self.state
         self.snapshot = later.snapshot or self.snapshot
+        self.inbox += later.inbox
+        self.taken = later.taken if later.taken is not None else self.taken
+        self.completed = self.completed or later.completed
         self.size += later.size
         return self
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing in it."""
-        records = (self.run, self.events, self.ticks, self.state, self.snapshot)
+        """Return whether the unit holds nothing."""
+        records = (self.run, self.events, self.ticks, self.state, self.snapshot, self.inbox)
         return not any(records)
 
     def add_to(self, batch: Batch) -> None:
@@ -69,10 +78,23 @@ class _Unit:
             batch.states[self.state.run_id] = self.state
         if self.snapshot is not None:
             batch.snapshots[self.snapshot.run_id] = self.snapshot
+        batch.inbox += self.inbox
+        if self.run is None:
+            return
+        # Where events of an inbox are taken, or a run completes, its record is written too.
+        if self.taken is not None:
+            batch.taken[self.run.run_id] = self.taken
+        if self.completed:
+            batch.finished.add(self.run.run_id)
+        if self.superseded is not None:
+            batch.finished.add(self.superseded.run_id)
 
 
 class RunJournal:
-    """Counts, gathers and shows what one run does."""
+    """Counts, gathers and shows what one run does.
+
+    `is_open` is whether a unit is open: the engine is carrying out what a tick caused.
+    """
 
     def __init__(
         self,
@@ -81,6 +103,7 @@ class RunJournal:
         *,
         tail: EventTail,
         next_tick: int = 0,
+        next_delivery: int = 0,
         on_committed: Callable[[RunRecord | None], None],
         on_failed: Callable[[], None],
     ) -> None:
@@ -88,10 +111,11 @@ class RunJournal:
         self.tail = tail
         self.next_sequence = tail.last + 1
         self._next_tick = next_tick
+        self._next_delivery = next_delivery
         self._log = log
         self._on_committed = on_committed
         self._on_failed = on_failed
-        self._open = False
+        self.is_open = False
         # What is written down goes from the first to the last of these.
         self._latest = _Unit()
         self._ready = _Unit()
@@ -104,28 +128,23 @@ class RunJournal:
         self.is_failed = False
 
     @property
-    def is_open(self) -> bool:
-        """Whether a unit is open: the engine is carrying out what a tick caused."""
-        return self._open
-
-    @property
     def uncommitted_bytes(self) -> int:
         """The size of the uncommitted tail."""
         return self._latest.size + self._ready.size + self._in_flight.size
 
     @property
     def has_room(self) -> bool:
-        """Whether the uncommitted tail is within its bound."""
+        """Return whether the uncommitted tail is within its bound."""
         return self.uncommitted_bytes <= MAX_UNCOMMITTED_BYTES
 
     def open_unit(self) -> None:
         """Hold back what follows until `close_unit`."""
         self._make_ready()
-        self._open = True
+        self.is_open = True
 
     def close_unit(self) -> None:
         """Make everything since `open_unit` ready to be committed, together."""
-        self._open = False
+        self.is_open = False
         self._touch()
 
     def add_event(self, envelope: bytes, *, internal: bool, emitted_at: int) -> int:
@@ -143,6 +162,19 @@ class RunJournal:
         self._latest.ticks.append(TickRecord(self.record.run_id, self._next_tick, tick))
         self._next_tick += 1
         self._grow(len(tick))
+
+    def add_delivery(self, delivery: bytes) -> int:
+        """Write down an event for a run that has not begun; return its number in the inbox."""
+        number = self._next_delivery
+        self._next_delivery += 1
+        self._latest.inbox.append(InboxRecord(self.record.run_id, number, delivery))
+        self._grow(len(delivery))
+        return number
+
+    def take_delivery(self, number: int) -> None:
+        """Write down that the run has taken the events of its inbox up to this number."""
+        self._latest.taken = number
+        self.set_record(self.record)
 
     def set_state(self, state: bytes) -> None:
         """Write down the state that a step left."""
@@ -164,31 +196,37 @@ class RunJournal:
 
     def end(self, status: Status, envelope: bytes, error: str | None, *, now: datetime) -> None:
         """Write down the run's terminal event and final record; nothing may follow."""
-        # Nobody resumes a run that has ended.
-        for unit in (self._ready, self._latest):
-            unit.ticks.clear()
-            unit.snapshot = None
+        if status is Status.COMPLETED:
+            # Nobody resumes or retries it.
+            for unit in (self._ready, self._latest):
+                unit.ticks.clear()
+                unit.snapshot = None
+            self._latest.completed = True
+        elif self._next_delivery:
+            self._latest.taken = self._next_delivery - 1
         self.add_event(envelope, internal=False, emitted_at=to_micros(now))
         self.set_record(
-            replace(
+            phase.end(
                 self.record,
-                status=status,
-                updated_at=now,
-                completed_at=now,
+                status,
+                now=now,
                 result=envelope if status is Status.COMPLETED else None,
                 error=error,
                 event_count=self.next_sequence,
-                questions=(),
-                idle=None,
             )
         )
+
+    @property
+    def is_committed(self) -> bool:
+        """Return whether everything written down so far is committed."""
+        return self._committed_position >= self._position
 
     async def wait_committed(self) -> None:
         """Return when everything written down so far is committed.
 
         A failure of the store does not end the wait: the run then ends, and `on_failed` tells.
         """
-        if self._committed_position >= self._position:
+        if self.is_committed:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((self._position, waiter))
@@ -196,7 +234,7 @@ class RunJournal:
 
     async def wait_for_room(self) -> None:
         """Return when the uncommitted tail is within its bound again."""
-        while not (self.has_room or self._open or self.is_failed):
+        while not (self.has_room or self.is_open or self.is_failed):
             await self.wait_committed()
 
     def drain(self, batch: Batch) -> None:
@@ -217,12 +255,14 @@ class RunJournal:
 
     @property
     def can_wait(self) -> bool:
-        """Whether the run waits, and only what comes of its leaving memory and back was drained.
+        """Return whether the run waits and the drained records change nothing that clients see.
 
-        That is a snapshot, and ticks that change nothing: any other changes the record.
+        Such records are a snapshot, and ticks that changed nothing; any other tick of a waiting run
+        comes with a record.
         """
         drained = self._in_flight
-        return self.record.idle is not None and not (drained.run or drained.events or drained.state)
+        waits = self.record.phase is Phase.WAITING
+        return waits and not (drained.run or drained.events or drained.state)
 
     def failed(self) -> None:
         """Keep what was drained for another try, and end the run."""
@@ -234,8 +274,8 @@ class RunJournal:
         self._release_waiters(everyone=True)
 
     def cut_off(self, error: Exception) -> None:
-        """Tell who waits for a unit that is still open that it is not committed."""
-        if not self._open:
+        """Fail the waits for a unit that is still open: it is not committed."""
+        if not self.is_open:
             return
         for position, waiter in self._waiters:
             if position > self._ready_position and not waiter.done():
@@ -243,7 +283,7 @@ class RunJournal:
 
     def _make_ready(self) -> None:
         """Let all that is written down be drained, unless it belongs to a unit that is open."""
-        if not self._open:
+        if not self.is_open:
             self._ready = self._ready.followed_by(self._latest)
             self._latest = _Unit()
             self._ready_position = self._position
@@ -251,7 +291,7 @@ class RunJournal:
     def _grow(self, size: int) -> None:
         self._position += 1
         self._latest.size += size
-        if not self._open:
+        if not self.is_open:
             self._touch()
 
     def _touch(self) -> None:

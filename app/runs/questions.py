@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from workflows.events import Event, HumanResponseEvent
-from workflows.runtime.types.results import StepWorkerWaiter
 
+from app.engine.waiters import Waiter
 from app.errors import InvalidEvent, QuestionNotOpen
 from schemas.records import Question
 
@@ -26,9 +26,7 @@ class OpenQuestions:
         """Open a question."""
         self.questions = (*self.questions, Question(sequence=sequence, waiter_id=waiter_id))
 
-    def check_open(
-        self, sequence: int, waiters: Iterable[StepWorkerWaiter[Event]]
-    ) -> StepWorkerWaiter[Event] | None:
+    def check_open(self, sequence: int, waiters: Iterable[Waiter]) -> Waiter | None:
         """Return a question's waiter, if it has one; `QuestionNotOpen` where it is not open."""
         question = next((q for q in self.questions if q.sequence == sequence), None)
         if question is None or sequence in self._taken:
@@ -37,12 +35,12 @@ class OpenQuestions:
             )
         if question.waiter_id is None:
             return None
-        waiter = next((w for w in waiters if w.waiter_id == question.waiter_id), None)
+        waiter = next((w for w in waiters if w.id == question.waiter_id), None)
         if waiter is None:
             raise QuestionNotOpen(f"The question {sequence} is no longer open.")
         return waiter
 
-    def take(self, sequence: int, event: Event, waiters: Iterable[StepWorkerWaiter[Event]]) -> None:
+    def take(self, sequence: int, event: Event, waiters: Iterable[Waiter]) -> None:
         """Accept an answer to a question, the only one; `QuestionNotOpen` for a second one."""
         waiter = self.check_open(sequence, waiters)
         if waiter is not None:
@@ -64,19 +62,19 @@ class OpenQuestions:
         self._taken.discard(sequence)
         self.questions = tuple(q for q in self.questions if q.sequence != sequence)
 
-    def drop_resolved(self, waiters: Iterable[StepWorkerWaiter[Event]]) -> None:
+    def drop_resolved(self, waiters: Iterable[Waiter]) -> None:
         """Close the questions whose waiters were resolved, timed out or given up."""
-        ids = {waiter.waiter_id for waiter in waiters}
+        ids = {waiter.id for waiter in waiters}
         self.questions = tuple(
             q for q in self.questions if q.waiter_id is None or q.waiter_id in ids
         )
 
 
-def _check_answer(event: Event, waiter: StepWorkerWaiter[Event]) -> None:
+def _check_answer(event: Event, waiter: Waiter) -> None:
     """Refuse an event that the waiter would not take, lest the question be spent on it."""
-    if not isinstance(event, waiter.waiting_for_event):
+    if not isinstance(event, waiter.event_class):
         raise InvalidEvent(
-            f"The question is answered by {waiter.waiting_for_event.__name__},"
+            f"The question is answered by {waiter.event_class.__name__},"
             f" not by {type(event).__name__}."
         )
     for name, value in waiter.requirements.items():

@@ -1,10 +1,10 @@
-"""The runs that ended last, kept for a while: who starts a run often asks for it after its end."""
+"""The runs that ended last, kept for a while: clients often ask for a run after its end."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from app.streams.tail import EventTail
-from schemas.records import RunRecord
+from schemas.records import HandlerKey, RunRecord
 
 MAX_RUNS = 256
 MAX_BYTES = 32 << 20  # of events
@@ -22,22 +22,23 @@ class EndedRuns:
     """Handlers' last runs, the latest of them, by the handlers' keys."""
 
     def __init__(self) -> None:
-        self._runs: OrderedDict[str, EndedRun] = OrderedDict()
+        self._runs: OrderedDict[HandlerKey, EndedRun] = OrderedDict()
         self._bytes = 0
 
     def keep(self, run: EndedRun) -> None:
         """Keep a handler's run, and let go of the oldest beyond the bounds."""
-        self.forget(run.record.handler_key)
-        self._runs[run.record.handler_key] = run
+        key = run.record.key
+        self.forget(key)
+        self._runs[key] = run
         self._bytes += run.tail.size
         while self._bytes > MAX_BYTES or len(self._runs) > MAX_RUNS:
             self.forget(next(iter(self._runs)))
 
-    def get(self, key: str) -> EndedRun | None:
+    def get(self, key: HandlerKey) -> EndedRun | None:
         """Return a handler's run where it is kept."""
         return self._runs.get(key)
 
-    def forget(self, key: str) -> None:
+    def forget(self, key: HandlerKey) -> None:
         """Let go of a handler's run: it begins another one, or was purged."""
         run = self._runs.pop(key, None)
         if run is not None:

@@ -10,8 +10,9 @@ from collections import OrderedDict
 from prometheus_client import Gauge
 
 from app.errors import StoreFailed
+from app.reads import Reads
 from app.streams.tail import EventTail, Page
-from stores.base import Store, StoreError
+from stores.base import StoreError
 
 STORE_PAGE_EVENTS = 1_024
 MAX_SHARED_POSITIONS = 10_000
@@ -26,7 +27,7 @@ class SharedPosition:
 
     @property
     def held(self) -> bool:
-        """Whether a reader holds the position."""
+        """Return whether a reader holds the position."""
         return self._lock.locked()
 
     async def acquire(self, timeout: float) -> bool:
@@ -70,7 +71,7 @@ class Subscription:
 
     # Thousands of them may be open, and quiet.
     __slots__ = (
-        *("run_id", "cursor", "_store", "_tail", "_last"),
+        *("run_id", "cursor", "_reads", "_tail", "_last"),
         *("_position", "_readers", "_opened"),
     )
 
@@ -78,7 +79,7 @@ class Subscription:
         self,
         run_id: str,
         *,
-        store: Store,
+        reads: Reads,
         tail: EventTail | None,
         after: int,
         last: int,
@@ -86,7 +87,7 @@ class Subscription:
     ) -> None:
         self.run_id = run_id
         self.cursor = max(after, -1)
-        self._store = store
+        self._reads = reads
         self._tail = tail
         self._last = last
         self._position: SharedPosition | None = None
@@ -95,17 +96,17 @@ class Subscription:
 
     @property
     def exhausted(self) -> bool:
-        """Whether nothing more is read: the run has ended, or the server stops."""
+        """Return whether nothing more is read: the run has ended, or the server stops."""
         return self.complete or (self._tail is not None and self._tail.closed)
 
     @property
     def dismissed(self) -> bool:
-        """Whether the reader is sent away although there are more events, or may be."""
+        """Return whether the reader is sent away although there may be more events."""
         return self.exhausted and not self.complete
 
     @property
     def complete(self) -> bool:
-        """Whether the run has ended and nothing is left after the cursor."""
+        """Return whether the run has ended and nothing is left after the cursor."""
         if self._tail is None:
             return self.cursor >= self._last
         return self._tail.ended and self.cursor >= self._tail.last
@@ -142,8 +143,10 @@ class Subscription:
 
     async def _read_store(self) -> list[Page]:
         try:
-            events = await self._store.read_events(
-                self.run_id, after=self.cursor, limit=STORE_PAGE_EVENTS
+            events = await self._reads.bound(
+                self._reads.store.read_events(
+                    self.run_id, after=self.cursor, limit=STORE_PAGE_EVENTS
+                )
             )
         except StoreError as error:
             raise StoreFailed("The store has failed; the stream cannot go on for now.") from error

@@ -1,4 +1,4 @@
-"""What is logged, and how it looks: an event a line with its values, for people or for programs.
+"""The log: an event a line with its values, for people or for programs.
 
 Values never hold what workflows carry: ids, names, numbers and reasons only. Our records go through
 the standard library's loggers, so that whoever embeds the server decides where they end; only the
@@ -13,11 +13,8 @@ from datetime import UTC, datetime
 from logging import LogRecord
 from traceback import format_exception, format_tb
 
-from structlog.contextvars import merge_contextvars
-from structlog.dev import ConsoleRenderer
-from structlog.processors import JSONRenderer
-from structlog.typing import EventDict, Processor
-
+from app.telemetry.bound import merge_contextvars
+from app.telemetry.renderers import Renderer, make_renderer
 from stores.base import StoreError
 
 # The first part of the names of loggers that are not the user's own.
@@ -85,35 +82,23 @@ def configure_logs(level: str, *, as_json: bool = False) -> None:
 class EventFormatter(logging.Formatter):
     """Turns every record, ours or not, into an event with its values, and writes that."""
 
-    def __init__(self, renderer: Processor) -> None:
+    def __init__(self, renderer: Renderer) -> None:
         super().__init__()
         self._renderer = renderer
 
     def format(self, record: LogRecord) -> str:
         """Return the event as the renderer writes it."""
-        event: EventDict = {
+        event: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
         }
-        merge_contextvars(None, record.levelname, event)
+        merge_contextvars(event)
         event.update(item for item in vars(record).items() if item[0] not in _STANDARD)
         if record.exc_info and record.exc_info[1]:
             event["exception"] = _show(record.exc_info[1], record.name)
-        return str(self._renderer(None, record.levelname, event))
-
-
-def make_renderer(*, as_json: bool, colors: bool = False) -> Processor:
-    """Return what writes an event, as one JSON object or as a line for people."""
-    if as_json:
-        return JSONRenderer()
-    return ConsoleRenderer(
-        colors=colors,
-        timestamp_key="time",
-        # A value that holds a line break would forge a line.
-        repr_native_str=True,
-    )
+        return self._renderer(event)
 
 
 def _show(error: BaseException, logger: str) -> str:

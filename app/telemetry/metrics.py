@@ -1,9 +1,10 @@
-"""What an operator measures: counters and gauges of one server, for Prometheus.
+"""Metrics for operators: counters and gauges of one server, for Prometheus.
 
 Label values are bounded: names of served workflows, of their steps and of routes, and statuses.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -80,6 +81,14 @@ class Metrics:
         gauge = Gauge(f"{PREFIX}_{name}", description, registry=self.registry)
         gauge.set_function(value)
 
+    def observe_each(
+        self, name: str, description: str, label: str, values: Mapping[str, Callable[[], float]]
+    ) -> None:
+        """Add a gauge with a value for each of some labels, asked for when it is read."""
+        gauge = Gauge(f"{PREFIX}_{name}", description, [label], registry=self.registry)
+        for member, value in values.items():
+            gauge.labels(member).set_function(value)
+
     def count_commit(self, batch: Batch, seconds: float) -> None:
         """Count a commit that took some seconds."""
         self.commit_seconds.observe(seconds)
@@ -90,6 +99,10 @@ class Metrics:
     def count_start(self, workflow: str) -> None:
         """Count a run that was accepted."""
         self._of(workflow).started.inc()
+
+    def step_counter(self, workflow: str) -> Callable[[str, str, float], None]:
+        """Return what counts attempts of a workflow's steps: by step, status and seconds."""
+        return partial(self.count_step, workflow)
 
     def count_step(self, workflow: str, step: str, status: str, seconds: float) -> None:
         """Count an attempt of a step that took some seconds."""

@@ -1,4 +1,4 @@
-"""Where traces go: to the OpenTelemetry collector that the `OTEL_*` variables name."""
+"""The export of traces, to the OpenTelemetry collector that the `OTEL_*` variables name."""
 
 import os
 from collections.abc import Callable

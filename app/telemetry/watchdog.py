@@ -8,12 +8,15 @@ import asyncio
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import Metrics
 
 logger = get_logger(__name__)
+
+Finder = Callable[[FrameType | None], str | None]
 
 BEAT = 0.25  # seconds between two beats of the loop
 BLOCKED = 1.0  # seconds without a beat that are worth a warning
@@ -22,8 +25,11 @@ BLOCKED = 1.0  # seconds without a beat that are worth a warning
 class Watchdog:
     """Beats in the event loop, and listens in a thread."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, *, find_step: Finder, find_run: Finder) -> None:
+        """`find_step` and `find_run` tell in which step, and of which run, a stack of calls is."""
         self._metrics = metrics
+        self._find_step = find_step
+        self._find_run = find_run
         self._last = time.monotonic()
         self._stopped = threading.Event()
         self._beating: asyncio.Task[None] | None = None
@@ -64,30 +70,10 @@ class Watchdog:
             logger.warning(
                 "event loop blocked",
                 seconds=round(seconds, 1),
-                step=find_step(frame),
-                run_id=find_run(frame),
+                step=self._find_step(frame),
+                run_id=self._find_run(frame),
                 at=_place(frame),
             )
-
-
-def find_step(frame: FrameType | None) -> str | None:
-    """Return the name of the step that a stack of calls is in, or None where it is in none."""
-    while frame is not None:
-        # The engine's wrapper of every step has the step's name as its parameter.
-        if frame.f_code.co_name == "wrapper" and "step_name" in frame.f_locals:
-            return str(frame.f_locals["step_name"])
-        frame = frame.f_back
-    return None
-
-
-def find_run(frame: FrameType | None) -> str | None:
-    """Return the id of the run whose step a stack of calls is in, or None where it is in none."""
-    while frame is not None:
-        # Our wrapper of every step knows the run as its host.
-        if frame.f_code.co_name == "guarded" and frame.f_locals.get("host") is not None:
-            return str(frame.f_locals["host"].run_id)
-        frame = frame.f_back
-    return None
 
 
 def _place(frame: FrameType | None) -> str | None:

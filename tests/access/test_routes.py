@@ -13,6 +13,7 @@ from app.server import WorkflowServer
 from tests.support.calls import start_asker
 from tests.support.credentials import KeyBook, bearer, claims, sign
 from tests.support.problems import problem_of
+from tests.support.waiting import DEADLINE
 from tests.support.workflows import Greeter
 
 OPEN = {("get", "/health"), ("get", "/livez"), ("get", "/readyz")}
@@ -206,7 +207,9 @@ async def test_a_foreign_handler_is_as_one_that_does_not_exist(
         book.add("owner", Scope.RUN, tenant="acme"),
         book.add("foreign", Scope.ADMIN, tenant=tenant),
     )
-    async with httpx.AsyncClient(base_url=guarded.base_url, headers=bearer(owner)) as client:
+    async with httpx.AsyncClient(
+        base_url=guarded.base_url, headers=bearer(owner), timeout=DEADLINE
+    ) as client:
         handler_id = await start_asker(client)
     absent = await call(guarded, operation, foreign, "0123456789")
     hidden = await call(guarded, operation, foreign, handler_id)

@@ -17,6 +17,7 @@ from tests.support.live import open_client
 from tests.support.problems import problem_of
 from tests.support.stores import list_leftovers
 from tests.support.streams import read_frames
+from tests.support.waiting import DEADLINE
 from tests.support.workflows import add_all
 
 Tenants = tuple[httpx.AsyncClient, httpx.AsyncClient, httpx.AsyncClient]
@@ -32,7 +33,7 @@ async def open_tenants(book: KeyBook, store: str) -> AsyncIterator[Tenants]:
     async with open_client(server) as client, AsyncExitStack() as stack:
         first, second, third = [
             await stack.enter_async_context(
-                httpx.AsyncClient(base_url=client.base_url, headers=bearer(key))
+                httpx.AsyncClient(base_url=client.base_url, headers=bearer(key), timeout=DEADLINE)
             )
             for key in keys
         ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
+from workflows.plugins.basic import basic_runtime
 
 from app.loader import LoadError, load_sources
 from tests.support.command import ECHO, write, write_echo
@@ -73,12 +74,172 @@ class TestContents:
             "add a line such as `echo = Echo()`."
         )
 
+    @pytest.mark.parametrize(
+        ("name", "parameters", "line"),
+        [
+            ("RAGWorkflow", "self", "rag_workflow = RAGWorkflow()"),
+            ("OrderIntake", "self, shop='a', *more, **rest", "order_intake = OrderIntake()"),
+            ("HTTP2Flow", "self, index, *, llm", "http2_flow = HTTP2Flow(index=…, llm=…)"),
+        ],
+    )
+    def test_the_suggested_line_reads_well_and_names_what_the_class_needs(
+        self, folder: Path, name: str, parameters: str, line: str
+    ) -> None:
+        write_echo(
+            folder / "flows.py",
+            f"class {name}(Echo):",
+            f"    def __init__({parameters}): super().__init__()",
+        )
+        assert refuse("flows.py") == (
+            f"flows.py defines the workflow class {name} but makes no instance of it: "
+            f"add a line such as `{line}`."
+        )
+
     def test_a_file_without_a_workflow_is_refused(self, folder: Path) -> None:
         write(folder / "flows.py", "from workflows import Workflow")
         assert refuse("flows.py") == (
             "flows.py holds no workflow: a public variable must hold a Workflow, "
             "a dict of them by name, or a WorkflowServer."
         )
+
+
+class TestServersOfOtherPackages:
+    PEER = (
+        "class WorkflowServer:",
+        "    def __init__(self): self.held, self.additional_events = {}, {}",
+        "    def add_workflow(self, name, workflow, additional_events=()):",
+        "        self.held[name] = workflow",
+        "        self.additional_events[name] = additional_events",
+        "    def get_workflows(self): return self.held",
+    )
+
+    @pytest.fixture(autouse=True)
+    def peer(self, folder: Path) -> None:
+        """Make a server importable that has the interface of the published one."""
+        package = folder / "peers/llama_agents/server"
+        write(package / "__init__.py", "from .server import WorkflowServer")
+        write(package / "server.py", *self.PEER)
+        sys.path.insert(0, str(folder / "peers"))
+
+    def test_a_server_is_served_as_the_workflows_that_it_holds(self, folder: Path) -> None:
+        write_echo(
+            folder / "my_server.py",
+            "from llama_agents.server import WorkflowServer",
+            "unserved = Echo()",
+            "server = WorkflowServer()",
+            "server.add_workflow('first', Echo(), (Asked,))",
+            "server.add_workflow('second', Echo())",
+        )
+        first, second = load_sources(["my_server.py"]).workflows
+        assert (first.name, first.origin, second.name) == ("first", "my_server.py", "second")
+        assert [event.__name__ for event in first.additional_events] == ["Asked"]
+        assert second.additional_events == ()
+
+    def test_a_server_is_found_by_its_name_too(self, folder: Path) -> None:
+        write_echo(
+            folder / "my_server.py",
+            "from llama_agents.server import WorkflowServer",
+            "server = WorkflowServer()",
+            "server.add_workflow('first', Echo())",
+        )
+        assert load("my_server:server") == {"first": "my_server"}
+
+    def test_a_workflow_no_longer_runs_through_the_server(self, folder: Path) -> None:
+        write_echo(
+            folder / "my_server.py",
+            "from llama_agents.server import WorkflowServer",
+            "from workflows.plugins.basic import BasicRuntime",
+            "server = WorkflowServer()",
+            "server.add_workflow('first', Echo(runtime=BasicRuntime()))",
+        )
+        [first] = load_sources(["my_server.py"]).workflows
+        assert first.workflow.runtime is basic_runtime
+
+    def test_a_server_without_a_workflow_is_refused(self, folder: Path) -> None:
+        write(
+            folder / "my_server.py",
+            "from llama_agents.server import WorkflowServer",
+            "server = WorkflowServer()",
+        )
+        assert refuse("my_server.py") == (
+            "server is a WorkflowServer of llama_agents.server without a workflow: call its "
+            "add_workflow where the module is imported, or import WorkflowServer from "
+            "workflow_server."
+        )
+
+
+class TestServersThatAreNotInstalled:
+    @pytest.mark.parametrize(
+        ("package", "error"),
+        [
+            (
+                "llama_agents.server",
+                "ModuleNotFoundError: No module named 'llama_agents.server'",
+            ),
+            (
+                "workflows.server",
+                "ImportError: workflows.server requires the 'server' extra. Install with: "
+                "pip install 'llama-index-workflows[server]'",
+            ),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_an_import_is_refused_with_what_to_write_instead(
+        self, folder: Path, package: str, error: str
+    ) -> None:
+        write(folder / "my_server.py", "", f"from {package} import WorkflowServer")
+        assert refuse("my_server.py") == (
+            f"my_server.py, line 2, fails to import ({error}): import WorkflowServer from "
+            "workflow_server, or install llama-agents-server, whose workflows are then served."
+        )
+
+
+class TestProjects:
+    @pytest.mark.parametrize("table", ["llamaagents", "llamadeploy"])
+    @pytest.mark.parametrize("root", ["", "src/"])
+    def test_a_folder_is_served_as_its_project_file_says(
+        self, folder: Path, table: str, root: str
+    ) -> None:
+        write(
+            folder / "pyproject.toml",
+            f"[tool.{table}.workflows]",
+            'order-intake = "shop.flows:echo"',
+            'other = "shop.flows:_other"',
+        )
+        write(folder / f"{root}shop/__init__.py")
+        write_echo(folder / f"{root}shop/base.py")
+        write(
+            folder / f"{root}shop/flows.py",
+            "from shop.base import Echo",
+            "echo, _other, unserved = Echo(), Echo(), Echo()",
+        )
+        write_echo(folder / "setup.py", "not_served = Echo()")
+        assert load(".") == {"order-intake": "shop.flows", "other": "shop.flows"}
+
+    def test_an_app_says_itself_what_it_serves(self, folder: Path) -> None:
+        write(folder / "pyproject.toml", "[tool.llamaagents]", 'app = "shop:flows"')
+        write_echo(folder / "shop.py", "flows = {'a': Echo(), 'b': Echo()}")
+        assert load(folder) == {"a": "shop", "b": "shop"}
+
+    def test_a_project_file_that_names_no_workflow_changes_nothing(self, folder: Path) -> None:
+        write(folder / "pyproject.toml", "[project]", 'name = "shop"', "[tool.llamaagents]")
+        write_echo(folder / "flows.py", "echo = Echo()")
+        assert load(".") == {"echo": "flows.py"}
+
+    @pytest.mark.parametrize("entry", ["nowhere:echo", "shop", "shop.py:echo", "./shop"])
+    def test_an_entry_that_leads_nowhere_is_refused(self, folder: Path, entry: str) -> None:
+        write(folder / "pyproject.toml", "[tool.llamadeploy.workflows]", f'echo = "{entry}"')
+        assert refuse(".") == (
+            f"pyproject.toml names {entry}, which is no name in a module that can be imported: "
+            "write it as package.module:name, and install what it needs."
+        )
+
+    @pytest.mark.parametrize("line", ["[tool", "[tool.llamaagents]\napp = 1"])
+    def test_a_project_file_that_cannot_be_read_is_refused(self, folder: Path, line: str) -> None:
+        write(folder / "pyproject.toml", line)
+        sentence = refuse(".")
+        assert sentence.startswith("pyproject.toml cannot be read (")
+        assert sentence.endswith("): fix the file.")
 
 
 class TestFolders:

@@ -1,8 +1,11 @@
 """`WorkflowServer`: the Python face, for people who embed the service."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -10,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from app.server import WorkflowServer
+from app.settings import Limits, ServiceSettings, SettingsError, load_settings
 from stores.base import StoreError
 from stores.memory import MemoryStore
 from tests.support.calls import answer, run, start, start_asker, wait_ended
@@ -51,6 +55,42 @@ async def test_three_lines_serve_a_workflow() -> None:
         assert (await run(client, "greet", name="Ada"))["result"]["value"] == {
             "text": "Hello, Ada!"
         }
+
+
+def test_an_option_is_called_as_the_setting_that_it_sets() -> None:
+    settings = WorkflowServer(max_resumes=3, retention=timedelta(days=1), max_runs=2).settings
+    assert settings == ServiceSettings(max_resumes=3, retention=timedelta(days=1), max_runs=2)
+
+
+def test_an_option_wins_over_the_limits_and_these_over_the_settings() -> None:
+    server = WorkflowServer(
+        settings=load_settings(idle_timeout=1.0, max_runs=1, rate_burst=1, root_path="/flows"),
+        limits=Limits(max_runs=2, rate_burst=2),
+        rate_burst=3,
+    )
+    assert server.settings == ServiceSettings(
+        idle_timeout=1.0, root_path="/flows", max_runs=2, rate_burst=3
+    )
+
+
+def test_no_heartbeats_are_asked_for_with_none() -> None:
+    assert WorkflowServer(sse_heartbeat_interval=None).settings.sse_heartbeat_interval == 0
+
+
+@pytest.mark.parametrize("name", ["idle_timeot", "port", "store"])
+def test_an_option_that_is_no_setting_is_a_type_error_that_names_it(name: str) -> None:
+    options: dict[str, Any] = {name: 1}
+    with pytest.raises(TypeError, match=rf"\AA WorkflowServer has no option called '{name}'\.\Z"):
+        WorkflowServer(**options)
+
+
+def test_a_bad_option_is_refused_in_a_sentence() -> None:
+    sentence = (
+        "idle_timeout cannot be -1: Input should be greater than or equal to 0. It is: Seconds "
+        "after which a run that waits for an event is released from memory."
+    )
+    with pytest.raises(SettingsError, match=rf"\A{re.escape(sentence)}\Z"):
+        WorkflowServer(idle_timeout=-1)
 
 
 async def test_a_mounted_server_starts_itself_on_the_first_request() -> None:

@@ -4,7 +4,14 @@ import re
 
 import pytest
 
-from app.settings import ENV_PREFIX, Settings, SettingsError, load_settings
+from app.settings import (
+    ENV_PREFIX,
+    Limits,
+    ServiceSettings,
+    Settings,
+    SettingsError,
+    load_settings,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +28,7 @@ def test_the_defaults_are_those_of_the_readme() -> None:
         "persistence_backoff": (0.5, 3.0),
         "idle_timeout": 60.0,
         "max_resumes": 5,
+        "on_misfit": "hold",
         "retention": None,
         "sse_heartbeat_interval": 25.0,
         "api_keys_file": None,
@@ -104,6 +112,7 @@ def test_a_log_level_may_be_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None
         ("persistence_backoff", "1,-1"),
         ("persistence_backoff", "[1"),
         ("idle_timeout", "inf"),
+        ("on_misfit", "forget"),
         ("cors_origin_pattern", "("),
         ("max_body_size", "0"),
         ("log_level", "loud"),
@@ -117,6 +126,16 @@ def test_a_bad_variable_is_told_in_one_line_that_names_it(
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError, match=rf"\A{variable} cannot be .+\. It is: .+\.\Z"):
         load_settings()
+
+
+def test_a_bad_flag_of_another_spelling_is_told_by_its_own_name() -> None:
+    with pytest.raises(SettingsError, match=r"\A--cors-origin cannot be 3: "):
+        load_settings(cors_origins=3)
+
+
+def test_the_limits_are_settings_of_the_service_and_those_are_settings() -> None:
+    fields = [set(model.model_fields) for model in (Limits, ServiceSettings, Settings)]
+    assert fields[0] < fields[1] < fields[2]
 
 
 def test_a_bad_flag_is_told_by_the_name_of_the_flag() -> None:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 
 import httpx
 import pytest
@@ -18,9 +17,10 @@ from tests.support.calls import answer, start, start_asker, wait_begun, wait_end
 from tests.support.problems import problem_of
 from tests.support.sockets import read_stream
 from tests.support.streams import iterate_frames, read_frames
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 
 ROOT = Path(__file__).parents[2]
+GRACE = 600.0  # seconds: whoever had to wait for its end would be noticed
 PROGRAM = """
 import asyncio, sys
 from app.server import WorkflowServer
@@ -57,7 +57,7 @@ async def served() -> AsyncIterator[Served]:
 
 
 @asynccontextmanager
-async def serving(store: str = "memory:", *, grace: float = 10) -> AsyncIterator[Served]:
+async def serving(store: str = "memory:", *, grace: float = GRACE) -> AsyncIterator[Served]:
     """Yield a server that answers."""
     port = find_free_port()
     command = [sys.executable, "-c", PROGRAM, str(port), store, str(grace)]
@@ -65,14 +65,16 @@ async def serving(store: str = "memory:", *, grace: float = 10) -> AsyncIterator
         *command, cwd=ROOT, stdout=DEVNULL, stderr=DEVNULL
     )
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE
+        ) as client:
 
             async def answers() -> bool:
                 with suppress(httpx.TransportError):
                     return (await client.get("/health")).status_code == 200
                 return False
 
-            await until(answers, within=30)
+            await until(answers)
             yield Served(process, client, port)
     finally:
         with suppress(ProcessLookupError):
@@ -81,16 +83,12 @@ async def serving(store: str = "memory:", *, grace: float = 10) -> AsyncIterator
 
 
 @asynccontextmanager
-async def leaving(
-    served: Served, number: signal.Signals, *, within: float = 3
-) -> AsyncIterator[None]:
-    """Send a signal, and see that the process ends within so many seconds."""
-    began = monotonic()
+async def leaving(served: Served, number: signal.Signals) -> AsyncIterator[None]:
+    """Send a signal, and see that the process ends long before its grace period does."""
     served.process.send_signal(number)
     yield
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(GRACE / 10):
         await served.process.wait()
-    assert monotonic() - began < within
 
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -144,7 +142,7 @@ async def test_readers_are_told_to_come_back(served: Served) -> None:
 
 async def test_a_signal_ends_the_server_though_runs_are_waited_for(served: Served) -> None:
     waiting = asyncio.create_task(
-        served.client.post("/workflows/asker/run", json={"handler_id": "waited"}, timeout=30)
+        served.client.post("/workflows/asker/run", json={"handler_id": "waited"})
     )
 
     async def accepted() -> bool:
@@ -163,7 +161,7 @@ async def test_a_draining_server_takes_no_new_runs_and_serves_everything_else(
     served: Served,
 ) -> None:
     asker, sleeper = await start_asker(served.client), await start(served.client, "sleeper")
-    async with leaving(served, signal.SIGTERM, within=15):
+    async with leaving(served, signal.SIGTERM):
         await wait_draining(served)
         refused = [
             await served.client.post(f"/workflows/echo/{path}", json={})
@@ -190,7 +188,7 @@ async def test_whoever_connects_while_the_server_stops_is_answered_or_finds_nobo
     answers: list[bytes] = []
     clients = [asyncio.create_task(ask_until_refused(served.port, answers)) for _ in range(200)]
     await until(lambda: len(answers) > len(clients))
-    async with leaving(served, signal.SIGTERM, within=30):
+    async with leaving(served, signal.SIGTERM):
         await asyncio.gather(*clients)  # raises where a connection is reset
     assert set(answers) == {b"HTTP/1.1 200 OK"}
 
@@ -220,7 +218,7 @@ async def test_a_draining_server_says_that_a_connection_ends_with_the_answer(
 ) -> None:
     await wait_begun(served.client, await start(served.client, "sleeper"))
     before = await served.client.get("/livez")
-    async with leaving(served, signal.SIGTERM, within=15):
+    async with leaving(served, signal.SIGTERM):
         await wait_draining(served)
         draining = await served.client.get("/livez")
         served.process.send_signal(signal.SIGTERM)
@@ -246,11 +244,10 @@ async def test_runs_at_work_get_the_grace_period(served: Served) -> None:
         served.client.post(
             "/workflows/sleeper/run",
             json={"handler_id": "at-work", "start_event": {"seconds": 1.5}},
-            timeout=30,
         )
     )
     await wait_begun_as(served, "at-work")
-    async with leaving(served, signal.SIGTERM, within=5):
+    async with leaving(served, signal.SIGTERM):
         handler = (await waiting).json()
     assert (handler["status"], handler["result"]["value"]) == ("completed", {"result": "slept"})
 
@@ -267,31 +264,34 @@ async def wait_begun_as(served: Served, handler_id: str) -> None:
 
 async def test_a_second_signal_hurries(served: Served) -> None:
     await wait_begun(served.client, await start(served.client, "sleeper"))
-    async with leaving(served, signal.SIGTERM, within=5):
+    async with leaving(served, signal.SIGTERM):
         await wait_draining(served)
         served.process.send_signal(signal.SIGTERM)
 
 
-async def test_an_event_for_a_run_that_waits_for_its_turn_is_to_be_sent_to_the_next_server(
-    served: Served,
-) -> None:
-    first = await start(served.client, "one-at-a-time", seconds=3)
-    await wait_begun(served.client, first)
-    pending = await start(served.client, "one-at-a-time")
-    event = {"event": {"type": "StopEvent", "value": {}}}
-    before = await served.client.post(f"/events/{pending}", json=event)
-    async with leaving(served, signal.SIGTERM, within=15):
-        await wait_draining(served)
-        draining = await served.client.post(f"/events/{pending}", json=event)
-    assert problem_of(before) == (409, "run_not_begun")
-    assert problem_of(draining)[0] == 503
+async def test_an_event_for_a_queued_run_is_taken_while_the_server_drains(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'runs.db'}"
+    async with serving(store) as first:
+        busy = await start(first.client, "one-at-a-time")
+        await wait_begun(first.client, busy)
+        queued = await start(first.client, "one-at-a-time", seconds=0)
+        event = {"event": {"type": "StopEvent", "value": {"result": "sent"}}}
+        before = await first.client.post(f"/events/{queued}", json=event)
+        async with leaving(first, signal.SIGTERM):
+            await wait_draining(first)
+            draining = await first.client.post(f"/events/{queued}", json=event)
+            await first.client.post(f"/handlers/{busy}/cancel")
+    async with serving(store) as second:
+        handler = await wait_ended(second.client, queued)
+    assert [response.status_code for response in (before, draining)] == [200, 200]
+    assert (handler["status"], handler["result"]["value"]) == ("completed", {"result": "slept"})
 
 
 async def test_a_run_that_waits_for_its_turn_does_not_hold_up_the_end(served: Served) -> None:
     first = await start(served.client, "one-at-a-time", seconds=1.5)
     await wait_begun(served.client, first)
     await start(served.client, "one-at-a-time")
-    async with leaving(served, signal.SIGTERM, within=5):
+    async with leaving(served, signal.SIGTERM):
         pass
 
 
@@ -302,7 +302,6 @@ async def test_what_was_cut_off_goes_on_at_the_next_start(tmp_path: Path) -> Non
             first.client.post(
                 "/workflows/sleeper/run",
                 json={"handler_id": "cut-off", "start_event": {"seconds": 2}},
-                timeout=30,
             )
         )
         await wait_begun_as(first, "cut-off")
@@ -329,5 +328,5 @@ async def test_clients_that_read_nothing_do_not_hold_up_the_end(served: Served) 
         for connection in deaf:
             await connection.read_head()
             connection.writer.transport.pause_reading()  # type: ignore[attr-defined]  # of reading transports, as this is one
-        async with leaving(served, signal.SIGTERM, within=5):
+        async with leaving(served, signal.SIGTERM):
             pass

@@ -1,7 +1,7 @@
 """Tables show the same cells as text and as Markdown, and no ratio that nothing tells."""
 
-from benchmarks.growth import cost_of_tenths
-from benchmarks.tables import Table, ratio_cell
+from benchmarks.summary import Table, ratio_cell
+from benchmarks.turns import cost_of_tenths
 
 TABLE = Table("a row", ("runs/s", "×"), [("ours", "12.0", "?"), ("peer", "-", "")], "a note")
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from benchmarks.client import Response
-from benchmarks.workloads import Workload, WrongAnswer
+from benchmarks.client import Response, WrongAnswer
+from benchmarks.workloads import Workload
 
-CALL = Workload("call", "a call", "call", 1, "done")
-STREAM = Workload("stream", "a stream", "stream", 1, 2, events=2)
+CALL = Workload("call", 1, "done")
+STREAM = Workload("stream", 1, 2, events=2)
 
 
 def handler(status: str, result: str) -> bytes:

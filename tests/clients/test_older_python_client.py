@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.waiting import DEADLINE
+
 EXPENSE = {"purpose": "Train tickets", "amount": 240.5}
 DECISION = {"value": {"approved": True, "comment": ""}, "type": "Decision", "qualified_name": None}
 NO_START_EVENT: dict[str, Any] = {"value": {}, "type": "StartEvent", "qualified_name": None}
@@ -26,7 +28,7 @@ Event = tuple[str, dict[str, Any]]
 
 @pytest.fixture
 async def client(base_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=base_url) as client:
+    async with httpx.AsyncClient(base_url=base_url, timeout=DEADLINE) as client:
         yield client
 
 

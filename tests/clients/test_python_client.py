@@ -170,7 +170,7 @@ class TestTokens:
     ) -> None:
         started = await client.run_workflow_nowait("tokens", "h")
         assert started == started.model_copy(update={"status": "running", "result": None})
-        handler = await client.wait_for_handler("h", timeout=10, poll_interval=0.05)
+        handler = await client.wait_for_handler("h", timeout=60, poll_interval=0.05)
         assert handler == completed(handler, Recited(tokens=len(PROVERB.split())))
 
     async def test_events_are_loaded_as_objects_of_their_classes(

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from schemas.records import Batch, RunRecord, Status
+from schemas.records import Batch, Phase, RunRecord, Status
 from stores.base import Store
 from tests.support.calls import result_of, send, start, wait_ended
 from tests.support.streams import Frame, read_frames, read_until
@@ -29,6 +29,7 @@ EXPIRED = RunRecord(
     updated_at=LONG_AGO,
     completed_at=LONG_AGO,
     status=Status.COMPLETED,
+    phase=Phase.ENDED,
     result=b"{}",
 )
 
@@ -144,4 +145,4 @@ async def expire(real: Store) -> None:
 
 async def is_removed(real: Store) -> bool:
     """Return whether retention has removed that handler."""
-    return await real.get_handler(EXPIRED.handler_key) is None
+    return await real.get_handler(EXPIRED.key) is None

@@ -16,7 +16,7 @@ from tests.support.live import serving
 CONDUCTED: tuple[type[Conduct], ...] = (Walk, Stream, FanOut, Ask, Wait, Gather)
 SIZE = 4
 LONGEST_PAUSE = 0.2
-PATIENCE = 60.0
+PATIENCE = 300.0
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """A store between the server and a real one, that fails, hangs and dawdles as a script says."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -9,12 +9,18 @@ from typing import TypeVar
 
 from schemas.records import (
     Batch,
+    DueRun,
     EventRecord,
+    HandlerKey,
     HandlerQuery,
+    InboxRecord,
+    Phase,
+    PhaseCount,
     RunPosition,
     RunRecord,
     SnapshotRecord,
-    TickRecord,
+    TickPage,
+    UnfinishedRun,
 )
 from stores.base import Store, StoreUnavailable
 
@@ -86,7 +92,7 @@ class FaultyStore(Store):
         await self._carry_out("commit", lambda: self._real.commit(batch))
         self.commits.append(batch)
 
-    async def get_handler(self, key: str) -> RunRecord | None:
+    async def get_handler(self, key: HandlerKey) -> RunRecord | None:
         return await self._carry_out("get_handler", lambda: self._real.get_handler(key))
 
     async def get_run(self, run_id: str) -> RunRecord | None:
@@ -96,20 +102,39 @@ class FaultyStore(Store):
         return await self._carry_out("list_handlers", lambda: self._real.list_handlers(query))
 
     async def list_runs(
-        self, key: str, *, after: RunPosition | None, limit: int
+        self, key: HandlerKey, *, after: RunPosition | None, limit: int
     ) -> Sequence[RunRecord]:
         return await self._carry_out(
             "list_runs", lambda: self._real.list_runs(key, after=after, limit=limit)
         )
 
-    async def list_unfinished(self) -> AsyncIterator[RunRecord]:
-        fault = self._strike("list_unfinished")
-        await self._before("list_unfinished", fault)
-        async for record in self._real.list_unfinished():
-            yield record
-        await self._after("list_unfinished", fault)
+    async def list_unfinished(
+        self,
+        phase: Phase,
+        *,
+        workflow_name: str | None = None,
+        after: UnfinishedRun | None = None,
+        limit: int,
+    ) -> Sequence[UnfinishedRun]:
+        return await self._carry_out(
+            "list_unfinished",
+            lambda: self._real.list_unfinished(
+                phase, workflow_name=workflow_name, after=after, limit=limit
+            ),
+        )
 
-    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[str]:
+    async def list_due(self, *, after: DueRun | None = None, limit: int) -> Sequence[DueRun]:
+        return await self._carry_out(
+            "list_due", lambda: self._real.list_due(after=after, limit=limit)
+        )
+
+    async def count_unfinished(self) -> Sequence[PhaseCount]:
+        return await self._carry_out("count_unfinished", self._real.count_unfinished)
+
+    async def last_accepted(self) -> int:
+        return await self._carry_out("last_accepted", self._real.last_accepted)
+
+    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[HandlerKey]:
         return await self._carry_out(
             "list_ended", lambda: self._real.list_ended(before=before, limit=limit)
         )
@@ -122,10 +147,13 @@ class FaultyStore(Store):
             "read_events", lambda: self._real.read_events(run_id, after=after, limit=limit)
         )
 
-    async def read_ticks(self, run_id: str, *, after: int, limit: int) -> Sequence[TickRecord]:
+    async def read_ticks(self, run_id: str, *, after: int, limit: int) -> TickPage:
         return await self._carry_out(
             "read_ticks", lambda: self._real.read_ticks(run_id, after=after, limit=limit)
         )
+
+    async def read_inbox(self, run_id: str) -> Sequence[InboxRecord]:
+        return await self._carry_out("read_inbox", lambda: self._real.read_inbox(run_id))
 
     async def get_state(self, run_id: str) -> bytes | None:
         return await self._carry_out("get_state", lambda: self._real.get_state(run_id))

@@ -12,7 +12,7 @@ from tests.durability.bystanders import Bystanders, expire
 from tests.durability.conducting import audit_again, check, conducting, served
 from tests.durability.faulty import FOR_GOOD, Fault, FaultyStore
 from tests.support.ports import find_port
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 
 LONG_ENOUGH = 0.3  # seconds that a fault lasts once it has struck
 RETENTION = timedelta(days=1)
@@ -34,7 +34,10 @@ class Ordeal:
         """Stop a server in mid-run, and start it again while its store has the fault."""
         store, port = FaultyStore(real), find_port()
         url = f"http://127.0.0.1:{port}"
-        async with AsyncExitStack() as servers, httpx.AsyncClient(base_url=url) as client:
+        async with (
+            AsyncExitStack() as servers,
+            httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client,
+        ):
             before = await servers.enter_async_context(AsyncExitStack())
             await before.enter_async_context(served(store, port=port))
             bystanders = await Bystanders.prepare(client)

@@ -10,11 +10,12 @@ import httpx
 import pytest
 from workflows import Workflow
 
-from app.handlers.registry import HandlerRegistry
+from app.lifecycle import Lifecycle
 from app.server import WorkflowServer
 from stores.base import Store
 from tests.durability.faulty import Fault, FaultyStore
 from tests.support.live import serving
+from tests.support.waiting import DEADLINE
 
 
 @dataclass
@@ -32,7 +33,7 @@ class OffsetClock:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let all servers of the test go by this clock."""
-        defaults = HandlerRegistry.__init__.__kwdefaults__
+        defaults = Lifecycle.__init__.__kwdefaults__
         assert defaults is not None
         monkeypatch.setitem(defaults, "clock", self)
 
@@ -61,7 +62,9 @@ class Restarts:
         for name, workflow in self.workflows.items():
             self.server.add_workflow(name, workflow)
         url = await self._open.enter_async_context(serving(self.server))
-        self.client = await self._open.enter_async_context(httpx.AsyncClient(base_url=url))
+        self.client = await self._open.enter_async_context(
+            httpx.AsyncClient(base_url=url, timeout=DEADLINE)
+        )
 
     async def crash(self) -> None:
         """End the server; nothing that it has not committed until now reaches the store."""

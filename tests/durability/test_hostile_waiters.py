@@ -11,6 +11,7 @@ from stores.base import Store
 from tests.durability.restarts import Restarts, restarting
 from tests.support.backends import FRESH_URLS, opened_store
 from tests.support.calls import answer, result_of, start, wait_ended
+from tests.support.inspection import key_of
 from tests.support.streams import read_until
 from tests.support.waiting import until
 from tests.support.workflows import Answer, Question
@@ -60,7 +61,7 @@ async def ask(restarts: Restarts, workflow: str) -> tuple[str, int]:
 
 async def is_idle(store: Store, handler_id: str) -> bool:
     """Return whether it is committed that the run waits."""
-    record = await store.get_handler(handler_id)
+    record = await store.get_handler(key_of(handler_id))
     return record is not None and record.idle is not None
 
 

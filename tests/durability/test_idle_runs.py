@@ -13,7 +13,7 @@ from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent,
 from workflows.runtime.types.step_id import StepId
 from workflows.runtime.types.ticks import TickWaiterTimeout
 
-from app.engine.replay import timers_of
+from app.engine.snapshots import timers_of
 from app.runs.run import LiveRun
 from stores.base import Store
 from stores.memory import MemoryStore
@@ -21,9 +21,20 @@ from tests.durability.faulty import Fault
 from tests.durability.restarts import Restarts, restarting
 from tests.support.backends import opened_store
 from tests.support.calls import get_status, send, start, wait_ended
+from tests.support.inspection import (
+    count_tasks,
+    is_claiming,
+    is_evicted,
+    is_in_memory,
+    key_of,
+    live_run,
+)
+from tests.support.problems import problem_of
 from tests.support.streams import Frame, read_frames, read_until
 from tests.support.waiting import until
 from tests.support.workflows import Number, Question
+
+GONE = "The run could not be resumed: its workflow is no longer served as 'words'."
 
 
 class Word(HumanResponseEvent):
@@ -112,14 +123,7 @@ async def start_waiting(restarts: Restarts, workflow: str = "words") -> str:
 
 async def wait_released(restarts: Restarts, handler_id: str) -> None:
     """Return once it is committed that the run waits, and it is not in memory."""
-    await until(lambda: is_released(restarts, handler_id))
-
-
-async def is_released(restarts: Restarts, handler_id: str) -> bool:
-    """Return whether the run waits, and is not in memory."""
-    record = await restarts.real.get_handler(handler_id)
-    is_live = restarts.server._registry._runs.get(handler_id) is not None
-    return record is not None and record.idle is not None and not is_live
+    await until(lambda: is_evicted(restarts.server, handler_id))
 
 
 async def say(restarts: Restarts, handler_id: str, text: str) -> int:
@@ -173,8 +177,11 @@ async def test_an_event_that_comes_while_the_release_is_committed_is_delivered_o
     await read_until(restarts.client, handler_id, lambda frame: frame.type == "Say")
     script = restarts.store.break_down("commit", Fault.HANG_BEFORE)
     await until(lambda: script.happened > 0)
+    run = live_run(restarts.server, handler_id)
+    assert run is not None
+    written = run.journal.next_sequence
     said = asyncio.create_task(say(restarts, handler_id, "a"))
-    await asyncio.sleep(0.02)
+    await until(lambda: run.journal.next_sequence > written)
     restarts.store.repair()
     assert await said == 200
     await say(restarts, handler_id, "")
@@ -199,13 +206,15 @@ async def test_an_event_that_a_run_takes_as_the_server_begins_to_stop_is_not_to_
     restarts: Restarts,
 ) -> None:
     handler_id = await start_waiting(restarts)
-    registry = restarts.server._registry
-    _, live = await registry._find_running(handler_id)
-    assert live is not None
-    event = live.workflow.read_event({"type": "Word", "value": {"text": "a"}}, awaited=live.awaited)
-    sending = asyncio.create_task(live.send(event, step=None, reply_to=None))
+    refused = await send(restarts.client, handler_id, "Nonsense", {})
+    assert refused.status_code == 400  # it is in memory now
+    word = {"type": "Word", "value": {"text": "a"}}
+    registry = restarts.server.lifecycle.registry
+    sending = asyncio.create_task(
+        registry.send_event(key_of(handler_id), word, step=None, reply_to=None)
+    )
     await asyncio.sleep(0)
-    registry.dismiss()
+    restarts.server.lifecycle.dismiss()
     await sending
     await restarts.stop()
     await restarts.start()
@@ -224,7 +233,7 @@ async def test_a_released_run_can_be_purged(restarts: Restarts) -> None:
     handler_id = await start_waiting(restarts)
     response = await restarts.client.post(f"/handlers/{handler_id}/cancel", params={"purge": True})
     assert response.json() == {"status": "deleted"}
-    assert await restarts.real.get_handler(handler_id) is None
+    assert await restarts.real.get_handler(key_of(handler_id)) is None
 
 
 async def test_a_released_run_comes_back_when_its_wait_times_out(restarts: Restarts) -> None:
@@ -331,23 +340,22 @@ async def test_a_run_that_somebody_waits_for_stays_and_the_server_goes_on(
 
 async def is_idle(store: Store, handler_id: str) -> bool:
     """Return whether it is committed that the run waits."""
-    record = await store.get_handler(handler_id)
+    record = await store.get_handler(key_of(handler_id))
     return record is not None and record.idle is not None
 
 
 async def test_runs_that_wait_hold_no_tasks_and_no_timers(restarts: Restarts) -> None:
-    before = len(asyncio.all_tasks())
+    before = count_tasks()
     handlers = [await start(restarts.client, "words") for _ in range(100)]
     for handler_id in handlers:
         await wait_released(restarts, handler_id)
-    assert len(asyncio.all_tasks()) <= before + 2
+    assert count_tasks() <= before + 2
 
 
 async def test_runs_that_wait_are_not_read_when_the_server_starts(restarts: Restarts) -> None:
     handlers = [await start_waiting(restarts) for _ in range(3)]
     await restarts.restart()
-    live = [restarts.server._registry._runs.get(handler_id) for handler_id in handlers]
-    assert live == [None, None, None]
+    assert not any(is_in_memory(restarts.server, handler_id) for handler_id in handlers)
     assert await say(restarts, handlers[1], "") == 200
     assert await result_of(restarts, handlers[1]) == []
 
@@ -359,19 +367,44 @@ async def test_one_warning_counts_the_waiting_runs_of_workflows_that_are_gone(
         await start_waiting(restarts, workflow)
     await restarts.restart(haunted=Haunted())
     await until(lambda: unserved(caplog) != [])
-    assert unserved(caplog) == [{"words": 2}]
+    assert unserved(caplog) == [("words", 2)]
 
 
-def unserved(caplog: pytest.LogCaptureFixture) -> list[dict[str, int]]:
-    """Return what warnings say of waiting runs whose workflow is not served."""
-    return [vars(record)["runs"] for record in caplog.records if "not served" in record.message]
+def unserved(caplog: pytest.LogCaptureFixture) -> list[tuple[str, int]]:
+    """Return of how many waiting runs warnings say that their workflow is not served."""
+    warnings = [vars(record) for record in caplog.records if "not served" in record.message]
+    return [(warning["workflow"], warning["runs"]) for warning in warnings]
 
 
-async def test_a_waiting_run_whose_workflow_is_gone_waits_until_it_is_served_again(
+async def test_a_waiting_run_whose_workflow_is_gone_is_held_until_it_is_served_again(
     restarts: Restarts,
 ) -> None:
     handler_id = await start_waiting(restarts)
     await restarts.restart(other=Words(timeout=None))
+    await until(lambda: is_in_phase(restarts, handler_id, "held"))
+    held = (await restarts.client.get(f"/handlers/{handler_id}")).json()
+    refused = await send(restarts.client, handler_id, "Word", {"text": ""})
+    await restarts.restart(words=Words(timeout=None))
+    await until(lambda: is_in_phase(restarts, handler_id, "waiting"))
+    assert (held["status"], held["held_because"]) == ("running", GONE)
+    assert problem_of(refused) == (409, "handler_held")
+    assert await say(restarts, handler_id, "") == 200
+    assert await result_of(restarts, handler_id) == []
+
+
+async def is_in_phase(restarts: Restarts, handler_id: str, phase: str) -> bool:
+    """Return whether this is what the server says of a handler's run."""
+    handler = (await restarts.client.get(f"/handlers/{handler_id}")).json()
+    return bool(handler["phase"] == phase)
+
+
+async def test_a_waiting_run_whose_workflow_is_gone_waits_on_where_misfits_fail(
+    restarts: Restarts,
+) -> None:
+    restarts.options["on_misfit"] = "fail"
+    handler_id = await start_waiting(restarts)
+    await restarts.restart(other=Words(timeout=None))
+    await until(lambda: not is_claiming())
     assert await get_status(restarts.client, handler_id) == "running"
     await restarts.restart(words=Words(timeout=None))
     assert await say(restarts, handler_id, "") == 200
@@ -381,13 +414,12 @@ async def test_a_waiting_run_whose_workflow_is_gone_waits_until_it_is_served_aga
 async def test_a_waiting_run_whose_workflow_is_gone_fails_when_something_is_sent_to_it(
     restarts: Restarts,
 ) -> None:
+    restarts.options["on_misfit"] = "fail"
     handler_id = await start_waiting(restarts)
     await restarts.restart(other=Words(timeout=None))
     assert await say(restarts, handler_id, "") == 409
     handler = await wait_ended(restarts.client, handler_id)
-    assert handler["error"] == (
-        "The run could not be resumed: its workflow is no longer served as 'words'."
-    )
+    assert handler["error"] == GONE
 
 
 def test_a_timer_that_is_about_to_go_off_is_in_the_snapshot() -> None:
@@ -402,7 +434,7 @@ async def test_a_released_run_is_freed_without_a_collection_of_garbage() -> None
         gc.disable()
         try:
             handler_id = await start(restarts.client, "it")
-            [run] = [weakref.ref(run) for run in live_runs() if run.handler_id == handler_id]
+            [run] = [weakref.ref(run) for run in live_runs() if run.key == key_of(handler_id)]
             await until(lambda: run() is None)
         finally:
             gc.enable()

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,24 @@ from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
-from app.runs.recorder import SNAPSHOT_TICKS
-from schemas.records import Batch, RunRecord, SnapshotRecord, Status, TickRecord
+from app.engine.session import SNAPSHOT_TICKS
+from app.runs.journal import RunJournal
+from schemas.records import Phase, SnapshotRecord, Status, TickRecord
 from stores.base import Store
 from stores.memory import MemoryStore
-from tests.durability.restarts import OffsetClock, Restarts, restarting
+from tests.durability.restarts import OffsetClock, restarting
 from tests.support.backends import FRESH_URLS, opened_store
-from tests.support.calls import get_status, result_of, start, wait_ended
-from tests.support.streams import read_frames, read_until
+from tests.support.calls import Json, answer, get_status, result_of, start, wait_ended
+from tests.support.inspection import is_claiming, is_in_memory, key_of
+from tests.support.problems import problem_of
+from tests.support.records import batch_of, make_record
+from tests.support.streams import read_frames, read_until, take
 from tests.support.waiting import until
 from tests.support.workflows import Number, Question
 
 STRIDES = 5 * SNAPSHOT_TICKS
-NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
+FAIL = {"on_misfit": "fail"}
+GONE = "The run could not be resumed: its workflow is no longer served as 'gone'."
 
 
 class Counted(BaseModel):
@@ -216,13 +220,13 @@ async def test_what_is_replayed_does_not_grow_with_the_steps_of_a_run(any_store:
         handler_id = await start(restarts.client, "it")
         await until(lambda: gate.reached == 1)
         await restarts.restart()
-        record = await any_store.get_handler(handler_id)
+        record = await any_store.get_handler(key_of(handler_id))
         assert record is not None
-        ticks = await any_store.read_ticks(record.run_id, after=-1, limit=10 * STRIDES)
+        page = await any_store.read_ticks(record.run_id, after=-1, limit=10 * STRIDES)
         snapshot = await any_store.get_snapshot(record.run_id)
         gate.opened.set()
         assert await result_of(restarts.client, handler_id) == STRIDES
-        assert len(ticks) <= SNAPSHOT_TICKS
+        assert len(page.ticks) <= SNAPSHOT_TICKS
         assert snapshot is not None
         assert snapshot.tick_sequence > STRIDES - SNAPSHOT_TICKS
 
@@ -251,31 +255,8 @@ async def test_a_run_that_the_server_left_at_its_end_goes_on_at_the_next_start(
         assert await result_of(restarts.client, handler_id) == 1
 
 
-def accepted(run_id: str = "r", **changes: Any) -> RunRecord:
-    """Return a run that was accepted and has not begun."""
-    start_event = (
-        b'{"value":{},"type":"StartEvent","types":null,'
-        b'"qualified_name":"workflows.events.StartEvent"}'
-    )
-    record = RunRecord(
-        run_id=run_id,
-        handler_id=run_id,
-        handler_created_at=NOON,
-        workflow_name="it",
-        started_at=NOON,
-        updated_at=NOON,
-        start_event=start_event,
-    )
-    return replace(record, **changes)
-
-
-def batch_of(*records: RunRecord) -> Batch:
-    """Return a batch of runs."""
-    return Batch(runs={record.run_id: record for record in records})
-
-
 async def test_a_run_that_was_accepted_and_had_not_begun_begins(any_store: Store) -> None:
-    await any_store.commit(batch_of(accepted()))
+    await any_store.commit(batch_of(make_record()))
     gate = Gate()
     gate.opened.set()
     async with restarting(any_store, it=Gated(gate)) as restarts:
@@ -298,9 +279,9 @@ class Busy(MemoryStore):
 
 
 async def test_runs_are_resumed_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.scheduling.live.RESUMED_AT_ONCE", 4)
+    monkeypatch.setattr("app.scheduling.claims.CLAIMED_AT_ONCE", 4)
     store = Busy()
-    await store.commit(batch_of(*(accepted(f"r{number}") for number in range(30))))
+    await store.commit(batch_of(*(make_record(f"r{number}") for number in range(30))))
     gate = Gate()
     gate.opened.set()
     async with restarting(store, it=Gated(gate)) as restarts:
@@ -309,17 +290,128 @@ async def test_runs_are_resumed_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_run_of_a_workflow_that_is_gone_fails_with_that_reason(real: Store) -> None:
-    await real.commit(batch_of(accepted("lost", workflow_name="gone"), accepted("kept")))
+    await real.commit(batch_of(make_record("lost", workflow_name="gone"), make_record("kept")))
     gate = Gate()
     gate.opened.set()
-    async with restarting(real, it=Gated(gate)) as restarts:
+    async with restarting(real, options=FAIL, it=Gated(gate)) as restarts:
         lost = await wait_ended(restarts.client, "lost")
-        assert (lost["status"], lost["error"]) == (
-            "failed",
-            "The run could not be resumed: its workflow is no longer served as 'gone'.",
-        )
+        assert (lost["status"], lost["error"]) == ("failed", GONE)
         assert await types_of(restarts.client, "lost") == ["WorkflowFailedEvent"]
         assert await result_of(restarts.client, "kept") == 1
+
+
+async def wait_held(client: httpx.AsyncClient, handler_id: str) -> Json:
+    """Return the handler once its run is held."""
+    handler: Json = {}
+
+    async def is_held() -> bool:
+        nonlocal handler
+        handler = (await client.get(f"/handlers/{handler_id}")).json()
+        return bool(handler["phase"] == "held")
+
+    await until(is_held)
+    return handler
+
+
+async def test_a_run_of_a_workflow_that_is_gone_is_held_for_that_reason(
+    any_store: Store,
+) -> None:
+    await any_store.commit(batch_of(make_record("lost", workflow_name="gone"), make_record("kept")))
+    gate = Gate()
+    gate.opened.set()
+    async with restarting(any_store, it=Gated(gate)) as restarts:
+        lost = await wait_held(restarts.client, "lost")
+        refused = await answer(restarts.client, "lost", "too early")
+        assert (lost["status"], lost["held_because"], lost["error"]) == ("running", GONE, None)
+        assert problem_of(refused) == (409, "handler_held")
+        assert await result_of(restarts.client, "kept") == 1
+
+
+async def test_a_held_run_is_tried_again_at_each_start_and_goes_on(any_store: Store) -> None:
+    gate = Gate()
+    async with restarting(any_store, it=Gated(gate)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_number(restarts.client, handler_id, 1)
+        for _ in range(2):
+            await restarts.restart(other=Renamed())
+            await wait_held(restarts.client, handler_id)
+        gate.opened.set()
+        await restarts.restart(it=Gated(gate))
+        assert await result_of(restarts.client, handler_id) == 1
+        handler = (await restarts.client.get(f"/handlers/{handler_id}")).json()
+        assert (handler["phase"], handler["held_because"]) == ("ended", None)
+
+
+async def test_a_run_that_was_queued_and_then_held_begins_and_was_not_resumed(
+    real: Store,
+) -> None:
+    await real.commit(batch_of(make_record()))
+    async with restarting(real, other=Renamed()) as restarts:
+        await wait_held(restarts.client, "r")
+        await restarts.restart(it=Renamed())
+        assert await result_of(restarts.client, "r") == "tallied"
+        assert await types_of(restarts.client, "r", include_internal=True) == ["StopEvent"]
+
+
+async def test_a_run_that_was_queued_and_then_held_is_at_work_when_it_begins(real: Store) -> None:
+    await real.commit(batch_of(make_record()))
+    async with restarting(real, other=Renamed()) as restarts:
+        await wait_held(restarts.client, "r")
+        await restarts.restart(it=Gated(Gate()))
+        await wait_number(restarts.client, "r", 1)
+        handler = (await restarts.client.get("/handlers/r")).json()
+        assert (handler["phase"], handler["held_because"]) == ("working", None)
+
+
+async def test_a_held_run_that_does_not_fit_for_another_reason_is_held_for_that_one(
+    real: Store,
+) -> None:
+    async with restarting(real, it=Choosy(timeout=None)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_question(restarts.client, handler_id)
+        await until(lambda: is_idle(real, handler_id))
+        await restarts.restart(other=Renamed())
+        held = await wait_held(restarts.client, handler_id)
+        await restarts.restart(it=Renamed())
+        await until(lambda: not is_claiming())
+        again = await wait_held(restarts.client, handler_id)
+        ready = await restarts.client.get("/readyz")
+        assert ("no longer served" in held["held_because"], ready.status_code) == (True, 200)
+        assert "its journal does not fit" in again["held_because"]
+
+
+@pytest.mark.parametrize("purge", [False, True])
+async def test_a_held_run_can_be_cancelled_and_purged(real: Store, purge: bool) -> None:
+    await real.commit(batch_of(make_record("lost", workflow_name="gone")))
+    async with restarting(real, it=Renamed()) as restarts:
+        await wait_held(restarts.client, "lost")
+        url, params = "/handlers/lost/cancel", {"purge": purge}
+        response = await restarts.client.post(url, params=params)
+        record = await real.get_handler(key_of("lost"))
+        assert response.json() == {"status": "deleted" if purge else "cancelled"}
+        assert (record and record.status) == (None if purge else Status.CANCELLED)
+
+
+async def test_a_reader_of_a_held_run_reads_on_when_it_goes_on(real: Store) -> None:
+    gate = Gate()
+    async with restarting(real, it=Gated(gate)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_number(restarts.client, handler_id, 1)
+        await restarts.restart(other=Renamed())
+        await wait_held(restarts.client, handler_id)
+        [seen] = await take(restarts.client, handler_id, 1)
+        gate.opened.set()
+        await restarts.restart(it=Gated(gate))
+        rest = await read_frames(restarts.client, handler_id, after_sequence=seen.sequence)
+        assert [seen.type, *(frame.type for frame in rest)] == ["Number", "Number", "StopEvent"]
+
+
+async def test_a_handler_whose_run_is_held_starts_no_other(real: Store) -> None:
+    await real.commit(batch_of(make_record("lost", workflow_name="gone")))
+    async with restarting(real, it=Renamed()) as restarts:
+        await wait_held(restarts.client, "lost")
+        refused = await restarts.client.post("/workflows/it/run", json={"handler_id": "lost"})
+        assert problem_of(refused) == (409, "handler_running")
 
 
 async def test_a_run_in_a_step_that_is_gone_fails_with_a_reason(real: Store) -> None:
@@ -334,7 +426,7 @@ async def test_a_run_in_a_step_that_is_gone_fails_with_a_reason(real: Store) -> 
 async def test_a_waiting_step_that_is_gone_fails_its_run_when_that_is_to_go_on(
     real: Store,
 ) -> None:
-    async with restarting(real, it=Choosy()) as restarts:
+    async with restarting(real, options=FAIL, it=Choosy()) as restarts:
         handler_id = await start(restarts.client, "it")
         await wait_question(restarts.client, handler_id)
         await until(lambda: is_idle(real, handler_id))
@@ -345,33 +437,100 @@ async def test_a_waiting_step_that_is_gone_fails_its_run_when_that_is_to_go_on(
         assert (await types_of(restarts.client, handler_id))[-1] == "WorkflowFailedEvent"
 
 
+async def test_a_waiting_step_that_is_gone_holds_its_run_until_it_is_there_again(
+    any_store: Store,
+) -> None:
+    async with restarting(any_store, it=Choosy(timeout=None)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_question(restarts.client, handler_id)
+        await until(lambda: is_idle(any_store, handler_id))
+        await restarts.restart(it=Renamed())
+        refused = await reply(restarts.client, handler_id, to="ann")
+        held = await wait_held(restarts.client, handler_id)
+        await restarts.restart(it=Choosy(timeout=None))
+        assert await reply(restarts.client, handler_id, to="ann") == 200
+        assert (refused, len(held["questions"])) == (409, 1)
+        assert held["held_because"].startswith("The run could not be resumed: ")
+        assert await result_of(restarts.client, handler_id) == "a reply"
+
+
+async def test_a_held_run_that_fits_again_meanwhile_takes_an_event(real: Store) -> None:
+    async with restarting(real, it=Choosy(timeout=None)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_question(restarts.client, handler_id)
+        await until(lambda: is_idle(real, handler_id))
+        await restarts.restart(other=Renamed())
+        await wait_held(restarts.client, handler_id)
+        restarts.server.add_workflow("it", Choosy(timeout=None))
+        assert await reply(restarts.client, handler_id, to="ann") == 200
+        assert await result_of(restarts.client, handler_id) == "a reply"
+
+
+async def test_a_wait_of_a_held_run_times_out_when_it_fits_again(
+    real: Store, clock: OffsetClock
+) -> None:
+    async with restarting(real, it=Patient(timeout=None)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_question(restarts.client, handler_id)
+        await until(lambda: is_idle(real, handler_id))
+        await restarts.restart(other=Renamed())
+        await wait_held(restarts.client, handler_id)
+        clock.advance(3601)
+        await restarts.restart(it=Patient(timeout=None))
+        assert await result_of(restarts.client, handler_id) == "timed out"
+
+
 async def is_idle(store: Store, handler_id: str) -> bool:
     """Return whether it is committed that the run waits."""
-    record = await store.get_handler(handler_id)
+    record = await store.get_handler(key_of(handler_id))
     return record is not None and record.idle is not None
+
+
+GARBLED = TickRecord("r", 0, b"{")
 
 
 @pytest.mark.parametrize(
     ("ticks", "reason"),
     [
-        ([TickRecord("r", 0, b"{")], "its journal does not fit the workflow's code"),
+        ([GARBLED], "its journal does not fit the workflow's code"),
         ([TickRecord("r", 1, b'{"type":"idle_check"}')], "tick 0 is missing"),
     ],
 )
 async def test_a_damaged_journal_fails_its_run_and_no_other(
     real: Store, ticks: list[TickRecord], reason: str
 ) -> None:
-    batch = batch_of(accepted(), accepted("kept"))
+    batch = batch_of(make_record(), make_record("kept"))
     batch.ticks += ticks
     await real.commit(batch)
     gate = Gate()
     gate.opened.set()
-    async with restarting(real, it=Gated(gate)) as restarts:
+    async with restarting(real, options=FAIL, it=Gated(gate)) as restarts:
         handler = await wait_ended(restarts.client, "r")
         assert handler["status"] == "failed"
         assert reason in handler["error"]
         assert await types_of(restarts.client, "r") == ["WorkflowFailedEvent"]
         assert await result_of(restarts.client, "kept") == 1
+
+
+async def test_a_journal_that_does_not_fit_holds_its_run_and_no_other(real: Store) -> None:
+    batch = batch_of(make_record(), make_record("kept"))
+    batch.ticks.append(GARBLED)
+    await real.commit(batch)
+    gate = Gate()
+    gate.opened.set()
+    async with restarting(real, it=Gated(gate)) as restarts:
+        handler = await wait_held(restarts.client, "r")
+        assert "its journal does not fit the workflow's code" in handler["held_because"]
+        assert await result_of(restarts.client, "kept") == 1
+
+
+async def test_a_run_that_no_code_would_let_go_on_fails_at_once(real: Store) -> None:
+    batch = batch_of(make_record())
+    batch.ticks.append(TickRecord("r", 1, b'{"type":"idle_check"}'))
+    await real.commit(batch)
+    async with restarting(real, it=Renamed()) as restarts:
+        handler = await wait_ended(restarts.client, "r")
+        assert "tick 0 is missing" in handler["error"]
 
 
 async def test_a_run_that_ends_the_process_is_resumed_so_often_and_no_more(real: Store) -> None:
@@ -391,7 +550,7 @@ async def test_a_run_that_ends_the_process_is_resumed_so_often_and_no_more(real:
 
 async def has_resumed(store: Store, handler_id: str, times: int) -> bool:
     """Return whether it is committed that the run was resumed so many times."""
-    record = await store.get_handler(handler_id)
+    record = await store.get_handler(key_of(handler_id))
     return record is not None and record.resumes == times
 
 
@@ -399,30 +558,50 @@ async def test_a_server_that_is_told_to_end_is_no_crash_of_its_runs(real: Store)
     async with restarting(real, options={"max_resumes": 1}, it=Gated(Gate())) as restarts:
         handler_id = await start(restarts.client, "it")
         for _ in range(3):
-            await until(lambda: get_is_running(restarts, handler_id))
+            await until(lambda: is_in_memory(restarts.server, handler_id))
             await restarts.stop()
             await restarts.start()
         assert await get_status(restarts.client, handler_id) == "running"
 
 
-async def get_is_running(restarts: Restarts, handler_id: str) -> bool:
-    """Return whether the run is in memory and running."""
-    return restarts.server._registry._runs.get(handler_id) is not None
+async def test_a_run_whose_journal_says_how_it_ended_gets_that_end(
+    real: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks: list[bytes] = []
+    add_tick = RunJournal.add_tick
 
+    def keep(journal: RunJournal, tick: bytes) -> None:
+        ticks.append(tick)
+        add_tick(journal, tick)
 
-async def test_a_run_whose_journal_says_how_it_ended_gets_that_end(real: Store) -> None:
+    monkeypatch.setattr(RunJournal, "add_tick", keep)
     async with restarting(real, it=Renamed()) as restarts:
         handler_id = await start(restarts.client, "it")
         handler = await wait_ended(restarts.client, handler_id)
-        record = await real.get_handler(handler_id)
+        record = await real.get_handler(key_of(handler_id))
         assert record is not None
         await restarts.crash()
-        await real.commit(
-            batch_of(replace(record, status=Status.RUNNING, completed_at=None, result=None))
-        )
+        # As if the process had ended between the commit of the last tick and that of the end.
+        at_work = replace(record, status=Status.RUNNING, phase=Phase.WORKING)
+        batch = batch_of(replace(at_work, completed_at=None, result=None))
+        batch.ticks += [TickRecord(record.run_id, *numbered) for numbered in enumerate(ticks)]
+        await real.commit(batch)
         await restarts.start()
         again = await wait_ended(restarts.client, handler_id)
         assert again["result"] == handler["result"]
+
+
+async def test_a_completed_run_keeps_no_ticks_and_no_snapshot(any_store: Store) -> None:
+    gate = Gate()
+    gate.opened.set()
+    async with restarting(any_store, it=Strider(gate)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await result_of(restarts.client, handler_id)
+        record = await any_store.get_handler(key_of(handler_id))
+        assert record is not None
+        page = await any_store.read_ticks(record.run_id, after=-1, limit=10)
+        assert (list(page.ticks), page.is_last) == ([], True)
+        assert await any_store.get_snapshot(record.run_id) is None
 
 
 async def test_retries_are_counted_on_and_wait_no_longer_than_before(
@@ -430,7 +609,7 @@ async def test_retries_are_counted_on_and_wait_no_longer_than_before(
 ) -> None:
     async with restarting(real, it=Fallible(timeout=None)) as restarts:
         handler_id = await start(restarts.client, "it")
-        await until(lambda: has_failed(real, handler_id))
+        await until(lambda: has_tick(real, handler_id, b'"type":"failed"'))
         await restarts.crash()
         clock.advance(3600)
         await restarts.start()
@@ -438,12 +617,13 @@ async def test_retries_are_counted_on_and_wait_no_longer_than_before(
         assert await types_of(restarts.client, handler_id) == ["Number", "Number", "StopEvent"]
 
 
-async def has_failed(store: Store, handler_id: str) -> bool:
-    """Return whether it is committed that a step has failed."""
-    record = await store.get_handler(handler_id)
-    assert record is not None
-    ticks = await store.read_ticks(record.run_id, after=-1, limit=1_000)
-    return any(b'"type":"failed"' in tick.tick for tick in ticks)
+async def has_tick(store: Store, handler_id: str, part: bytes) -> bool:
+    """Return whether a tick of the run that has this in it is committed."""
+    record = await store.get_handler(key_of(handler_id))
+    if record is None:
+        return False
+    page = await store.read_ticks(record.run_id, after=-1, limit=1_000)
+    return any(part in tick.tick for tick in page.ticks)
 
 
 async def test_a_wait_times_out_when_it_is_due_though_the_server_was_away(
@@ -462,7 +642,7 @@ async def test_a_wait_times_out_when_it_is_due_though_the_server_was_away(
 async def test_a_workflow_times_out_after_the_time_in_which_it_was_alive(
     real: Store, clock: OffsetClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.scheduling.live.LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("app.scheduling.timers.LONGEST_WAIT", 0.01)
     async with restarting(real, it=Choosy(timeout=100)) as restarts:
         handler_id = await start(restarts.client, "it")
         await wait_question(restarts.client, handler_id)
@@ -470,12 +650,18 @@ async def test_a_workflow_times_out_after_the_time_in_which_it_was_alive(
         await restarts.crash()
         clock.advance(1_000_000)
         await restarts.start()
-        await until(lambda: bool(restarts.server._registry._runs._due))
+        await until(lambda: is_due_later(real, handler_id, clock))
         clock.advance(99)
         assert await get_status(restarts.client, handler_id) == "running"
         clock.advance(2)
         handler = await wait_ended(restarts.client, handler_id)
         assert "timed out after 100" in handler["error"]
+
+
+async def is_due_later(store: Store, handler_id: str, clock: OffsetClock) -> bool:
+    """Return whether it is committed that the run's timer is due, and not yet."""
+    record = await store.get_handler(key_of(handler_id))
+    return record is not None and record.due_at is not None and record.due_at > clock()
 
 
 async def test_a_clock_that_is_set_back_ends_no_run_and_lets_it_go_on(

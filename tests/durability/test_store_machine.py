@@ -1,6 +1,7 @@
 """Every store, held to a model of a few lists through any sequence of commits and restarts."""
 
 import asyncio
+from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,16 +20,24 @@ from hypothesis.stateful import (
 
 from schemas.records import (
     Batch,
+    DueRun,
     EventRecord,
+    HandlerKey,
     HandlerPosition,
     HandlerQuery,
+    Idle,
+    InboxRecord,
+    Phase,
+    PhaseCount,
     RunPosition,
     RunRecord,
     SnapshotRecord,
     StateRecord,
     Status,
     TickRecord,
+    UnfinishedRun,
 )
+from schemas.times import to_micros
 from stores.backends import open_store
 from stores.base import Store
 from tests.support.backends import FRESH_URLS
@@ -36,6 +45,7 @@ from tests.support.backends import FRESH_URLS
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 PAGE = 3
 HANDLERS = "abcde"
+UNFINISHED = (Phase.QUEUED, Phase.WORKING, Phase.WAITING, Phase.HELD)
 ENDS = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 
 
@@ -49,6 +59,12 @@ class Known:
     next_tick: int = 0
     state: bytes | None = None
     snapshot: SnapshotRecord | None = None
+    inbox: list[InboxRecord] = field(default_factory=list)
+    next_delivery: int = 0
+
+    def finish(self) -> None:
+        """Keep nothing of what only a run that goes on needs."""
+        self.ticks, self.snapshot, self.inbox = [], None, []
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -96,9 +112,11 @@ class StoreMachine(RuleBasedStateMachine):
             workflow_name=workflow,
             started_at=now,
             updated_at=now,
+            accepted=self._clock // 2,  # often that of another one, whose id then decides
         )
         if previous is not None:
             self._write(replace(previous.record, current=False))
+            self._finish(previous)
         self._known[record.run_id] = Known(record)
         self._write(record)
 
@@ -122,6 +140,40 @@ class StoreMachine(RuleBasedStateMachine):
         run.state = state
         self._batch.states[run_id] = StateRecord(run_id, state)
 
+    @rule(
+        handler_id=st.sampled_from(HANDLERS),
+        phase=st.sampled_from(UNFINISHED),
+        slot=st.booleans(),
+        due=st.none() | st.integers(0, 5),
+    )
+    def move(self, handler_id: str, phase: Phase, slot: bool, due: int | None) -> None:
+        """Let a run be in another phase, and have a timer if it waits."""
+        run = self._running(handler_id)
+        if run is None:
+            return
+        waits = phase is Phase.WAITING
+        due_at = NOON + timedelta(seconds=due) if waits and due is not None else None
+        idle = Idle(since=NOON, wake_at=due_at) if waits else None
+        self._write(replace(run.record, phase=phase, slot=slot, idle=idle, due_at=due_at))
+
+    @rule(handler_id=st.sampled_from(HANDLERS), count=st.integers(1, 3))
+    def deliver(self, handler_id: str, count: int) -> None:
+        """Put events into a run's inbox."""
+        run = self._running(handler_id)
+        if run is None:
+            return
+        for _ in range(count):
+            run.inbox.append(InboxRecord(run.record.run_id, run.next_delivery, b"delivery"))
+            run.next_delivery += 1
+        self._batch.inbox += run.inbox[-count:]
+
+    @rule(handler_id=st.sampled_from(HANDLERS))
+    def take(self, handler_id: str) -> None:
+        """Let a run take the first event of its inbox."""
+        run = self._running(handler_id)
+        if run is not None and run.inbox:
+            self._batch.taken[run.record.run_id] = run.inbox.pop(0).number
+
     @rule(handler_id=st.sampled_from(HANDLERS))
     def take_snapshot(self, handler_id: str) -> None:
         """Write a run's state whole, which drops its ticks."""
@@ -141,9 +193,19 @@ class StoreMachine(RuleBasedStateMachine):
         now = self._now()
         count = len(run.events)
         run.record = replace(
-            run.record, status=status, completed_at=now, result=b"{}", event_count=count
+            run.record,
+            status=status,
+            phase=Phase.ENDED,
+            completed_at=now,
+            result=b"{}",
+            event_count=count,
+            slot=False,
+            idle=None,
+            due_at=None,
         )
         self._write(run.record)
+        if status is Status.COMPLETED:
+            self._finish(run)
 
     @rule(handler_id=st.sampled_from(HANDLERS))
     def purge(self, handler_id: str) -> None:
@@ -151,7 +213,7 @@ class StoreMachine(RuleBasedStateMachine):
         current = self._current(handler_id)
         if current is None or current.record.status is Status.RUNNING:
             return
-        self._batch.purged.append(current.record.handler_key)
+        self._batch.purged.append(current.record.key)
         for run_id in [r for r, run in self._known.items() if run.record.handler_id == handler_id]:
             del self._known[run_id]
             self._gone.add(run_id)
@@ -178,6 +240,7 @@ class StoreMachine(RuleBasedStateMachine):
     async def _compare(self) -> None:
         await self._compare_runs()
         await self._compare_listings()
+        await self._compare_unfinished()
         await self._compare_earlier_runs()
 
     async def _compare_runs(self) -> None:
@@ -186,17 +249,19 @@ class StoreMachine(RuleBasedStateMachine):
             assert await store.get_run(run_id) == run.record
             assert await store.get_state(run_id) == run.state
             assert await store.get_snapshot(run_id) == run.snapshot
-            assert list(await store.read_ticks(run_id, after=-1, limit=1_000)) == run.ticks
+            assert await self._read_ticks(run_id) == run.ticks
+            assert list(await store.read_inbox(run_id)) == run.inbox
             assert await store.count_events(run_id) == len(run.events)
             assert await self._read_all(run_id) == run.events
         for run_id in self._gone:
+            assert list(await store.read_inbox(run_id)) == []
             assert await store.get_run(run_id) is None
             assert await store.get_state(run_id) is None
             assert await store.get_snapshot(run_id) is None
             assert await store.count_events(run_id) == 0
         for handler_id in HANDLERS:
             current = self._current(handler_id)
-            found = await store.get_handler(handler_id)
+            found = await store.get_handler(HandlerKey("", handler_id))
             assert found == (current.record if current else None)
 
     async def _compare_listings(self) -> None:
@@ -212,25 +277,78 @@ class StoreMachine(RuleBasedStateMachine):
             record for record in records if record.status in ENDS and record.workflow_name == "w"
         ]
         assert await self._list(statuses=frozenset(ENDS), workflow_names=frozenset("w")) == ended
-        unfinished = {record.run_id for record in records if record.status is Status.RUNNING}
-        assert {run.run_id async for run in self._store.list_unfinished()} == unfinished
         before = NOON + timedelta(days=1)
         by_end = [record for record in records if record.completed_at is not None]
         by_end.sort(key=lambda record: record.completed_at or NOON)
         oldest = list(await self._store.list_ended(before=before, limit=PAGE))
-        assert oldest == [record.handler_key for record in by_end[:PAGE]]
+        assert oldest == [record.key for record in by_end[:PAGE]]
+
+    async def _compare_unfinished(self) -> None:
+        store = self._store
+        running = [
+            run.record for run in self._known.values() if run.record.status is Status.RUNNING
+        ]
+        for phase in UNFINISHED:
+            in_phase = [record for record in running if record.phase is phase]
+            places = sorted(UnfinishedRun(record.accepted, record.run_id) for record in in_phase)
+            assert await self._list_unfinished(phase) == places
+            of_w = sorted(
+                UnfinishedRun(record.accepted, record.run_id)
+                for record in in_phase
+                if record.workflow_name == "w"
+            )
+            assert list(await store.list_unfinished(phase, workflow_name="w", limit=99)) == of_w
+        due = sorted(
+            DueRun(to_micros(record.due_at), record.run_id)
+            for record in running
+            if record.due_at is not None
+        )
+        assert await self._list_due() == due
+        runs = Counter((record.phase, record.workflow_name) for record in running)
+        slots = Counter((record.phase, record.workflow_name) for record in running if record.slot)
+        counts = [PhaseCount(*key, runs=count, slots=slots[key]) for key, count in runs.items()]
+        found = list(await store.count_unfinished())
+        assert sorted(found, key=repr) == sorted(counts, key=repr)
+        assert await store.last_accepted() == max(
+            (record.accepted for record in running), default=0
+        )
+
+    async def _list_unfinished(self, phase: Phase) -> list[UnfinishedRun]:
+        places: list[UnfinishedRun] = []
+        while page := await self._store.list_unfinished(
+            phase, after=places[-1] if places else None, limit=2
+        ):
+            places += page
+        return places
+
+    async def _list_due(self) -> list[DueRun]:
+        places: list[DueRun] = []
+        while page := await self._store.list_due(after=places[-1] if places else None, limit=2):
+            places += page
+        return places
+
+    async def _read_ticks(self, run_id: str) -> list[TickRecord]:
+        ticks: list[TickRecord] = []
+        is_last = False
+        while not is_last:
+            after = ticks[-1].sequence if ticks else -1
+            page = await self._store.read_ticks(run_id, after=after, limit=PAGE)
+            assert page.ticks or page.is_last
+            ticks, is_last = [*ticks, *page.ticks], page.is_last
+        return ticks
 
     async def _compare_earlier_runs(self) -> None:
         for handler_id in HANDLERS:
+            key = HandlerKey("", handler_id)
             records = [
                 run.record for run in self._known.values() if run.record.handler_id == handler_id
             ]
             records.sort(key=lambda record: record.started_at, reverse=True)
-            first = list(await self._store.list_runs(handler_id, after=None, limit=1))
+            first = list(await self._store.list_runs(key, after=None, limit=1))
             assert first == records[:1]
             for record in first:
                 after = RunPosition(record.started_at, record.run_id)
-                rest = await self._store.list_runs(handler_id, after=after, limit=1_000)
+                rest = await self._store.list_runs(key, after=after, limit=1_000)
                 assert list(rest) == records[1:]
 
     async def _read_all(self, run_id: str) -> list[EventRecord]:
@@ -255,6 +373,10 @@ class StoreMachine(RuleBasedStateMachine):
     def _write(self, record: RunRecord) -> None:
         self._known[record.run_id].record = record
         self._batch.runs[record.run_id] = record
+
+    def _finish(self, run: Known) -> None:
+        run.finish()
+        self._batch.finished.add(run.record.run_id)
 
     def _current(self, handler_id: str) -> Known | None:
         runs = (run for run in self._known.values() if run.record.handler_id == handler_id)

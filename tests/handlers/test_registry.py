@@ -14,11 +14,13 @@ from workflows.events import Event, StartEvent, StopEvent
 
 from app.catalog import Catalog
 from app.errors import NotStarted
-from app.handlers.registry import HandlerRegistry
+from app.lifecycle import Lifecycle
+from app.settings import ServiceSettings
 from schemas.handlers import RunRequest
 from schemas.records import HandlerQuery
 from stores.memory import MemoryStore
 from tests.support.calls import answer, run, start, start_asker, wait_ended
+from tests.support.inspection import key_of
 from tests.support.live import serve_workflow
 from tests.support.workflows import Greeter
 
@@ -103,37 +105,36 @@ async def test_runs_that_wait_are_all_there(client: httpx.AsyncClient) -> None:
     assert {handler["handler_id"] for handler in listing.json()["handlers"]} == ids
 
 
-def make_registry() -> tuple[HandlerRegistry, Catalog]:
-    """Return a registry with the workflow `greeter`, not started, and its catalog."""
+def make_lifecycle() -> tuple[Lifecycle, Catalog]:
+    """Return a server's parts with the workflow `greeter`, not started, and their catalog."""
     catalog = Catalog()
     catalog.add("greeter", Greeter())
-    registry = HandlerRegistry(
-        MemoryStore(), catalog, persistence_backoff=(), idle_timeout=60, max_resumes=5
-    )
-    return registry, catalog
+    return Lifecycle(MemoryStore(), catalog, ServiceSettings()), catalog
 
 
 async def test_everything_is_refused_before_the_start() -> None:
-    registry, _ = make_registry()
+    lifecycle, _ = make_lifecycle()
+    registry, key = lifecycle.registry, key_of("h")
     refused: list[Callable[[], Awaitable[object]]] = [
-        lambda: registry.get("h"),
+        lambda: registry.get(key),
         lambda: registry.list_handlers(HandlerQuery(limit=1)),
-        lambda: registry.list_runs("h", after=None, limit=1),
-        lambda: registry.cancel("h", purge=False),
-        lambda: registry.subscribe("h", after=-1),
-        lambda: registry.subscribe_shared("h", acquire_timeout=0),
-        lambda: registry.send_event("h", {}, step=None, reply_to=None),
+        lambda: registry.list_runs(key, after=None, limit=1),
+        lambda: registry.cancel(key, purge=False),
+        lambda: registry.subscribe(key, after=-1),
+        lambda: registry.subscribe_shared(key, acquire_timeout=0),
+        lambda: registry.send_event(key, {}, step=None, reply_to=None),
     ]
     for ask in refused:
         with pytest.raises(NotStarted):
             await ask()
-    assert not await registry.check()
+    assert not await lifecycle.check()
 
 
 async def test_a_run_is_started_and_waited_for_without_http() -> None:
-    registry, catalog = make_registry()
-    await registry.start()
+    lifecycle, catalog = make_lifecycle()
+    await lifecycle.start()
     request = RunRequest(start_event={"name": "Ada"}, handler_id="h")
-    record = await (await registry.start_run(catalog.find("greeter"), request)).wait_ended()
-    await registry.stop()
+    live = await lifecycle.registry.start_run(catalog.find("greeter"), request, tenant="")
+    record = await live.wait_ended()
+    await lifecycle.stop()
     assert (record.handler_id, record.status) == ("h", "completed")

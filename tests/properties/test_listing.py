@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.server import WorkflowServer
-from schemas.records import Batch, RunRecord, Status
+from schemas.records import Batch, Phase, RunRecord, Status
 from stores.memory import MemoryStore
 from tests.properties.values import SETTINGS, text
+from tests.support.waiting import DEADLINE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ids = st.text("ab.~-_Z9", min_size=1, max_size=3)
@@ -23,16 +24,22 @@ times = st.integers(-2, 2).map(lambda steps: NOW + timedelta(microseconds=steps)
 )
 
 
+def phase_of(status: Status) -> Phase:
+    """Return where a run of this status stands; a server leaves one that waits as it is."""
+    return Phase.WAITING if status is Status.RUNNING else Phase.ENDED
+
+
 @st.composite
 def records(draw: st.DrawFn) -> RunRecord:
     """Return the current run of a handler, whose id the test makes unique."""
-    created_at = draw(times)
+    created_at, status = draw(times), draw(st.sampled_from(Status))
     return RunRecord(
         run_id="",
         handler_id=draw(ids),
         handler_created_at=created_at,
         workflow_name=draw(st.sampled_from(["a", "b"])),
-        status=draw(st.sampled_from(Status)),
+        status=status,
+        phase=phase_of(status),
         started_at=created_at,
         updated_at=NOW,
     )
@@ -73,7 +80,7 @@ class Handlers:
             if record.handler_id not in self.records:
                 await self.put(record)
         for record in list(self.records.values())[change.changed : change.changed + 1]:
-            await self.put(replace(record, status=change.status))
+            await self.put(replace(record, status=change.status, phase=phase_of(change.status)))
 
     def order(self) -> list[str]:
         """Return the ids, newest first."""
@@ -85,7 +92,9 @@ class Handlers:
 
 async def ask(server: WorkflowServer, params: dict[str, Any]) -> httpx.Response:
     transport = httpx.ASGITransport(server.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://server", timeout=DEADLINE
+    ) as client:
         return await client.get("/handlers", params=params)
 
 
@@ -188,6 +197,7 @@ def test_a_cursor_that_no_listing_gave_is_malformed_or_a_place(cursors: list[str
                     workflow_name="a",
                     started_at=created_at,
                     updated_at=created_at,
+                    phase=Phase.WAITING,
                 )
             )
         async with WorkflowServer(workflow_store=handlers.store).contextmanager() as server:

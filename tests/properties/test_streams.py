@@ -23,9 +23,11 @@ from hypothesis.stateful import (
 )
 
 from app.errors import StoreFailed
+from app.reads import Reads
 from app.streams import subscription, tail
 from app.streams.subscription import SharedPosition, Subscription
 from app.streams.tail import EventTail, Page
+from app.telemetry.metrics import Metrics
 from schemas.records import Batch, EventRecord, RunRecord
 from stores.memory import MemoryStore
 from tests.properties.values import SETTINGS
@@ -148,7 +150,8 @@ class Streams(RuleBasedStateMachine):
     def subscription(self, after: int, *, live: bool) -> Subscription:
         last = len(self.events) - 1 if self.ended else -1
         tail = None if self.ended and not live else self.tail
-        return Subscription(RUN.run_id, store=self.store, tail=tail, after=after, last=last)
+        reads = Reads(self.store, Metrics())
+        return Subscription(RUN.run_id, reads=reads, tail=tail, after=after, last=last)
 
     @rule(reader=readers, turns=st.integers(0, TURNS))
     def read(self, reader: Reader, turns: int) -> None:
@@ -254,13 +257,14 @@ async def test_a_failed_store_ends_a_stream_with_an_error_after_what_was_committ
     store, tail = MemoryStore(), EventTail()
     events = [EventRecord(RUN.run_id, sequence, b"{}", internal=False) for sequence in range(20)]
     await store.commit(Batch(runs={RUN.run_id: RUN}, events=events))
-    subscription = Subscription(RUN.run_id, store=store, tail=tail, after=-1, last=-1)
+    reads = Reads(store, Metrics())
+    subscription = Subscription(RUN.run_id, reads=reads, tail=tail, after=-1, last=-1)
     tail.publish(events[:10])
     tail.publish(events[10:])
     tail.fail()
     read: list[EventRecord] = []
     while len(read) < len(events):
-        read += [e for page in await subscription.next_pages(timeout=5) for e in page.events]
+        read += [e for page in await subscription.next_pages(timeout=60) for e in page.events]
     with pytest.raises(StoreFailed):
-        await subscription.next_pages(timeout=5)
+        await subscription.next_pages(timeout=60)
     assert read == events

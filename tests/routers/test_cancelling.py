@@ -91,9 +91,7 @@ async def test_a_cancelled_run_has_neither_error_nor_result(
 
 
 async def test_whoever_waits_for_a_cancelled_run_is_answered(client: httpx.AsyncClient) -> None:
-    waiting = asyncio.create_task(
-        client.post("/workflows/sleeper/run", json={"handler_id": "h"}, timeout=10)
-    )
+    waiting = asyncio.create_task(client.post("/workflows/sleeper/run", json={"handler_id": "h"}))
 
     async def accepted() -> bool:
         return (await client.get("/handlers/h")).status_code == 202

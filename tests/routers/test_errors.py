@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from app.server import WorkflowServer
+from schemas.records import HandlerKey, RunRecord
 from stores.memory import MemoryStore
 from tests.support.calls import run
 from tests.support.live import open_client
@@ -85,7 +86,7 @@ async def test_a_store_that_cannot_be_reached_is_503_and_says_nothing_of_the_ins
 class BrokenStore(MemoryStore):
     """A store with an error that nobody foresaw."""
 
-    async def get_handler(self, handler_id: str) -> None:
+    async def get_handler(self, key: HandlerKey) -> RunRecord | None:
         raise RuntimeError(f"{SECRET} in {__file__}")
 
 

@@ -1,18 +1,18 @@
 """`/health`: healthy means started, with a store that answers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 
 import httpx
 import pytest
 
 from app.server import WorkflowServer
-from schemas.records import RunRecord
+from schemas.records import PhaseCount
 from stores.base import StoreUnavailable
 from tests.support.live import open_client
 from tests.support.problems import problem_of
 from tests.support.stores import ScriptedStore
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 from tests.support.workflows import add_all
 
 
@@ -62,7 +62,9 @@ async def test_a_server_whose_store_cannot_be_opened_is_unhealthy() -> None:
     store = ClosedStore()
     server = WorkflowServer(workflow_store=store)
     transport = httpx.ASGITransport(server.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://mounted") as client:
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://mounted", timeout=DEADLINE
+    ) as client:
         store.down = True
         assert await get_health(client) == (503, {"status": "unhealthy"})
         assert problem_of(await client.get("/handlers")) == (503, "store_unavailable")
@@ -108,7 +110,7 @@ class HangingStore(ScriptedStore):
 
 
 async def test_a_store_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.handlers.registry.CHECK_TIMEOUT", 0.05)
+    monkeypatch.setattr("app.lifecycle.CHECK_TIMEOUT", 0.05)
     store = HangingStore()
     async with open_client(WorkflowServer(workflow_store=store)) as client:
         store.down = True
@@ -123,16 +125,15 @@ async def test_a_stopped_server_lives_and_is_not_ready(
 
 
 class SlowStore(ScriptedStore):
-    """A store that lists what is unfinished only while it is open, and may break at it."""
+    """A store that counts what is unfinished only while it is open, and may break at it."""
 
     broken = False
 
-    async def list_unfinished(self) -> AsyncIterator[RunRecord]:
+    async def count_unfinished(self) -> Sequence[PhaseCount]:
         await self.open.wait()
         if self.broken:
-            raise ValueError("this store lists nothing")
-        async for record in super().list_unfinished():
-            yield record
+            raise ValueError("this store counts nothing")
+        return await super().count_unfinished()
 
 
 async def test_a_server_is_ready_while_it_resumes() -> None:
@@ -153,4 +154,4 @@ async def test_a_server_that_cannot_go_on_with_its_runs_is_not_ready(
             return await ask(client) == [200, 503, 200]
 
         await until(unready)
-    assert "resuming was broken off" in caplog.text
+    assert "claiming runs was broken off" in caplog.text

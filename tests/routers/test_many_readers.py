@@ -112,7 +112,7 @@ async def test_a_shared_reader_that_vanishes_in_a_burst_loses_nothing_for_the_ne
     handler_id = await start(client, "counter", count=EVENTS, padding=PADDING)
     async with shared_reader(client, handler_id) as first:
         seen = [(await anext(first)).sequence for _ in range(100)]
-    async with shared_reader(client, handler_id, acquire_timeout=30) as second:
+    async with shared_reader(client, handler_id, acquire_timeout=60) as second:
         rest = [frame.sequence async for frame in second]
     everything = await read_rest(client, handler_id, -1)
     assert [*seen, *rest] == sorted({*seen, *rest})
@@ -132,7 +132,7 @@ async def test_no_task_is_left_after_a_thousand_connects_and_disconnects(
     handler_id = await start_asker(client)
     queries = ["after_sequence=-1", "after_sequence=now", "sse=false&after_sequence=-1", ""]
     for query in queries:
-        await connect_and_vanish(client, handler_id, f"{query}&acquire_timeout=5")
+        await connect_and_vanish(client, handler_id, f"{query}&acquire_timeout=60")
     before = await count_tasks_when_quiet()
     for _ in range(25):
         await asyncio.gather(

@@ -175,7 +175,7 @@ async def test_resumed_runs_are_counted_and_so_is_the_end_of_those_that_are_not(
 ) -> None:
     async with (
         opened_store(f"sqlite:///{tmp_path / 'runs.db'}") as real,
-        restarting(real, held=Held(), gone=Held()) as restarts,
+        restarting(real, options={"on_misfit": "fail"}, held=Held(), gone=Held()) as restarts,
     ):
         await start(restarts.client, "held", "one")
         await start(restarts.client, "gone", "two")
@@ -184,6 +184,20 @@ async def test_resumed_runs_are_counted_and_so_is_the_end_of_those_that_are_not(
         await until(lambda: has(restarts.client, ("resumes_total",), 1.0))
         metrics = await read_metrics(restarts.client)
     assert select(metrics, "runs_ended_total") == {("runs_ended_total", "failed", "gone"): 1.0}
+
+
+async def test_a_run_that_cannot_go_on_now_is_counted_as_held(tmp_path: Path) -> None:
+    async with (
+        opened_store(f"sqlite:///{tmp_path / 'runs.db'}") as real,
+        restarting(real, held=Held(), gone=Held()) as restarts,
+    ):
+        await start(restarts.client, "held", "one")
+        await start(restarts.client, "gone", "two")
+        await restarts.restart(held=Held())
+        await until(lambda: has(restarts.client, ("runs", "held"), 1.0))
+        await until(lambda: has(restarts.client, ("runs", "working"), 1.0))
+        metrics = await read_metrics(restarts.client)
+    assert select(metrics, "runs") == {("runs", "working"): 1.0, ("runs", "held"): 1.0}
 
 
 async def test_the_lag_of_the_event_loop_is_measured(client: httpx.AsyncClient) -> None:

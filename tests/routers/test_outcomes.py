@@ -251,6 +251,6 @@ async def test_the_step_that_wrote_what_cannot_be_written_is_stopped() -> None:
     workflow = Unstoppable()
     async with serve_workflow(workflow) as client:
         handler = await run(client, "it")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await workflow.stopped.wait()
     assert handler["status"] == "failed"

@@ -1,6 +1,7 @@
 """How many runs are at work, how many wait for their turn, and which are refused."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,6 +17,7 @@ from tests.durability.restarts import restarting
 from tests.support.calls import (
     answer,
     get_status,
+    result_of,
     run,
     send,
     start,
@@ -49,6 +51,13 @@ async def read_gauge(client: httpx.AsyncClient, name: str) -> int:
     lines = (await client.get("/metrics")).text.splitlines()
     prefix = f"workflow_server_{name} "
     return int(float(next(line for line in lines if line.startswith(prefix)).split()[1]))
+
+
+async def read_phases(client: httpx.AsyncClient) -> dict[str, int]:
+    """Return how many runs are in each phase."""
+    gauge = re.compile(r'workflow_server_runs\{phase="(\w+)"\} (\S+)')
+    found = map(gauge.fullmatch, (await client.get("/metrics")).text.splitlines())
+    return {match[1]: int(float(match[2])) for match in found if match}
 
 
 async def test_a_run_beyond_the_limit_waits_and_begins_when_another_ends() -> None:
@@ -117,12 +126,47 @@ async def test_a_run_that_waits_for_its_turn_is_cancelled_and_makes_room() -> No
     assert gauge == 0
 
 
-async def test_a_run_that_waits_for_its_turn_takes_no_events() -> None:
-    async with limited(max_runs=1) as client:
+class Echoing(Workflow):
+    """Ends with the first answer that it gets."""
+
+    @step
+    async def begin(self, ev: StartEvent) -> Question:
+        return Question(prompt="1")
+
+    @step
+    async def end(self, ev: Answer) -> StopEvent:
+        return StopEvent(result=ev.text)
+
+
+async def test_a_queued_run_takes_events_and_gets_them_when_it_begins() -> None:
+    server = WorkflowServer(limits=Limits(max_runs=1))
+    server.add_workflow("echoing", Echoing(timeout=None))
+    server.add_workflow("sleeper", Sleeper(timeout=None))
+    async with open_client(server) as client:
         await start(client, "sleeper", "first")
-        await start(client, "asker", "second")
-        response = await answer(client, "second", "too early")
-    assert problem_of(response) == (409, "run_not_begun")
+        await start(client, "echoing", "second")
+        sent = await answer(client, "second", "early")
+        queued = (await client.get("/handlers/second")).json()
+        await client.post("/handlers/first/cancel")
+        result = await result_of(client, "second")
+    assert (sent.status_code, sent.json()) == (200, {"status": "sent"})
+    assert (queued["status"], queued["phase"]) == ("running", "queued")
+    assert result == "early"
+
+
+async def test_the_runs_of_each_phase_are_counted() -> None:
+    async with limited(max_runs=1) as client:
+        await start_asker(client)
+        await wait_begun(client, await start(client, "sleeper", "first"))
+        await start(client, "sleeper", "second")
+        await start(client, "sleeper", "third")
+        before = await read_phases(client)
+        await client.post("/handlers/first/cancel")
+        await client.post("/handlers/second/cancel")
+        await wait_begun(client, "third")
+        after = await read_phases(client)
+    assert before == {"queued": 2, "working": 1, "waiting": 1, "held": 0}
+    assert after == {"queued": 0, "working": 1, "waiting": 1, "held": 0}
 
 
 async def test_idle_runs_leave_their_turn_to_others_and_are_answered_at_once() -> None:

@@ -67,7 +67,7 @@ async def test_a_reader_that_waits_gets_the_position_when_the_other_disconnects(
     async with shared_reader(client, handler_id) as first:
         question = await anext(first)
         waiting = asyncio.create_task(
-            client.get(f"/events/{handler_id}", params={"acquire_timeout": 10})
+            client.get(f"/events/{handler_id}", params={"acquire_timeout": 60})
         )
     await answer(client, handler_id, "yes")
     response = await waiting
@@ -79,9 +79,9 @@ async def test_a_reader_that_waits_gets_the_position_when_the_other_disconnects(
 async def test_the_position_is_free_after_a_disconnect(client: httpx.AsyncClient) -> None:
     handler_id = await start_asker(client)
     for _ in range(3):
-        async with shared_reader(client, handler_id, acquire_timeout=5):
+        async with shared_reader(client, handler_id, acquire_timeout=60):
             pass
-    async with shared_reader(client, handler_id, acquire_timeout=5) as reader:
+    async with shared_reader(client, handler_id, acquire_timeout=60) as reader:
         await answer(client, handler_id, "yes")
         frames = [frame async for frame in reader]
     assert frames[-1].type == "StopEvent"

@@ -8,6 +8,7 @@ import pytest
 from tests.support.calls import answer, run, start, start_asker, wait_begun
 from tests.support.problems import faults_of, problem_of
 from tests.support.streams import iterate_frames, read_frames, read_until, take
+from tests.support.waiting import DEADLINE
 from tests.support.workflows import WORKFLOWS
 
 FAR = 10**40
@@ -141,7 +142,9 @@ async def test_a_query_that_cannot_be_is_refused_and_placed(
 async def test_the_connection_of_a_204_stays_usable(client: httpx.AsyncClient) -> None:
     handler_id = await run_counter(client, 1)
     limits = httpx.Limits(max_connections=1)
-    async with httpx.AsyncClient(base_url=client.base_url, limits=limits) as single:
+    async with httpx.AsyncClient(
+        base_url=client.base_url, limits=limits, timeout=DEADLINE
+    ) as single:
         empty = await single.get(f"/events/{handler_id}", params={"after_sequence": 100})
         after = await single.get("/health")
         stream = empty.extensions["network_stream"].get_extra_info("client_addr")

@@ -11,7 +11,9 @@ from fastapi import FastAPI
 
 import routers.ui
 from app.server import WorkflowServer
+from tests.support.command import write
 from tests.support.live import serving_app
+from tests.support.waiting import DEADLINE
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
@@ -36,7 +38,10 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client of a server of nothing."""
-    async with serving_app(WorkflowServer().app) as url, httpx.AsyncClient(base_url=url) as client:
+    async with (
+        serving_app(WorkflowServer().app) as url,
+        httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client,
+    ):
         yield client
 
 
@@ -84,12 +89,36 @@ async def test_nothing_but_assets_is_found(client: httpx.AsyncClient, name: str)
     assert response.status_code == 404
 
 
-async def test_where_the_ui_is_not_built_the_page_says_how_to_get_it(
+async def test_where_the_ui_is_not_built_the_page_says_so(
     client: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(routers.ui, "BUILT", tmp_path)
     response = await client.get("/")
-    assert (response.status_code, "make ui" in response.text) == (200, True)
+    assert (response.status_code, "is not built" in response.text) == (200, True)
+    assert str(tmp_path) not in response.text
+
+
+def test_a_built_ui_needs_no_remedy(built: Path) -> None:
+    assert routers.ui.find_remedy() is None
+
+
+def test_in_a_clone_the_remedy_is_to_build_the_ui(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "ui" / "package.json")
+    monkeypatch.setattr(routers.ui, "BUILT", tmp_path / "routers" / "ui_dist")
+    assert routers.ui.find_remedy() == (
+        f"install Node.js 20.19 or newer, and run `make ui` in {tmp_path}"
+    )
+
+
+def test_without_a_clone_the_remedy_is_to_install_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routers.ui, "BUILT", tmp_path / "routers" / "ui_dist")
+    assert routers.ui.find_remedy() == (
+        "install Node.js 20.19 or newer, and workflow-server from its source again"
+    )
 
 
 async def test_the_built_page_names_its_files_relative_to_itself() -> None:
@@ -104,6 +133,9 @@ async def test_the_built_page_names_its_files_relative_to_itself() -> None:
 async def test_the_page_is_served_where_the_app_is_mounted() -> None:
     outer = FastAPI()
     outer.mount("/wf", WorkflowServer().app)
-    async with serving_app(outer) as url, httpx.AsyncClient(base_url=url) as client:
+    async with (
+        serving_app(outer) as url,
+        httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client,
+    ):
         pages = [await client.get(path) for path in ("/wf/", "/wf/assets/index-a1.js")]
     assert [page.status_code for page in pages] == [200, 200]

@@ -1,14 +1,38 @@
 """`/workflows`: what is served, and the two ways to start it."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import httpx
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic import ConfigDict
+from workflows import Workflow, step
+from workflows.events import Event, StartEvent, StopEvent
 from workflows.representation import get_workflow_representation
 
+from app.server import WorkflowServer
 from tests.support.calls import start, start_asker
+from tests.support.indescribable import INDESCRIBABLE, Tool
+from tests.support.live import open_client, serve_workflow
 from tests.support.problems import problem_of
 from tests.support.workflows import WORKFLOWS, Greet, Greeter, Greeting
+
+
+class Job(Event):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    call: Callable[[int], int]
+    tool: Tool | None = None
+
+
+class Jobs(Workflow):
+    @step
+    async def plan(self, ev: StartEvent) -> Job:
+        return Job(call=lambda number: number + 1)
+
+    @step
+    async def work(self, ev: Job) -> StopEvent:
+        return StopEvent(result=ev.call(1))
 
 
 async def test_the_list_names_every_registered_workflow(client: httpx.AsyncClient) -> None:
@@ -50,6 +74,49 @@ async def test_the_representation_is_the_engines(client: httpx.AsyncClient) -> N
     assert response.json() == {"graph": expected}
 
 
+@pytest.mark.parametrize("event_class", INDESCRIBABLE.values(), ids=INDESCRIBABLE.keys())
+async def test_an_event_that_cannot_be_described_is_open_wherever_it_is_shown(
+    event_class: type[Event],
+) -> None:
+    server = WorkflowServer()
+    server.add_workflow("it", make_workflow(event_class))
+    opened = {"additionalProperties": True, "title": event_class.__name__, "type": "object"}
+    async with open_client(server) as client:
+        events = (await client.get("/workflows/it/events")).json()["events"]
+        graph = (await client.get("/workflows/it/representation")).json()["graph"]
+        document = (await client.get("/openapi.json")).json()
+    assert opened in events
+    assert opened in [node.get("event_schema") for node in graph["nodes"]]
+    assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
+
+
+def make_workflow(event_class: type[Event]) -> Workflow:
+    """Return a workflow in which an event goes from one step to the next."""
+
+    class Working(Workflow):
+        async def plan(self, ev: StartEvent) -> Event:
+            raise NotImplementedError
+
+        async def work(self, ev: Event) -> StopEvent:
+            raise NotImplementedError
+
+    Working.plan.__annotations__["return"] = Working.work.__annotations__["ev"] = event_class
+    Working.plan, Working.work = step(Working.plan), step(Working.work)  # type: ignore[method-assign]  # typed now
+    return Working()
+
+
+async def test_a_workflow_runs_with_an_event_that_cannot_be_described() -> None:
+    async with serve_workflow(Jobs()) as client:
+        handler = (await client.post("/workflows/it/run", json={})).json()
+    assert handler["result"]["value"] == {"result": 2}
+
+
+async def test_a_workflow_without_a_docstring_has_no_description() -> None:
+    async with serve_workflow(Jobs()) as client:
+        response = await client.get("/workflows/it/representation")
+    assert response.json()["graph"]["description"] is None
+
+
 @pytest.mark.parametrize(
     ("method", "action"),
     [
@@ -85,6 +152,10 @@ async def test_a_run_that_completes_answers_with_the_handler_and_its_result(
         "updated_at": handler["updated_at"],
         "completed_at": handler["completed_at"],
         "error": None,
+        "phase": "ended",
+        "held_because": None,
+        "resumable": True,
+        "not_resumable_because": None,
         "questions": [],
         "result": {
             "value": {"text": "Hello, Ada!"},
@@ -125,6 +196,10 @@ async def test_a_start_answers_at_once_with_a_running_handler(client: httpx.Asyn
         "updated_at": handler["started_at"],
         "completed_at": None,
         "error": None,
+        "phase": "working",
+        "held_because": None,
+        "resumable": True,
+        "not_resumable_because": None,
         "questions": [],
         "result": None,
     }

@@ -10,6 +10,7 @@ from app.server import WorkflowServer
 from examples.approval import Approval
 from schemas.records import Batch, Status
 from tests.support.calls import answer, run, start, start_asker
+from tests.support.inspection import key_of
 from tests.support.live import open_client, serve_workflow
 from tests.support.stores import ScriptedStore
 from tests.support.streams import Frame, iterate_frames
@@ -50,7 +51,7 @@ async def test_a_reader_sees_no_event_before_its_commit(
     client: httpx.AsyncClient, store: ScriptedStore
 ) -> None:
     handler_id = await start(client, "counter", count=2_000)
-    record = await store.get_handler(handler_id)
+    record = await store.get_handler(key_of(handler_id))
     assert record is not None
     params = {"after_sequence": -1}
     async with client.stream("GET", f"/events/{handler_id}", params=params) as response:

@@ -10,11 +10,12 @@ from workflows.events import StartEvent, StopEvent
 
 from app.server import WorkflowServer
 from tests.support.calls import answer, get_status, run, start_asker, wait_begun, wait_ended
+from tests.support.inspection import key_of
 from tests.support.live import open_client
 from tests.support.problems import problem_of
 from tests.support.stores import SECRET, ScriptedStore
 from tests.support.streams import iterate_frames, read_frames
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 from tests.support.workflows import Number, add_all
 
 BACKOFF = (0.01, 0.02)
@@ -117,7 +118,7 @@ async def test_the_server_becomes_healthy_by_itself_however_long_the_store_was_a
     await until(lambda: FOR_GOOD - store.failures > 3 * (1 + len(BACKOFF)))
     store.failures = 0
     await wait_healthy(client, True)
-    record = await store.get_handler(asker)
+    record = await store.get_handler(key_of(asker))
     assert record is not None
     assert record.status == "failed"
 
@@ -179,7 +180,7 @@ async def test_the_end_of_a_failed_run_is_committed_when_the_store_is_back(
     store.failures = 0
     await wait_healthy(client, True)
     handler = await wait_ended(client, asker)
-    record = await store.get_handler(asker)
+    record = await store.get_handler(key_of(asker))
     frames = await read_frames(client, asker)
     assert record is not None
     assert (handler["status"], record.status) == ("failed", "failed")
@@ -209,7 +210,7 @@ async def test_a_run_that_was_said_to_have_failed_is_never_said_to_run(
 
 async def has_ended(store: ScriptedStore, handler_id: str) -> bool:
     """Return whether the end of a handler's run is committed."""
-    record = await store.get_handler(handler_id)
+    record = await store.get_handler(key_of(handler_id))
     return record is not None and record.completed_at is not None
 
 
@@ -323,7 +324,7 @@ async def test_the_server_stops_though_its_store_has_failed(store: ScriptedStore
         await start_asker(client)
         store.failures = FOR_GOOD
         await client.post("/workflows/echo/run", json={})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             await server.stop()
         assert not await is_healthy(client)
 

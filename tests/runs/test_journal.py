@@ -61,12 +61,17 @@ async def open_journal(run: RunRecord, log: CommitLog) -> RunJournal:
     return journal
 
 
+async def read_ticks(store: ScriptedStore) -> list[bytes]:
+    """Return the ticks that the store has of the run."""
+    return [record.tick for record in (await store.read_ticks("r", after=-1, limit=9)).ticks]
+
+
 async def test_what_is_written_down_is_committed(journal: RunJournal, store: ScriptedStore) -> None:
     journal.add_event(b"{}", internal=False, emitted_at=0)
     journal.add_tick(b"[]")
     await journal.wait_committed()
     assert [event.envelope for event in await store.read_events("r", after=-1, limit=9)] == [b"{}"]
-    assert [tick.tick for tick in await store.read_ticks("r", after=-1, limit=9)] == [b"[]"]
+    assert await read_ticks(store) == [b"[]"]
 
 
 async def test_events_are_numbered_in_the_order_in_which_they_came(journal: RunJournal) -> None:
@@ -105,10 +110,10 @@ async def test_an_open_unit_holds_back_nothing_before_it(
     journal.open_unit()
     journal.add_tick(b"[]")
     await until(lambda: journal.tail.last == 0)
-    held_back = await store.read_ticks("r", after=-1, limit=9)
+    held_back = await read_ticks(store)
     journal.close_unit()
     await journal.wait_committed()
-    assert (held_back, len(await store.read_ticks("r", after=-1, limit=9))) == ([], 1)
+    assert (held_back, await read_ticks(store)) == ([], [b"[]"])
 
 
 async def test_a_unit_is_committed_whole(journal: RunJournal, store: ScriptedStore) -> None:
@@ -155,7 +160,7 @@ async def test_there_is_room_while_little_is_uncommitted(
 ) -> None:
     store.open.clear()
     journal.add_event(b"x" * MAX_UNCOMMITTED_BYTES, internal=False, emitted_at=0)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(60):
         await journal.wait_for_room()
 
 
@@ -205,7 +210,7 @@ async def test_the_journal_of_a_run_that_has_ended_is_not_kept(
     journal.add_tick(b"[]")
     journal.end(Status.COMPLETED, b"{}", None, now=NOON)
     await journal.wait_committed()
-    assert await store.read_ticks("r", after=-1, limit=9) == []
+    assert await read_ticks(store) == []
 
 
 async def test_stopping_commits_what_is_written_down(

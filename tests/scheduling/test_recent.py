@@ -1,15 +1,14 @@
 """The runs that ended last: found without the store, and bounded."""
 
-from dataclasses import replace
-
 import pytest
 
 from app.scheduling.recent import MAX_BYTES, MAX_RUNS, EndedRun, EndedRuns
 from app.streams.tail import EventTail
 from schemas.records import EventRecord
-from tests.stores.test_conformance import make_run
 from tests.support.calls import run
+from tests.support.inspection import key_of
 from tests.support.live import serve_workflow
+from tests.support.records import make_record
 from tests.support.stores import ScriptedStore
 from tests.support.streams import read_frames
 from tests.support.workflows import Greeter
@@ -19,7 +18,7 @@ def make_ended(name: str, *, size: int = 1) -> EndedRun:
     """Return an ended run of a handler, with one event of so many bytes."""
     tail = EventTail()
     tail.publish([EventRecord(name, 0, b"x" * size, False)])
-    return EndedRun(replace(make_run(), run_id=name, handler_id=name), tail)
+    return EndedRun(make_record(name), tail)
 
 
 @pytest.mark.parametrize(("size", "kept"), [(1, MAX_RUNS), (MAX_BYTES // 4, 4)])
@@ -28,7 +27,7 @@ def test_a_bounded_number_and_size_of_ended_runs_is_kept(size: int, kept: int) -
     names = [str(number) for number in range(2 * MAX_RUNS)]
     for name in names:
         ended.keep(make_ended(name, size=size))
-    assert [name for name in names if ended.get(name)] == names[-kept:]
+    assert [name for name in names if ended.get(key_of(name))] == names[-kept:]
 
 
 async def test_a_run_is_found_and_read_right_after_its_end_though_the_store_is_away() -> None:

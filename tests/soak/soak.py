@@ -15,7 +15,7 @@ from tests.soak.load import Load
 from tests.support.command import COMMAND, make_environment
 from tests.support.ports import find_port
 from tests.support.postgres import temporary_schema
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 
 SERVED = Path(__file__).with_name("served.py")
 CLIENTS = 12
@@ -72,7 +72,7 @@ async def _running(store: str, folder: Path) -> AsyncIterator[tuple[int, str]]:
             stderr=log,
         )
     try:
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client:
 
             async def is_ready() -> bool:
                 assert process.returncode is None, (folder / "server.log").read_text()

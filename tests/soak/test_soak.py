@@ -10,7 +10,7 @@ from app.server import WorkflowServer
 from tests.soak.gauges import GAUGES, MIB, Sample, judge
 from tests.soak.load import ERRANDS, Errand
 from tests.support.live import serving
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 from tests.support.workflows import add_all
 
 SAMPLES = 100
@@ -18,7 +18,7 @@ SAMPLES = 100
 
 async def do(errand: Errand, url: str) -> None:
     """Do an errand with connections of its own."""
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client:
         await errand(client)
 
 

@@ -1,38 +1,39 @@
-"""The contract of `stores.base`, kept by every store: to join, add a line to `FRESH_URLS`."""
+"""The contract of `stores.base`, kept by every store: to join, add a line to `FRESH_URLS`.
 
-from collections.abc import AsyncIterator
+Runs that have not ended are in `test_unfinished`; inboxes, finished runs and purged handlers in
+`test_removing`.
+"""
+
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from itertools import product
 
 import pytest
 
 from schemas.records import (
     Batch,
     EventRecord,
+    HandlerKey,
     HandlerPosition,
     HandlerQuery,
     Idle,
+    Phase,
     Question,
     RunPosition,
     RunRecord,
     SnapshotRecord,
     StateRecord,
     Status,
+    TickPage,
     TickRecord,
 )
 from schemas.times import to_micros
 from stores.base import Store
-from tests.support.backends import FRESH_URLS, opened_store
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
-
-
-@pytest.fixture(params=FRESH_URLS)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    """Yield an empty store of each kind, started."""
-    async with FRESH_URLS[request.param](tmp_path) as url, opened_store(url) as store:
-        yield store
+R = HandlerKey("", "r")
+H = HandlerKey("", "h")
+NOBODY = HandlerKey("", "nobody")
 
 
 def make_run(run_id: str = "r", *, minute: int = 0, status: Status = Status.RUNNING) -> RunRecord:
@@ -47,6 +48,7 @@ def make_run(run_id: str = "r", *, minute: int = 0, status: Status = Status.RUNN
         started_at=begun,
         updated_at=begun,
         completed_at=None if status is Status.RUNNING else begun,
+        phase=Phase.WORKING if status is Status.RUNNING else Phase.ENDED,
     )
 
 
@@ -70,6 +72,13 @@ async def read_all(
 def make_ticks(count: int, run_id: str = "r") -> list[TickRecord]:
     """Return the first ticks of a run."""
     return [TickRecord(run_id, number, b'{"t":%d}' % number) for number in range(count)]
+
+
+async def read_ticks(store: Store, run_id: str = "r") -> list[TickRecord]:
+    """Return all ticks of a run, which are few."""
+    page = await store.read_ticks(run_id, after=-1, limit=1_000)
+    assert page.is_last
+    return list(page.ticks)
 
 
 def batch_of(*runs: RunRecord) -> Batch:
@@ -97,17 +106,22 @@ FULL = RunRecord(
     error="It failed: ä\n'\"",
     event_count=2**40,
     questions=(Question(sequence=3), Question(sequence=5, waiter_id="w")),
-    unresumable="its state cannot be stored",
+    not_resumable_because="its state cannot be stored",
     idle=Idle(since=NOON, wake_at=NOON + timedelta(seconds=1), timeout_left=0.25),
     resumes=3,
     trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    phase=Phase.ENDED,
+    accepted=2**50,
+    slot=True,
+    due_at=NOON + timedelta(microseconds=3),
+    held_because="Its workflow is not served.",
 )
 
 
 async def test_a_record_comes_back_as_it_was_given(store: Store) -> None:
     await store.commit(batch_of(FULL))
     assert await store.get_run("r") == FULL
-    assert await store.get_handler("h") == FULL
+    assert await store.get_handler(H) == FULL
 
 
 async def test_a_record_of_few_values_comes_back_as_it_was_given(store: Store) -> None:
@@ -116,12 +130,13 @@ async def test_a_record_of_few_values_comes_back_as_it_was_given(store: Store) -
 
 
 async def test_absence_is_a_value(store: Store) -> None:
-    assert await store.get_handler("nobody") is None
+    assert await store.get_handler(NOBODY) is None
     assert await store.get_run("nobody") is None
     assert await store.get_state("nobody") is None
     assert await store.get_snapshot("nobody") is None
     assert list(await store.read_events("nobody", after=-1, limit=10)) == []
-    assert list(await store.read_ticks("nobody", after=-1, limit=10)) == []
+    assert await store.read_ticks("nobody", after=-1, limit=10) == TickPage([], is_last=True)
+    assert list(await store.read_inbox("nobody")) == []
     assert await store.count_events("nobody") == 0
 
 
@@ -157,10 +172,10 @@ async def test_a_run_replaces_what_was_known_of_it(store: Store) -> None:
 
 async def test_the_newest_run_of_a_handler_is_its_current_one(store: Store) -> None:
     first = make_run("first", status=Status.COMPLETED)
-    second = replace(first, run_id="second", status=Status.RUNNING, completed_at=None)
+    second = replace(make_run("first", minute=1), run_id="second", handler_created_at=NOON)
     await store.commit(batch_of(first))
     await store.commit(batch_of(replace(first, current=False), second))
-    assert await store.get_handler("first") == second
+    assert await store.get_handler(second.key) == second
     assert await store.get_run("first") == replace(first, current=False)
     assert await list_ids(store) == ["first"]
 
@@ -200,8 +215,29 @@ async def test_an_event_keeps_its_bytes_its_time_and_whether_it_is_internal(stor
 async def test_ticks_are_read_in_order_after_a_sequence(store: Store) -> None:
     ticks = make_ticks(10)
     await store.commit(Batch(runs={"r": make_run()}, ticks=ticks))
-    assert list(await store.read_ticks("r", after=-1, limit=100)) == ticks
-    assert list(await store.read_ticks("r", after=3, limit=2)) == ticks[4:6]
+    assert await read_ticks(store) == ticks
+    assert await store.read_ticks("r", after=3, limit=2) == TickPage(ticks[4:6], is_last=False)
+
+
+async def test_a_page_of_ticks_is_the_last_where_there_are_none_after_it(store: Store) -> None:
+    ticks = make_ticks(4)
+    await store.commit(Batch(runs={"r": make_run()}, ticks=ticks))
+    assert await store.read_ticks("r", after=-1, limit=3) == TickPage(ticks[:3], is_last=False)
+    assert await store.read_ticks("r", after=-1, limit=4) == TickPage(ticks, is_last=True)
+    assert await store.read_ticks("r", after=2, limit=4) == TickPage(ticks[3:], is_last=True)
+    assert await store.read_ticks("r", after=3, limit=4) == TickPage([], is_last=True)
+
+
+async def test_pages_of_large_ticks_have_one_at_least_until_the_last(store: Store) -> None:
+    ticks = [TickRecord("r", number, b"x" * 200_000) for number in range(3)]
+    await store.commit(Batch(runs={"r": make_run()}, ticks=ticks))
+    page = await store.read_ticks("r", after=-1, limit=10)
+    read = list(page.ticks)
+    while not page.is_last:
+        page = await store.read_ticks("r", after=read[-1].sequence, limit=10)
+        assert page.ticks or page.is_last
+        read += page.ticks
+    assert read == ticks
 
 
 async def test_a_snapshot_removes_the_ticks_before_it(store: Store) -> None:
@@ -209,14 +245,14 @@ async def test_a_snapshot_removes_the_ticks_before_it(store: Store) -> None:
     await store.commit(Batch(runs={"r": make_run()}, ticks=make_ticks(8)))
     await store.commit(Batch(snapshots={"r": snapshot}))
     assert await store.get_snapshot("r") == snapshot
-    assert list(await store.read_ticks("r", after=-1, limit=100)) == make_ticks(8)[6:]
+    assert await read_ticks(store) == make_ticks(8)[6:]
 
 
 async def test_a_snapshot_removes_ticks_of_its_own_batch(store: Store) -> None:
     batch = Batch(runs={"r": make_run()}, ticks=make_ticks(8))
     batch.snapshots["r"] = SnapshotRecord("r", 8, b"snapshot")
     await store.commit(batch)
-    assert list(await store.read_ticks("r", after=-1, limit=100)) == []
+    assert await read_ticks(store) == []
 
 
 async def test_a_state_replaces_the_one_before_it(store: Store) -> None:
@@ -241,7 +277,7 @@ async def test_writing_a_batch_again_changes_nothing(store: Store) -> None:
     await store.commit(batch)
     await store.commit(batch)
     assert list(await store.read_events("r", after=-1, limit=100)) == make_events(3)
-    assert list(await store.read_ticks("r", after=-1, limit=100)) == make_ticks(5)[2:]
+    assert await read_ticks(store) == make_ticks(5)[2:]
     assert await list_ids(store) == ["r"]
 
 
@@ -314,6 +350,64 @@ async def test_filters_narrow_a_listing(store: Store) -> None:
     assert await list_ids(store, workflow_names=frozenset({"nobody"})) == []
 
 
+STANDINGS = [
+    *((Status.RUNNING, phase) for phase in Phase if phase is not Phase.ENDED),
+    *((status, Phase.ENDED) for status in Status if status is not Status.RUNNING),
+]
+FILTERS = [
+    HandlerQuery(
+        statuses=frozenset(statuses),
+        phases=frozenset(phases),
+        workflow_names=frozenset(workflow_names),
+        waiting=waiting,
+        limit=100,
+    )
+    for statuses, phases, workflow_names, waiting in product(
+        [(), [Status.RUNNING], [Status.FAILED], [Status.RUNNING, Status.COMPLETED], Status],
+        [(), [Phase.WAITING], [Phase.ENDED], [Phase.QUEUED, Phase.HELD, Phase.ENDED]],
+        ["", "v", "vw"],
+        [False, True],
+    )
+]
+
+
+def passes(run: RunRecord, query: HandlerQuery) -> bool:
+    """Return whether the filters of a listing let a run pass."""
+    return (
+        run.status in (query.statuses or Status)
+        and run.phase in (query.phases or Phase)
+        and run.workflow_name in (query.workflow_names or "uvw")
+        and (not query.waiting or (bool(run.questions) and run.status is Status.RUNNING))
+    )
+
+
+async def test_a_listing_has_what_all_of_its_filters_let_pass(store: Store) -> None:
+    kinds = enumerate(product(STANDINGS, "uvw", [(), (Question(sequence=0),)]))
+    runs = [
+        replace(
+            make_run(f"r{at}", minute=at, status=status),
+            phase=phase,
+            workflow_name=workflow_name,
+            questions=questions,
+        )
+        for at, ((status, phase), workflow_name, questions) in kinds
+    ]
+    await store.commit(batch_of(*runs))
+    listed = {query: list(await store.list_handlers(query)) for query in FILTERS}
+    assert listed == {
+        query: [run for run in reversed(runs) if passes(run, query)] for query in FILTERS
+    }
+
+
+async def test_a_listing_may_name_a_hundred_workflows(store: Store) -> None:
+    runs = [replace(make_run(f"r{n}", minute=n), workflow_name=f"w{n}") for n in range(100)]
+    await store.commit(batch_of(*runs))
+    names = frozenset(run.workflow_name for run in runs)
+    assert await list_ids(store, workflow_names=names, limit=2) == ["r99", "r98"]
+    phases = frozenset({Phase.WORKING, Phase.ENDED})
+    assert await list_ids(store, workflow_names=names, phases=phases, limit=2) == ["r99", "r98"]
+
+
 async def test_a_page_begins_after_a_position(store: Store) -> None:
     await store.commit(batch_of(*(make_run(name, minute=at) for at, name in enumerate("abcd"))))
     after = HandlerPosition(NOON + timedelta(minutes=2), "c")
@@ -340,15 +434,15 @@ async def commit_runs_of_h(store: Store, count: int) -> list[RunRecord]:
 
 async def test_the_runs_of_a_handler_are_listed_newest_first(store: Store) -> None:
     runs = await commit_runs_of_h(store, 4)
-    assert list(await store.list_runs("h", after=None, limit=10)) == runs
-    assert list(await store.list_runs("nobody", after=None, limit=10)) == []
+    assert list(await store.list_runs(H, after=None, limit=10)) == runs
+    assert list(await store.list_runs(NOBODY, after=None, limit=10)) == []
 
 
 async def test_a_page_of_runs_begins_after_a_position(store: Store) -> None:
     runs = await commit_runs_of_h(store, 5)
     after = RunPosition(runs[1].started_at, runs[1].run_id)
-    assert list(await store.list_runs("h", after=after, limit=2)) == runs[2:4]
-    assert list(await store.list_runs("h", after=after, limit=10)) == runs[2:]
+    assert list(await store.list_runs(H, after=after, limit=2)) == runs[2:4]
+    assert list(await store.list_runs(H, after=after, limit=10)) == runs[2:]
 
 
 async def test_pages_of_runs_that_began_at_once_have_each_of_them_once(store: Store) -> None:
@@ -356,7 +450,7 @@ async def test_pages_of_runs_that_began_at_once_have_each_of_them_once(store: St
     await store.commit(batch_of(*runs))
     found: list[RunRecord] = []
     after: RunPosition | None = None
-    while page := await store.list_runs("h", after=after, limit=2):
+    while page := await store.list_runs(H, after=after, limit=2):
         found += page
         after = RunPosition(page[-1].started_at, page[-1].run_id)
     assert sorted(run.run_id for run in found) == sorted("aB_c-")
@@ -365,20 +459,8 @@ async def test_pages_of_runs_that_began_at_once_have_each_of_them_once(store: St
 async def test_the_runs_of_a_handler_are_those_of_its_tenant(store: Store) -> None:
     mine, theirs = replace(make_run("a"), handler_id="h", tenant="t"), make_run("h")
     await store.commit(batch_of(mine, theirs))
-    assert list(await store.list_runs("t/h", after=None, limit=10)) == [mine]
-    assert list(await store.list_runs("h", after=None, limit=10)) == [theirs]
-
-
-async def test_unfinished_runs_are_those_that_are_running(store: Store) -> None:
-    await store.commit(
-        batch_of(
-            make_run("a"),
-            make_run("b", status=Status.COMPLETED),
-            make_run("c", status=Status.CANCELLED),
-            make_run("d"),
-        )
-    )
-    assert {run.run_id async for run in store.list_unfinished()} == {"a", "d"}
+    assert list(await store.list_runs(HandlerKey("t", "h"), after=None, limit=10)) == [mine]
+    assert list(await store.list_runs(H, after=None, limit=10)) == [theirs]
 
 
 async def test_ended_handlers_are_listed_oldest_first(store: Store) -> None:
@@ -387,45 +469,14 @@ async def test_ended_handlers_are_listed_oldest_first(store: Store) -> None:
     )
     await store.commit(batch_of(make_run("running", minute=0)))
     before = NOON + timedelta(minutes=3)
-    assert list(await store.list_ended(before=before, limit=10)) == ["r0", "r1", "r2"]
-    assert list(await store.list_ended(before=before, limit=2)) == ["r0", "r1"]
-
-
-async def test_a_purged_handler_is_removed_with_all_that_belongs_to_it(store: Store) -> None:
-    await store.commit(
-        Batch(
-            runs={"r": make_run(), "kept": make_run("kept")},
-            events=[*make_events(3), *make_events(2, "kept")],
-            ticks=make_ticks(3),
-            states={"r": StateRecord("r", b"state")},
-            snapshots={"r": SnapshotRecord("r", 0, b"snapshot")},
-        )
-    )
-    await store.commit(Batch(purged=["r"]))
-    assert await store.get_handler("r") is None
-    assert await store.get_run("r") is None
-    assert await store.get_state("r") is None
-    assert await store.get_snapshot("r") is None
-    assert await store.count_events("r") == 0
-    assert list(await store.read_ticks("r", after=-1, limit=10)) == []
-    assert await list_ids(store) == ["kept"]
-    assert await store.count_events("kept") == 2
-
-
-async def test_purging_comes_last_in_its_batch(store: Store) -> None:
-    await store.commit(Batch(runs={"r": make_run()}, events=make_events(3), purged=["r"]))
-    assert await store.get_handler("r") is None
-    assert await store.count_events("r") == 0
-
-
-async def test_purging_an_unknown_handler_is_passed_over(store: Store) -> None:
-    await store.commit(Batch(purged=["nobody"]))
-    assert await list_ids(store) == []
+    oldest = [HandlerKey("", f"r{at}") for at in range(3)]
+    assert list(await store.list_ended(before=before, limit=10)) == oldest
+    assert list(await store.list_ended(before=before, limit=2)) == oldest[:2]
 
 
 async def test_an_id_with_a_null_character_is_an_unknown_one(store: Store) -> None:
     await store.commit(Batch(runs={"r": make_run()}))
-    assert await store.get_handler("a\0") is None
+    assert await store.get_handler(HandlerKey("", "a\0")) is None
     assert await store.get_run("\0") is None
     query = HandlerQuery(workflow_names=frozenset({"\0", "w"}), limit=10)
     assert await store.list_handlers(query) == [make_run()]

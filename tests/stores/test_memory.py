@@ -4,7 +4,9 @@ from dataclasses import replace
 
 from schemas.records import Batch, Status
 from stores.memory import MemoryStore
-from tests.stores.test_conformance import batch_of, list_ids, make_run
+from tests.stores.test_conformance import NOON, R, batch_of, list_ids, make_run
+from tests.stores.test_removing import make_full
+from tests.stores.test_unfinished import make_unfinished
 from tests.support.stores import list_leftovers
 
 
@@ -27,7 +29,7 @@ async def test_running_handlers_are_never_dropped() -> None:
 async def test_a_handler_that_runs_again_is_not_dropped() -> None:
     store = MemoryStore(max_ended_handlers=1)
     ended = make_run("a", status=Status.COMPLETED)
-    again = replace(ended, run_id="again", status=Status.RUNNING, completed_at=None)
+    again = replace(make_run("a", minute=2), run_id="again", handler_created_at=NOON)
     await store.commit(batch_of(ended))
     await store.commit(batch_of(replace(ended, current=False), again))
     await store.commit(batch_of(make_run("b", minute=1, status=Status.FAILED)))
@@ -42,6 +44,10 @@ async def test_a_dropped_handler_leaves_nothing() -> None:
 
 async def test_a_purged_handler_leaves_nothing() -> None:
     store = MemoryStore()
-    await store.commit(batch_of(make_run(), make_run("b", status=Status.COMPLETED)))
-    await store.commit(Batch(purged=["r", "b"]))
+    waits = make_unfinished("waits", due=1, slot=True)
+    ended = make_run("ended", status=Status.COMPLETED)
+    batch = make_full("r")
+    batch.runs |= {"waits": waits, "ended": ended}
+    await store.commit(batch)
+    await store.commit(Batch(purged=[R, waits.key, ended.key]))
     assert list_leftovers(store) == []

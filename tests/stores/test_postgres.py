@@ -8,9 +8,10 @@ import pytest
 from schemas.records import Batch, EventRecord, HandlerQuery
 from stores.base import StoreError, StoreUnavailable
 from stores.migrations import load_migrations
-from stores.postgres import PostgresStore
+from stores.postgres import FINISH, TAKE_FROM_INBOX, TRIM_TICKS, PostgresStore, _statement
 from stores.rows import DAMAGED
-from tests.stores.test_conformance import batch_of, make_events, make_run
+from tests.stores.test_conformance import R, batch_of, make_events, make_run
+from tests.stores.test_removing import make_full
 from tests.support.postgres import (
     Connection,
     connect,
@@ -204,6 +205,38 @@ async def test_nobody_else_gets_the_schema_while_the_writer_is_being_replaced(
     await until(lambda: commit_works(store, Batch()))
     with pytest.raises(StoreError, match="in use by another process"):
         await PostgresStore(url).start()
+
+
+async def test_removing_what_belongs_to_some_runs_walks_over_no_table(
+    store: PostgresStore, database: Connection
+) -> None:
+    await database.execute("SET enable_seqscan = off")  # which it takes for the few rows here
+    some, numbers = ["r", "s"], [1, 2]
+    plan = await database.fetch(
+        f"EXPLAIN {_statement(TRIM_TICKS, TAKE_FROM_INBOX, *FINISH)}",
+        *(some, numbers, some, numbers, some, some, some),
+    )
+    steps = [row[0] for row in plan]
+    assert [step for step in steps if "_pkey on " in step] != []
+    assert [step for step in steps if "Seq Scan" in step] == []
+
+
+async def test_purging_leaves_no_row_in_any_table(
+    store: PostgresStore, url: str, database: Connection
+) -> None:
+    await store.commit(make_full("r"))
+    assert [table for table, rows in (await count_rows(database, url)).items() if not rows] == []
+    await store.commit(Batch(purged=[R]))
+    assert [table for table, rows in (await count_rows(database, url)).items() if rows] == []
+
+
+async def count_rows(database: Connection, url: str) -> dict[str, int]:
+    """Return how many rows each table has that there is, but for that of the schema's version."""
+    tables = await database.fetch(
+        "SELECT tablename FROM pg_tables WHERE schemaname = $1 AND tablename <> 'schema_version'",
+        schema_of(url),
+    )
+    return {table: await database.fetchval(f"SELECT count(*) FROM {table}") for (table,) in tables}
 
 
 async def test_a_row_that_cannot_be_read_is_shown_as_such_among_the_others(

@@ -1,6 +1,7 @@
 """What only the SQLite store promises: its file, and who may have it."""
 
 import asyncio
+import re
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -10,12 +11,14 @@ from textwrap import dedent
 
 import pytest
 
-from schemas.records import Batch, EventRecord, HandlerQuery
+from schemas.records import Batch, EventRecord, HandlerQuery, Phase
 from stores.base import StoreError, StoreUnavailable
 from stores.migrations import load_migrations
 from stores.rows import DAMAGED
 from stores.sqlite import APPLICATION_ID, SqliteStore
-from tests.stores.test_conformance import batch_of, make_events, make_run, make_ticks
+from tests.app.test_reads import READS
+from tests.stores.test_conformance import R, batch_of, make_events, make_run, make_ticks
+from tests.stores.test_removing import make_full
 
 DAMAGE = slice(20_000, 60_000)  # bytes of the second page to the fourth
 
@@ -280,20 +283,67 @@ async def test_a_commit_that_is_cancelled_leaves_the_store_usable(path: Path) ->
     await store.stop()
 
 
-async def test_a_row_that_cannot_be_read_is_shown_as_such_among_the_others(path: Path) -> None:
+async def test_no_statement_walks_over_a_table(path: Path) -> None:
+    store = SqliteStore(path)
+    await store.start()
+    statements: list[str] = []
+    for thread in (store._writer, store._reader):
+        assert thread is not None
+        await thread.call(lambda opened: opened.set_trace_callback(statements.append))
+    for read in READS.values():
+        await read(store)
+    batch = make_full("r")
+    batch.taken["r"] = 0
+    await store.commit(batch)
+    await store.commit(Batch(finished={"r"}, purged=[R]))
+    await store.stop()
+    with closing(sqlite3.connect(path)) as connection:
+        steps = [
+            row[3]
+            for statement in statements
+            if statement.startswith(("SELECT", "INSERT", "DELETE"))
+            for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+        ]
+    tables = "|".join(count_rows(path))
+    assert [step for step in steps if re.match(rf"SEARCH ({tables})\b", step)] != []
+    assert [step for step in steps if re.match(rf"SCAN ({tables})\b", step)] == []
+
+
+async def test_purging_leaves_no_row_in_any_table(path: Path) -> None:
+    await make_file(path, make_full("r"))
+    assert [table for table, rows in count_rows(path).items() if not rows] == []
+    await make_file(path, Batch(purged=[R]))
+    assert [table for table, rows in count_rows(path).items() if rows] == []
+
+
+def count_rows(path: Path) -> dict[str, int]:
+    """Return how many rows each table has that there is."""
+    with closing(sqlite3.connect(path)) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        return {
+            table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for (table,) in tables.fetchall()
+        }
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["status = 'asleep'", "questions = '{'", "phase = 'nowhere'", "due_at = 1 << 62"],
+)
+async def test_a_row_that_cannot_be_read_is_shown_as_such_among_the_others(
+    path: Path, damage: str
+) -> None:
     store = SqliteStore(path)
     await store.start()
     await store.commit(batch_of(*(make_run(name, minute=at) for at, name in enumerate("abc"))))
     assert store._writer is not None
     await store._writer.call(
-        lambda writer: writer.execute(
-            "UPDATE runs SET status = 'asleep', questions = '{' WHERE run_id = 'b'"
-        )
+        lambda writer: writer.execute(f"UPDATE runs SET {damage} WHERE run_id = 'b'")
     )
     found = await store.list_handlers(HandlerQuery(limit=10))
-    assert [(run.handler_id, run.error) for run in found] == [
-        ("c", None),
-        ("b", DAMAGED),
-        ("a", None),
+    assert [(run.handler_id, run.phase, run.error) for run in found] == [
+        ("c", Phase.WORKING, None),
+        ("b", Phase.ENDED, DAMAGED),
+        ("a", Phase.WORKING, None),
     ]
     await store.stop()

@@ -1,12 +1,17 @@
 """The tail of a run, bounded, and readers that move over its pages."""
 
+from dataclasses import replace
+
 import pytest
 
 from app.errors import StoreFailed
+from app.reads import Reads
 from app.streams.subscription import SharedPosition, Subscription
 from app.streams.tail import TAIL_BYTES, TAIL_EVENTS, EventTail
-from schemas.records import Batch, EventRecord
-from tests.stores.test_conformance import make_run
+from app.telemetry.metrics import Metrics
+from schemas.records import EventRecord
+from stores.base import Store
+from tests.support.records import batch_of, make_record
 from tests.support.stores import ScriptedStore
 
 
@@ -63,6 +68,11 @@ def test_pages_after_a_cursor_begin_right_after_it(cursor: int) -> None:
     assert sequences == list(range(cursor + 1, 10))
 
 
+def reads_of(store: Store) -> Reads:
+    """Return the reading side of a store."""
+    return Reads(store, Metrics())
+
+
 async def read_all(subscription: Subscription) -> list[int]:
     """Return the sequences of everything that a reader gets."""
     sequences: list[int] = []
@@ -75,18 +85,18 @@ async def read_all(subscription: Subscription) -> list[int]:
 async def test_a_reader_gets_old_events_from_the_store_and_new_ones_from_the_tail() -> None:
     store, tail = ScriptedStore(), EventTail()
     events = make_events(0, 1_000, size=TAIL_BYTES // 100)
-    await store.commit(Batch(runs={"r": make_run()}, events=events))
+    await store.commit(replace(batch_of(make_record()), events=events))
     for start in range(0, 1_000, 10):
         tail.publish(events[start : start + 10])
     tail.end()
-    subscription = Subscription("r", store=store, tail=tail, after=-1, last=-1)
+    subscription = Subscription("r", reads=reads_of(store), tail=tail, after=-1, last=-1)
     assert await read_all(subscription) == list(range(1_000))
 
 
 async def test_a_reader_of_a_store_that_fails_is_told() -> None:
     store = ScriptedStore()
     store.down = True
-    subscription = Subscription("r", store=store, tail=None, after=-1, last=5)
+    subscription = Subscription("r", reads=reads_of(store), tail=None, after=-1, last=5)
     with pytest.raises(StoreFailed):
         await subscription.next_pages(timeout=None)
 
@@ -94,7 +104,7 @@ async def test_a_reader_of_a_store_that_fails_is_told() -> None:
 async def test_a_reader_of_a_tail_whose_store_failed_is_told() -> None:
     tail = EventTail()
     tail.fail()
-    subscription = Subscription("r", store=ScriptedStore(), tail=tail, after=-1, last=-1)
+    subscription = Subscription("r", reads=reads_of(ScriptedStore()), tail=tail, after=-1, last=-1)
     with pytest.raises(StoreFailed):
         await subscription.next_pages(timeout=None)
 
@@ -104,7 +114,7 @@ async def test_a_reader_that_is_sent_away_before_the_last_event_is_told_of_more(
     tail.publish(make_events(0, 2))
     tail.end()
     tail.close()
-    subscription = Subscription("r", store=ScriptedStore(), tail=tail, after=0, last=-1)
+    subscription = Subscription("r", reads=reads_of(ScriptedStore()), tail=tail, after=0, last=-1)
     assert (subscription.exhausted, subscription.dismissed, subscription.complete) == (
         True,
         True,
@@ -113,7 +123,9 @@ async def test_a_reader_that_is_sent_away_before_the_last_event_is_told_of_more(
 
 
 async def test_a_reader_waits_no_longer_than_it_wants_to() -> None:
-    subscription = Subscription("r", store=ScriptedStore(), tail=EventTail(), after=-1, last=-1)
+    subscription = Subscription(
+        "r", reads=reads_of(ScriptedStore()), tail=EventTail(), after=-1, last=-1
+    )
     assert await subscription.next_pages(timeout=0.001) == []
     assert not subscription.exhausted
 
@@ -121,7 +133,7 @@ async def test_a_reader_waits_no_longer_than_it_wants_to() -> None:
 async def test_the_shared_position_is_given_back_once() -> None:
     position = SharedPosition()
     assert await position.acquire(0)
-    subscription = Subscription("r", store=ScriptedStore(), tail=None, after=-1, last=-1)
+    subscription = Subscription("r", reads=reads_of(ScriptedStore()), tail=None, after=-1, last=-1)
     subscription.share(position)
     subscription.close()
     subscription.close()

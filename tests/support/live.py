@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from workflows import Workflow
 
 from app.server import WorkflowServer
+from tests.support.waiting import DEADLINE
 
 
 class _Uvicorn(uvicorn.Server):
@@ -50,7 +51,7 @@ async def serving_app(app: ASGIApp, *, lifespan: str = "on", port: int = 0) -> A
         log_level="warning",
         ws="none",
         lifespan=lifespan,  # type: ignore[arg-type]  # a literal, given by tests
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=int(DEADLINE),
     )
     server = _Uvicorn(config)
     # `_serve`: without the signal handlers, which belong to pytest here.
@@ -82,7 +83,10 @@ async def serving(server: WorkflowServer, *, port: int = 0) -> AsyncIterator[str
 @asynccontextmanager
 async def open_client(server: WorkflowServer) -> AsyncIterator[httpx.AsyncClient]:
     """Serve a `WorkflowServer` and yield a client of it."""
-    async with serving(server) as base_url, httpx.AsyncClient(base_url=base_url) as client:
+    async with (
+        serving(server) as base_url,
+        httpx.AsyncClient(base_url=base_url, timeout=DEADLINE) as client,
+    ):
         yield client
 
 

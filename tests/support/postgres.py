@@ -25,7 +25,7 @@ async def connect() -> AsyncIterator[Connection]:
     Where none was named and none is there, the test is skipped.
     """
     try:
-        connection = await asyncpg.connect(os.environ.get(VARIABLE, DEFAULT), timeout=5)
+        connection = await asyncpg.connect(os.environ.get(VARIABLE, DEFAULT), timeout=30)
     except (OSError, TimeoutError):
         if VARIABLE in os.environ:
             raise

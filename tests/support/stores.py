@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from schemas.records import Batch, EventRecord, HandlerQuery, RunRecord
+from schemas.records import Batch, EventRecord, HandlerKey, HandlerQuery, RunRecord
 from stores.base import StoreUnavailable
 from stores.memory import MemoryStore
 
@@ -41,9 +41,9 @@ class ScriptedStore(MemoryStore):
         await super().commit(batch)
         self.commits.append(batch)
 
-    async def get_handler(self, handler_id: str) -> RunRecord | None:
+    async def get_handler(self, key: HandlerKey) -> RunRecord | None:
         self._check_up()
-        return await super().get_handler(handler_id)
+        return await super().get_handler(key)
 
     async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
         self._check_up()

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 
-DEADLINE = 10.0
+DEADLINE = 60.0  # seconds; long, for the machine may be busy with something else
 PAUSE = 0.005
 
 

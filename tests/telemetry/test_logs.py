@@ -2,14 +2,18 @@
 
 import json
 import logging
+import re
 from typing import Any
 
 import pytest
 import structlog
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bound_contextvars, merge_contextvars
+from structlog.dev import ConsoleRenderer
 
 from app.server import WorkflowServer
-from app.telemetry.logs import SERVICE_LOGGERS, EventFormatter, get_logger, make_renderer
+from app.telemetry.bound import bind_contextvars, reset_contextvars
+from app.telemetry.logs import SERVICE_LOGGERS, EventFormatter, get_logger
+from app.telemetry.renderers import make_renderer
 from stores.base import StoreUnavailable
 from tests.support.calls import run
 from tests.support.live import open_client
@@ -96,6 +100,38 @@ def test_an_event_carries_what_is_bound_where_it_happens() -> None:
             "request_id": "r1",
             "handler_id": "h1",
         }
+
+
+def test_structlog_puts_the_ids_into_its_own_events_too() -> None:
+    tokens = bind_contextvars(request_id="r1", run_id="u1")
+    bound = merge_contextvars(None, "info", {"event": "counted", "run_id": "its own"})
+    reset_contextvars(**tokens)
+    assert bound == {"event": "counted", "run_id": "its own", "request_id": "r1"}
+    assert merge_contextvars(None, "info", {}) == {}
+
+
+EVENT = {
+    "time": "2026-11-29T11:41:54+00:00",
+    "level": "warning",
+    "event": "run resumed",
+    "logger": "app.runs",
+    "ticks": 3,
+    "reason": "a b",
+    "exception": "Traceback:\n  here",
+}
+
+
+def test_a_line_for_people_looks_as_structlog_would_write_it() -> None:
+    structlogs = ConsoleRenderer(colors=False, timestamp_key="time", repr_native_str=True)
+    line = make_renderer(as_json=False)(EVENT)
+    assert line == structlogs(None, "warning", dict(EVENT))
+
+
+def test_colours_change_nothing_of_what_a_line_says() -> None:
+    coloured = make_renderer(as_json=False, colors=True)(EVENT)
+    plain = make_renderer(as_json=False)(EVENT)
+    assert coloured != plain
+    assert re.sub(r"\x1b\[\d+m", "", coloured) == plain
 
 
 def test_an_error_of_the_users_code_is_shown_whole() -> None:

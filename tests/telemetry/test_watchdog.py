@@ -11,6 +11,7 @@ from workflows.events import StartEvent, StopEvent
 from app.server import WorkflowServer
 from tests.support.calls import run
 from tests.support.live import serving
+from tests.support.waiting import DEADLINE
 
 
 class Blocker(Workflow):
@@ -22,7 +23,7 @@ class Blocker(Workflow):
 
     @step
     async def compute(self, ev: StartEvent) -> StopEvent:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not self.log.records:
             pass
         return StopEvent(result="done")
@@ -34,7 +35,10 @@ async def test_a_step_that_blocks_the_event_loop_is_named(
     caplog.set_level(logging.WARNING, logger="app.telemetry.watchdog")
     server = WorkflowServer()
     server.add_workflow("blocker", Blocker(caplog))
-    async with serving(server) as base_url, httpx.AsyncClient(base_url=base_url) as client:
+    async with (
+        serving(server) as base_url,
+        httpx.AsyncClient(base_url=base_url, timeout=DEADLINE) as client,
+    ):
         handler = await run(client, "blocker")
     [record] = [r for r in caplog.records if r.name == "app.telemetry.watchdog"]
     told = record.getMessage(), vars(record)["step"], vars(record)["run_id"]

@@ -1,7 +1,9 @@
 """Workflows that the tests of the web UI serve beside the examples."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import date
+from threading import Lock
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
@@ -132,6 +134,33 @@ class PlainAsker(Workflow):
         return StopEvent(result=f"It shall be {ev.response}")
 
 
+class Fragile(Workflow):
+    """Keeps in its state what no store can hold, and asks."""
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> InputRequiredEvent:
+        await ctx.store.set("connection", Lock())
+        return InputRequiredEvent(prefix="Go on?")  # type: ignore[call-arg]  # any fields
+
+    @step
+    async def take(self, ev: HumanResponseEvent) -> StopEvent:
+        return StopEvent(result=ev.response)
+
+
+class Handover(Event):
+    job: Callable[[int], int]
+
+
+class Worker(Workflow):
+    @step
+    async def plan(self, ev: StartEvent) -> Handover:
+        return Handover(job=lambda number: number + 1)
+
+    @step
+    async def work(self, ev: Handover) -> StopEvent:
+        return StopEvent(result=ev.job(1))
+
+
 def make_hostile() -> Workflow:
     """Return a workflow all of whose strings are markup, its classes' names too."""
     hostile: Any = type(MARKUP, (Event,), {"__module__": __name__, "__doc__": MARKUP})
@@ -174,5 +203,7 @@ flows: dict[str, Workflow] = {
     "ticker": Ticker(timeout=None),
     "introduction": Introduction(timeout=None),
     "plain-asker": PlainAsker(timeout=None),
+    "fragile": Fragile(timeout=None),
+    "worker": Worker(timeout=None),
     "<img src=x onerror='window.hacked=1'>": make_hostile(),
 }

@@ -1,8 +1,13 @@
 """What people do in the web UI, in the words of the page."""
 
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from playwright.sync_api import Locator, Page, expect
+
+AXE = Path(__file__).parents[2] / "ui" / "node_modules" / "axe-core" / "axe.min.js"
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
 class Ui:
@@ -52,3 +57,24 @@ class Ui:
     def connection(self) -> Locator:
         """Find what is said of the event stream."""
         return self.page.locator("[data-connection]")
+
+    def row(self, handler_id: str) -> Locator:
+        """Find a run in a list."""
+        link = self.page.get_by_role("link", name=handler_id, exact=True)
+        return self.page.locator("table.runs tbody tr").filter(has=link)
+
+    def note(self, begin: str) -> Locator:
+        """Find a note by how it begins."""
+        return self.page.locator("p.note").filter(has_text=begin)
+
+    @property
+    def width(self) -> int:
+        """How wide the page is, in pixels."""
+        width: int = self.page.evaluate("document.documentElement.scrollWidth")
+        return width
+
+    def find_violations(self) -> list[str]:
+        """Return what axe finds, each with the element that it found first."""
+        self.page.evaluate(AXE.read_text())
+        found: dict[str, Any] = self.page.evaluate("rules => axe.run({runOnly: rules})", WCAG)
+        return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found["violations"]]

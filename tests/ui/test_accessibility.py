@@ -4,13 +4,10 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
-from tests.ui.conftest import ROOT
 from tests.ui.pages import Ui
 
-AXE = ROOT / "ui" / "node_modules" / "axe-core" / "axe.min.js"
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 PAGES = [
     "workflows",
     "workflows/orders",
@@ -38,13 +35,6 @@ def _runs(url: str) -> None:
         httpx.post(f"{url}/workflows/{workflow}/run-nowait", json=body)
 
 
-def find_violations(page: Page) -> list[str]:
-    """Return what axe finds, each with the element that it found first."""
-    page.evaluate(AXE.read_text())
-    found: dict[str, Any] = page.evaluate("rules => axe.run({runOnly: rules})", RULES)
-    return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found["violations"]]
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", PAGES)
 def test_axe_finds_nothing(ui: Ui, path: str, scheme: Any) -> None:
@@ -52,7 +42,7 @@ def test_axe_finds_nothing(ui: Ui, path: str, scheme: Any) -> None:
     ui.page.goto(f"{ui.url}/#/{path}")
     expect(ui.page.locator("main h1, main .empty-title").first).to_be_visible()
     expect(ui.page.locator("main .loading")).to_have_count(0)
-    assert find_violations(ui.page) == []
+    assert ui.find_violations() == []
 
 
 def test_axe_finds_nothing_in_what_unfolds(ui: Ui) -> None:
@@ -63,7 +53,7 @@ def test_axe_finds_nothing_in_what_unfolds(ui: Ui) -> None:
     ui.page.locator(".lane-head").first.click()
     ui.node("split").click()
     ui.press("Purge")
-    assert find_violations(ui.page) == []
+    assert ui.find_violations() == []
 
 
 def test_axe_finds_nothing_in_a_form_with_faults(ui: Ui) -> None:
@@ -72,7 +62,7 @@ def test_axe_finds_nothing_in_a_form_with_faults(ui: Ui) -> None:
     ui.press("Add to tags")
     ui.press("Run")
     expect(ui.page.locator(".fault").first).to_be_visible()
-    assert find_violations(ui.page) == []
+    assert ui.find_violations() == []
 
 
 def test_a_run_is_started_with_the_keyboard_alone(ui: Ui) -> None:
@@ -91,7 +81,7 @@ def test_no_page_is_wider_than_a_phone(ui: Ui, path: str) -> None:
     ui.page.goto(f"{ui.url}/#/{path}")
     expect(ui.page.locator("main h1, main .empty-title").first).to_be_visible()
     expect(ui.page.locator("main .loading")).to_have_count(0)
-    assert ui.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert ui.width <= 390
 
 
 def test_the_colours_can_be_chosen_and_are_remembered(ui: Ui) -> None:

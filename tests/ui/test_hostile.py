@@ -17,7 +17,7 @@ def test_markup_of_a_workflow_is_text_on_every_page(ui: Ui, api: httpx.Client) -
     ui.open("workflows", NAME)
     expect(ui.page.locator("main")).to_contain_text(MARKUP)
     ui.press("Run")
-    ui.expect_status("needs an answer")
+    ui.expect_status("waiting")
     expect(ui.panel("Events")).to_contain_text(MARKUP)
     ui.page.get_by_label("internal events").check()
     for row in ui.page.locator(".event-row").all():

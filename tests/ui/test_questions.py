@@ -21,7 +21,7 @@ def card(ui: Ui, handler_id: str) -> Locator:
 
 def test_a_waiting_run_says_so_and_is_answered_with_one_click(ui: Ui) -> None:
     ui.start("approval", purpose="A train", amount="2")
-    ui.expect_status("needs an answer")
+    ui.expect_status("waiting")
     question = ui.panel("The run waits for an answer")
     expect(question).to_contain_text("Approve 2.00 € for: A train?")
     expect(ui.node("external_step")).to_have_attribute("data-state", "waiting")

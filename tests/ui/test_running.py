@@ -13,6 +13,15 @@ def test_every_workflow_has_a_card_with_what_it_does(ui: Ui) -> None:
     expect(ui.page.get_by_role("link", name="approval")).to_contain_text("asks a person")
 
 
+def test_a_workflow_with_an_event_that_cannot_be_described_is_shown_and_run(ui: Ui) -> None:
+    ui.open("workflows", "worker")
+    expect(ui.page.locator("p.lead")).to_have_text("")
+    ui.node("Handover").click()
+    expect(ui.page.locator(".graph-facts")).to_have_text("Handover event")
+    ui.press("Run")
+    ui.expect_status("completed")
+
+
 def test_a_run_is_started_with_the_form_and_watched_to_its_end(ui: Ui) -> None:
     ui.start("greeting", name="Ada")
     ui.expect_status("completed")
@@ -58,7 +67,7 @@ def test_a_running_run_is_cancelled_after_a_question(ui: Ui) -> None:
     ui.start("ticker", count="1000", pause="0.05")
     ui.press("Cancel")
     ui.press("Keep it")
-    ui.expect_status("running")
+    ui.expect_status("working")
     ui.press("Cancel")
     ui.press("Cancel the run")
     ui.expect_status("cancelled")

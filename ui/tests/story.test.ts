@@ -85,6 +85,14 @@ describe("a story", () => {
     expect(state(story)).toBe("stopped");
   });
 
+  it("of a run that is held says that nothing runs, and goes on from there", () => {
+    const story = tell(change("s", "running", { at: 1 }), event("Tick", {}, null, 5));
+    const halted = story.halted();
+    expect([outcomes(halted), halted.steps.get("s")?.spans.map(durationOf), state(halted)]).toEqual([[["stopped", 1]], [4], "stopped"]);
+    story.add(change("s", "not_running", { output: OUT, at: 7 }));
+    expect([outcomes(story), halted.timesSeen("Tick")]).toEqual([[["done", 1]], 1]);
+  });
+
   it("lets a step run again that a dead process left open", () => {
     const story = tell(change("s", "running"), change("s", "running"), change("s", "not_running", { output: OUT }));
     expect(outcomes(story)).toEqual([["stopped", 1], ["done", 1]]);

@@ -13,7 +13,7 @@ import httpx
 from tests.durability.crash.conduct import Conduct
 from tests.durability.crash.harness import Harness
 from tests.support.postgres_instance import PostgresInstance
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 
 BACKOFF = 3.5  # seconds for which the server tries to commit, as its settings are by default
 SHORT = 1.5  # seconds without a database: less than that
@@ -61,7 +61,7 @@ class Outages(Harness):
         self.losses = Losses()
 
     async def _disturb(self, deadline: float) -> None:
-        async with httpx.AsyncClient(base_url=self._server.url) as client:
+        async with httpx.AsyncClient(base_url=self._server.url, timeout=DEADLINE) as client:
             while time.monotonic() < deadline or len(self.losses.outages) < len(Outage):
                 kinds = list(Outage)
                 self._chance.shuffle(kinds)

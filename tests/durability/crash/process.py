@@ -10,7 +10,7 @@ import httpx
 
 from tests.support.command import COMMAND, make_environment
 from tests.support.ports import find_port
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 
 ROOT = Path(__file__).parents[3]
 SERVED = Path(__file__).with_name("served.py")
@@ -54,7 +54,7 @@ class ServerProcess:
 
     async def wait_healthy(self) -> None:
         """Return when the server says that it is healthy; fail where it has ended."""
-        async with httpx.AsyncClient(base_url=self.url) as client:
+        async with httpx.AsyncClient(base_url=self.url, timeout=DEADLINE) as client:
 
             async def healthy() -> bool:
                 assert self._process is not None

@@ -36,6 +36,7 @@ export interface JsonSchema {
 }
 
 export type Status = "running" | "completed" | "failed" | "cancelled";
+export type Phase = "queued" | "working" | "waiting" | "held" | "ended";
 
 export interface Envelope {
   value: JsonObject;
@@ -54,8 +55,12 @@ export interface Handler {
   completed_at: string | null;
   error: string | null;
   result: Envelope | null;
-  /** Servers from before the field leave it out. */
+  /** Servers from before these fields leave them out. */
   questions?: { sequence: number }[];
+  phase?: Phase;
+  held_because?: string | null;
+  resumable?: boolean;
+  not_resumable_because?: string | null;
 }
 
 export interface HandlerInFull extends Handler {

@@ -5,18 +5,14 @@ import type { Problem } from "../api/client";
 import type { Handler } from "../api/types";
 import { useNow } from "../hooks";
 import { formatAgo, formatDuration, formatTime } from "../model/format";
+import { standingOf } from "../model/phase";
 
-export type Standing = Handler["status"] | "waiting";
-
-export function standingOf(handler: Handler): Standing {
-  return handler.status === "running" && handler.questions?.length ? "waiting" : handler.status;
-}
-
-export function StatusBadge({ standing }: { standing: Standing }) {
+export function StatusBadge({ handler }: { handler: Handler }) {
+  const standing = standingOf(handler);
   return (
     <span class={`status ${standing}`}>
       <span class="dot" aria-hidden="true" />
-      {standing === "waiting" ? "needs an answer" : standing}
+      {standing}
     </span>
   );
 }

@@ -1,9 +1,9 @@
 /** Runs in a table, which on a phone is a list. */
 
-import { unwrapped, type Handler } from "../api/types";
-import { preview } from "../model/format";
+import type { Handler } from "../api/types";
+import { needsAnswer, outcomeOf } from "../model/phase";
 import { link } from "../router";
-import { Ago, RunDuration, StatusBadge, standingOf } from "./parts";
+import { Ago, RunDuration, StatusBadge } from "./parts";
 
 interface RunTableProps {
   handlers: Handler[];
@@ -32,7 +32,7 @@ export function RunTable({ handlers, of, shown }: RunTableProps) {
         {handlers.map((handler) => (
           <tr key={handler.run_id}>
             <td class="status-cell">
-              <StatusBadge standing={standingOf(handler)} />
+              <StatusBadge handler={handler} />
             </td>
             {of === "all" && (
               <td class="workflow-cell">
@@ -60,7 +60,8 @@ export function RunTable({ handlers, of, shown }: RunTableProps) {
             <td class="took-cell">
               <RunDuration handler={handler} />
             </td>
-            <td class="outcome-cell" title={handler.error ?? ""}>
+            <td class="outcome-cell" title={handler.result ? "" : outcomeOf(handler)}>
+              {needsAnswer(handler) && <span class="badge">needs an answer</span>}
               {outcomeOf(handler)}
             </td>
           </tr>
@@ -68,9 +69,4 @@ export function RunTable({ handlers, of, shown }: RunTableProps) {
       </tbody>
     </table>
   );
-}
-
-function outcomeOf(handler: Handler): string {
-  if (handler.error) return handler.error;
-  return handler.result ? preview(unwrapped(handler.result), 120) : "";
 }

@@ -79,6 +79,17 @@ export class Story {
     }
   }
 
+  /** The story of a run that is held: what still ran when it came to a halt does not run. */
+  halted(): Story {
+    const halt = (span: Span): Span =>
+      span.outcome === "running" ? { ...span, outcome: "stopped", to: this.last, endedAt: this.lastAt } : span;
+    const steps = [...this.steps].map(([name, step]): [string, StepStory] => [
+      name,
+      { ...step, spans: step.spans.map(halt), open: new Map(), preparing: 0 },
+    ]);
+    return Object.assign(new Story(), this, { steps: new Map(steps) });
+  }
+
   /** How many events of a class there were: the same one is told of where it comes out and goes in. */
   timesSeen(type: string): number {
     return Math.max(...Object.values(this.counts).map((counts) => counts.get(type) ?? 0));

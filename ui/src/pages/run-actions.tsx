@@ -8,8 +8,15 @@ import { CurlButton } from "../components/copy";
 import { Icon } from "../components/icon";
 import { toast } from "../components/toast";
 import { toProblem } from "../hooks";
+import { standingOf, type Standing } from "../model/phase";
 import { link, navigate } from "../router";
 import { startRun } from "./workflow";
+
+/** What cancelling does to a run of which no step is at work. */
+const CANCELLED: Partial<Record<Standing, string>> = {
+  queued: "It does not begin.",
+  held: "It is not tried again.",
+};
 
 interface RunActionsProps {
   handler: HandlerInFull;
@@ -62,7 +69,7 @@ export function RunActions({ handler, earlier, onChanged }: RunActionsProps) {
       <CurlButton request={() => calls.handler(id, earlier ? runId : null)} what="Get this handler" />
       {asking === "cancel" && (
         <Confirm title="Cancel this run?" action="Cancel the run" request={calls.cancel(id)} onConfirm={cancel} onClose={() => setAsking(null)}>
-          <p>Its steps are stopped where they are. It cannot be resumed; its events stay.</p>
+          <p>{CANCELLED[standingOf(handler)] ?? "Its steps are stopped where they are."} It cannot be resumed; its events stay.</p>
         </Confirm>
       )}
       {asking === "purge" && (

@@ -7,11 +7,12 @@ import { CopyButton, CurlButton } from "../components/copy";
 import { EventLog } from "../components/events";
 import { Graph } from "../components/graph";
 import { JsonView } from "../components/json";
-import { Ago, Empty, Loading, ProblemNote, RunDuration, Section, StatusBadge, standingOf } from "../components/parts";
+import { Ago, Empty, Loading, ProblemNote, RunDuration, Section, StatusBadge } from "../components/parts";
 import { QuestionCard } from "../components/question";
 import { Timeline } from "../components/timeline";
 import { useNow, useResource, useTitle } from "../hooks";
 import { formatTime } from "../model/format";
+import { holdOf, needsAnswer, riskOf, standingOf } from "../model/phase";
 import { link } from "../router";
 import { RunActions } from "./run-actions";
 import { RunsOfHandler } from "./runs-of-handler";
@@ -60,7 +61,9 @@ function Missing({ problem, retry }: { problem: NonNullable<Run["problem"]>; ret
 
 function Told({ run, handler }: { run: Run; handler: HandlerInFull }) {
   const running = handler.status === "running";
-  const now = useNow(running ? TICK_MS : null);
+  const held = standingOf(handler) === "held";
+  const now = useNow(running && !held ? TICK_MS : null);
+  const story = held ? run.story.halted() : run.story;
   const workflow = handler.workflow_name;
   const graph = useResource(`graph ${workflow}`, (signal) => getGraph(workflow, signal));
   return (
@@ -72,19 +75,20 @@ function Told({ run, handler }: { run: Run; handler: HandlerInFull }) {
         </p>
       )}
       {run.problem && <ProblemNote problem={run.problem} />}
+      <Obstacles handler={handler} />
       <div class="pair">
-        {standingOf(handler) === "waiting" ? <Questions run={run} handler={handler} graph={graph.data} /> : <Ending handler={handler} />}
+        {needsAnswer(handler) ? <Questions run={run} handler={handler} graph={graph.data} /> : <Ending handler={handler} />}
         <Input handler={handler} />
       </div>
       <Section id="graph" title="Steps and events">
         <div class="graph-frame">
-          {graph.data && <Graph graph={graph.data} story={run.story} version={run.version} waiting={standingOf(handler) === "waiting"} />}
+          {graph.data && <Graph graph={graph.data} story={story} version={run.version} waiting={needsAnswer(handler)} />}
           {!graph.data && !graph.problem && <Loading what="the graph" />}
           {graph.problem && <Empty title={`The workflow ${workflow} is not served any more, so there is no graph of it.`} />}
         </div>
       </Section>
       <Section id="timeline" title="Timeline">
-        <Timeline story={run.story} version={run.version} now={now} />
+        <Timeline story={story} version={run.version} now={now} />
       </Section>
       <Section id="events" title="Events" aside={
           <span class="row">
@@ -111,7 +115,7 @@ function RunHead({ run, handler }: { run: Run; handler: HandlerInFull }) {
         <CopyButton compact label="Copy the handler's id" text={() => handler.handler_id} />
       </h1>
       <div class="row facts" role="status" aria-live="polite" aria-atomic="true">
-        <StatusBadge standing={standingOf(handler)} />
+        <StatusBadge handler={handler} />
       </div>
       <dl class="facts">
         <div>
@@ -135,6 +139,25 @@ function RunHead({ run, handler }: { run: Run; handler: HandlerInFull }) {
       </dl>
       <RunActions handler={handler} earlier={run.newerRun !== null} onChanged={run.refresh} />
     </header>
+  );
+}
+
+/** Why a run does not go on, or would not after a restart. */
+function Obstacles({ handler }: { handler: Handler }) {
+  const [hold, risk] = [holdOf(handler), riskOf(handler)];
+  return (
+    <>
+      {hold && (
+        <p class="note bad">
+          <b>This run is held.</b> {hold} The server tries it again at each start. Cancel it to end it.
+        </p>
+      )}
+      {risk && (
+        <p class="note wait">
+          <b>This run cannot be resumed.</b> {risk} It lives in the memory of this server: a restart ends it.
+        </p>
+      )}
+    </>
   );
 }
 

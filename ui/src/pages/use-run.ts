@@ -5,6 +5,7 @@ import { getHandler, listRuns, type Problem } from "../api/client";
 import { follow, type Connection } from "../api/stream";
 import { isInternal, isQuestion, isStop, type HandlerInFull, type RunEvent } from "../api/types";
 import { toProblem } from "../hooks";
+import { standingOf } from "../model/phase";
 import { Story } from "../model/story";
 
 export interface Run {
@@ -30,6 +31,7 @@ interface State {
 
 const DRAW_MS = 80;
 const POLL_MS = 3_000;
+const MOVE_MS = 250;
 const NEWEST = new URLSearchParams({ limit: "1" });
 const NEW: State = { handler: null, problem: null, version: 0, connection: { state: "connecting" }, newerRun: null };
 
@@ -48,6 +50,7 @@ export function useRun(handlerId: string, runId: string | null): Run {
     let following: string | null = null;
     let handler: HandlerInFull | null = null;
     let drawing: ReturnType<typeof setTimeout> | undefined;
+    let moving: ReturnType<typeof setTimeout> | undefined;
     const patch = (part: Partial<State>): void => {
       if (!signal.aborted) setState((state) => ({ ...state, ...part }));
     };
@@ -56,6 +59,12 @@ export function useRun(handlerId: string, runId: string | null): Run {
         drawing = undefined;
         setState((state) => ({ ...state, version: state.version + 1 }));
       }, DRAW_MS);
+    };
+    const reload = (): void => {
+      moving ??= setTimeout(() => {
+        moving = undefined;
+        void refresh();
+      }, MOVE_MS);
     };
     const add = (batch: RunEvent[]): void => {
       for (const event of batch) {
@@ -66,6 +75,8 @@ export function useRun(handlerId: string, runId: string | null): Run {
       draw();
       // Questions and ends change the handler; the stream says when.
       if (batch.some((event) => isQuestion(event) || isStop(event) || (isInternal(event) && event.type === "WorkflowIdleEvent"))) void refresh();
+      // By an event a run that was queued, waited or was held says that it goes on.
+      else if (handler?.status === "running" && standingOf(handler) !== "working") reload();
     };
     const onConnection = (connection: Connection): void => {
       patch({ connection });
@@ -106,6 +117,7 @@ export function useRun(handlerId: string, runId: string | null): Run {
       abort.abort();
       clearInterval(timer);
       clearTimeout(drawing);
+      clearTimeout(moving);
     };
   }, [handlerId, runId]);
 

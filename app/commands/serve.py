@@ -1,0 +1,159 @@
+"""`workflow-server serve`: a server from its start to its end."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app.access import make_access
+from app.address import find_port, is_loopback, show_url
+from app.commands.errors import UsageError
+from app.commands.servers import make_server
+from app.commands.stores import describe_store
+from app.loader import LoadedSources, load_sources
+from app.settings import Settings
+from app.telemetry.logs import configure_logs, get_logger
+from app.telemetry.traces import configure_traces
+
+if TYPE_CHECKING:
+    from app.server import WorkflowServer
+
+logger = get_logger(__name__)
+
+# What a server that a user's file makes takes from the command line all the same.
+PROCESS_SETTINGS = frozenset({"host", "port", "log_level", "log_format", "debug"})
+
+OPEN_WARNING = """
+*** WARNING: ANYBODY WHO REACHES {host} MAY START, READ AND CANCEL RUNS. ***
+No credentials are configured, and {host} is not an address of this machine alone. Make a key with
+`workflow-server key create --name NAME --scope run --file keys.json`, and serve with
+`--api-keys keys.json`; or listen on 127.0.0.1 only.
+"""
+
+
+def serve_sources(sources: Sequence[str], settings: Settings, flags: Mapping[str, Any]) -> None:
+    """Serve what the sources hold; `flags` are the settings that were given as such."""
+    if not sources:
+        raise UsageError(
+            "There is nothing to serve: give a .py file, a folder of them, or "
+            "package.module[:name], as in `workflow-server serve flows.py`."
+        )
+    configure_logs(settings.log_level, as_json=settings.log_format == "json")
+    # Before the sources are imported: the first process of a container ignores SIGTERM otherwise.
+    signal.signal(signal.SIGTERM, _leave_at_once)
+    loaded = load_sources(sources)
+    if loaded.server is not None:
+        _refuse_unheeded(flags, str(loaded.server_origin))
+    # After the sources are imported, which may have a tracer provider of their own.
+    finish_traces = configure_traces()
+    server = make_server(loaded, settings)
+    if server.access is None:
+        _refuse_unprotected(loaded, settings)
+    settings = settings.model_copy(update={"port": find_port(settings.host, settings.port)})
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    try:
+        with asyncio.Runner(loop_factory=_choose_loop()) as runner:
+            runner.run(_run_server(server, loaded, settings))
+    finally:
+        finish_traces()
+
+
+def _refuse_unheeded(flags: Mapping[str, Any], origin: str) -> None:
+    """Raise `UsageError` for a flag that a server of the user's own does not heed."""
+    unheeded = [field for field in flags if field not in PROCESS_SETTINGS]
+    if unheeded:
+        raise UsageError(
+            f"{origin} makes its own WorkflowServer, which no flag for {unheeded[0]} changes: "
+            f"leave the flag out, and set {unheeded[0]} in {origin}."
+        )
+
+
+def _refuse_unprotected(loaded: LoadedSources, settings: Settings) -> None:
+    """Raise `UsageError` where a server of the user's own would leave open what is to be closed."""
+    if make_access(settings) is not None:
+        raise UsageError(
+            f"{loaded.server_origin} makes its own WorkflowServer, which the API keys or tokens of"
+            " the settings do not protect: give it access=make_access(load_settings()), or take"
+            " those settings away."
+        )
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    # uvicorn raises the signals that ended it again, once it has ended.
+    raise SystemExit(0)
+
+
+def _leave_at_once(number: int, frame: FrameType | None) -> None:
+    # Nothing is open yet, and SystemExit would count as a failure of the file being imported.
+    os._exit(0)
+
+
+def _choose_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+async def _run_server(server: "WorkflowServer", loaded: LoadedSources, settings: Settings) -> None:
+    """Run a server to its end, and say what it serves once it does."""
+    # Started before it listens: a store that cannot be used is told instead of an address.
+    await server.start()
+    try:
+        _announce(server, loaded, settings)
+        if server.access is None and not is_loopback(settings.host):
+            click.secho(OPEN_WARNING.format(host=settings.host), err=True, fg="red", bold=True)
+        await server.serve(
+            settings.host,
+            settings.port,
+            {
+                "log_config": None,
+                "log_level": settings.log_level,
+                "access_log": settings.log_level == "debug",
+            },
+        )
+    finally:
+        await server.stop()
+
+
+def _announce(server: "WorkflowServer", loaded: LoadedSources, settings: Settings) -> None:
+    """Say what is served, and where: in lines for people, or as an event for programs."""
+    from routers.ui import find_remedy  # here, as in `make_server`
+
+    remedy = find_remedy()
+    if settings.log_format == "text":
+        click.echo("\n".join(_describe(server, loaded, settings, remedy)))
+        return
+    logger.info(
+        "serving",
+        url=show_url(settings.host, settings.port),
+        workflows=sorted(server.get_workflows()),
+        store=describe_store(loaded.server_origin, settings.store),
+    )
+    if remedy is not None:
+        logger.warning("web UI is not built", remedy=remedy)
+
+
+def _describe(
+    server: "WorkflowServer", loaded: LoadedSources, settings: Settings, remedy: str | None
+) -> Iterator[str]:
+    """Yield the lines that say what is served, and where.
+
+    `remedy` is what to do to get the web UI, where it is not built.
+    """
+    url = show_url(settings.host, settings.port)
+    origins = {item.name: item.origin for item in loaded.workflows}
+    names = sorted(server.get_workflows())
+    width = max((len(name) for name in names), default=0)
+    yield f"Serving {len(names)} workflow{'' if len(names) == 1 else 's'} on {url}"
+    for name in names:
+        yield f"  {name:{width}}  {origins.get(name, loaded.server_origin)}"
+    yield f"Web page:  {url}/" if remedy is None else f"Web page:  not built; {remedy}"
+    yield f"API pages: {url}/docs and {url}/redoc, made from {url}/openapi.json"
+    yield describe_store(loaded.server_origin, settings.store)

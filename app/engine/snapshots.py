@@ -1,0 +1,125 @@
+"""Snapshots: the engine's state of a run as a whole, so that the ticks before it can go."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_jsonable_python
+from workflows.context.context_types import SerializedContext
+from workflows.context.serializers import BaseSerializer
+from workflows.runtime.control_loop.runner import _ControlLoopRunner
+from workflows.runtime.types.internal_state import BrokerState
+from workflows.runtime.types.ticks import TickWaiterTimeout
+
+from app.engine.codec import NotSerializable
+
+
+class Timer(BaseModel):
+    """Timer of a `wait_for_event`: when it times out, in seconds since the epoch."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: float
+    tick: TickWaiterTimeout
+
+
+class Requirements(BaseModel):
+    """Requirements of a `wait_for_event` on its event, as JSON."""
+
+    step: str
+    waiter_id: str
+    fields: dict[str, Any]
+
+
+class Snapshot(BaseModel):
+    """The engine's state of a run, and what the engine does not keep in it of its waiters."""
+
+    context: SerializedContext
+    timers: list[Timer]
+    requirements: list[Requirements] = Field(default_factory=list)
+
+
+class Required:
+    """A required value that went through JSON: it equals what has the same JSON."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            return bool(to_jsonable_python(other) == self.value)
+        except (TypeError, ValueError):
+            return False
+
+    __hash__ = None  # type: ignore[assignment]  # as of any object that equals others
+
+
+def wrap(requirements: dict[str, Any]) -> dict[str, Any]:
+    """Return requirements that were read from JSON, for events to be compared with."""
+    return {name: Required(value) for name, value in requirements.items()}
+
+
+def _unwrap(requirements: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.value if isinstance(value, Required) else to_jsonable_python(value)
+        for name, value in requirements.items()
+    }
+
+
+def take_snapshot(
+    broker: BrokerState, serializer: BaseSerializer, timers: Sequence[Timer]
+) -> bytes | None:
+    """Return a run's state as a snapshot, or None while it cannot be kept whole.
+
+    The engine's own form does not say of a waiter that it has timed out.
+    """
+    for worker in broker.workers.values():
+        if any(waiter.timed_out for waiter in worker.collected_waiters):
+            return None
+    try:
+        snapshot = Snapshot(
+            context=broker.to_serialized(serializer),
+            timers=list(timers),
+            requirements=[
+                Requirements(
+                    step=str(step),
+                    waiter_id=waiter.waiter_id,
+                    fields=_unwrap(waiter.requirements),
+                )
+                for step, worker in broker.workers.items()
+                for waiter in worker.collected_waiters
+                if waiter.requirements
+            ],
+        )
+        return snapshot.model_dump_json().encode()
+    except (TypeError, ValueError, RecursionError, NotSerializable):
+        return None
+
+
+def timers_of(runner: _ControlLoopRunner) -> list[Timer]:
+    """Return the timers that an engine's runner has scheduled, or is about to carry out.
+
+    The workflow's own timeout and retry delays are not among them: the engine schedules those anew.
+    """
+    due = [(0.0, 0, tick) for tick in runner.tick_buffer]
+    return [
+        Timer(at=at, tick=tick)
+        for at, _, tick in [*due, *runner.scheduled_wakeups]
+        if isinstance(tick, TickWaiterTimeout)
+    ]
+
+
+def find_reruns(before: BrokerState, after: BrokerState) -> dict[str, str]:
+    """Return the new ids of the invocations that were cut off, by the ones they had before.
+
+    When a session starts the engine runs them again, those of a step in reverse order, and before
+    what was in its queue. Invocations for which the step has too few workers now are left out.
+    """
+    return {
+        old.invocation_id: new.invocation_id
+        for step, worker in before.workers.items()
+        for old, new in zip(
+            reversed(worker.in_progress), after.workers[step].in_progress, strict=False
+        )
+        if old.invocation_id is not None and new.invocation_id is not None
+    }

@@ -1,0 +1,209 @@
+"""Reading: the place of a handler's run, and all that clients ask of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, assert_never
+
+from app.errors import Draining, HandlerNotFound, NotStarted, RunNotFound, StreamTaken
+from app.reads import Reads
+from app.runs.run import LiveRun
+from app.scheduling.live import LiveRuns
+from app.streams.subscription import SharedPositions, Subscription
+from app.streams.tail import EventTail
+from app.telemetry.metrics import Metrics
+from schemas.records import (
+    HandlerKey,
+    HandlerPosition,
+    HandlerQuery,
+    Phase,
+    RunPosition,
+    RunRecord,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerPage:
+    """Some handlers of a listing, and the position after which the next page begins."""
+
+    records: Sequence[RunRecord]
+    next: HandlerPosition | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """Some runs of a handler, and the position after which the next page begins."""
+
+    records: Sequence[RunRecord]
+    next: RunPosition | None
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """The handler's run is in memory; `record` is what clients are told of it."""
+
+    run: LiveRun
+    record: RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """The handler's last run ended a short while ago, and its last events are in memory."""
+
+    record: RunRecord
+    tail: EventTail
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The handler's run is in the store alone."""
+
+    record: RunRecord
+
+
+Place = Here | Recent | Stored
+
+
+class HandlerReading:
+    """Reads handlers and their runs. Every method raises `NotStarted` where the server is stopped.
+
+    It also raises `StoreFailed` where the store cannot be reached, and `HandlerNotFound` for an
+    unknown handler.
+    """
+
+    def __init__(self, reads: Reads, live: LiveRuns, metrics: Metrics) -> None:
+        self._reads = reads
+        self._store = reads.store
+        self._live = live
+        self._metrics = metrics
+        self._positions = SharedPositions()
+        self.is_started = False
+
+    async def find(self, key: HandlerKey) -> Place:
+        """Return where the handler's current run is."""
+        self._check_started()
+        while True:
+            live = self._live.get(key)
+            if live is not None and live.visible is not None:
+                return Here(live, live.visible)
+            if live is not None and live.is_uncertain:
+                # Its starter was told so, and must not take it for one that is not there.
+                raise self._reads.failed()
+            ended = self._live.get_ended(key)
+            if ended is not None:
+                return Recent(ended.record, ended.tail)
+            record = await self._reads.ask(self._store.get_handler(key))
+            accepted = self._live.get(key)
+            if accepted is not None and (accepted.visible is not None or accepted.is_uncertain):
+                continue  # Accepted while the store was read: what it said is out of date.
+            if record is None:
+                raise HandlerNotFound(f"No handler has the id '{key.id}'.")
+            return Stored(record)
+
+    async def get(self, key: HandlerKey, *, run_id: str | None = None) -> RunRecord:
+        """Return a run of the handler, by default its current one, as it was last committed.
+
+        Raises `RunNotFound` where the handler has no such run.
+        """
+        return (await self._find_run(key, run_id)).record
+
+    async def list_handlers(self, query: HandlerQuery) -> HandlerPage:
+        """Return a page of a tenant's handlers, newest first."""
+        self._check_started()
+        found = await self._reads.ask(
+            self._store.list_handlers(replace(query, limit=query.limit + 1))
+        )
+        records = found[: query.limit]
+        if len(found) == len(records):
+            return HandlerPage(records, None)
+        last = records[-1]
+        return HandlerPage(records, HandlerPosition(last.handler_created_at, last.handler_id))
+
+    async def list_runs(self, key: HandlerKey, *, after: RunPosition | None, limit: int) -> RunPage:
+        """Return a page of the handler's runs, newest first."""
+        await self.find(key)
+        found = await self._reads.ask(self._store.list_runs(key, after=after, limit=limit + 1))
+        records = found[:limit]
+        if len(found) == len(records):
+            return RunPage(records, None)
+        return RunPage(records, RunPosition(records[-1].started_at, records[-1].run_id))
+
+    async def subscribe(
+        self, key: HandlerKey, *, after: int | Literal["now"], run_id: str | None = None
+    ) -> Subscription:
+        """Return a reader of a run's events after a cursor, independent of all other readers."""
+        place = await self._find_run(key, run_id)
+        record = place.record
+        tail, last = await self._tail_of(place), record.event_count - 1
+        if after == "now":
+            after = tail.last if tail else last
+        if tail is not None and tail.failed and not tail.ended and after >= tail.last:
+            raise self._reads.failed()
+        return Subscription(
+            record.run_id,
+            reads=self._reads,
+            tail=tail,
+            after=after,
+            last=last,
+            readers=self._metrics.readers,
+        )
+
+    async def subscribe_shared(
+        self, key: HandlerKey, *, acquire_timeout: float, run_id: str | None = None
+    ) -> Subscription:
+        """Return the reader that holds a run's one shared reading position.
+
+        It continues after the last event that such a reader was sent. Raises `StreamTaken` when
+        another one holds the position for longer than `acquire_timeout` seconds.
+        """
+        record = await self.get(key, run_id=run_id)
+        position = self._positions.of(record.run_id)
+        if not await position.acquire(acquire_timeout):
+            raise StreamTaken(
+                f"Another reader without a cursor reads the events of '{record.handler_id}'; give"
+                " `after_sequence` to read them independently."
+            )
+        try:
+            subscription = await self.subscribe(key, after=position.cursor, run_id=record.run_id)
+        except BaseException:
+            position.release()
+            raise
+        subscription.share(position)
+        return subscription
+
+    def _check_started(self) -> None:
+        if not self.is_started:
+            raise NotStarted("The server is not started.")
+
+    async def _find_run(self, key: HandlerKey, run_id: str | None) -> Place:
+        """Return where a run of the handler is, by default its current one."""
+        place = await self.find(key)
+        if run_id is None or run_id == place.record.run_id:
+            return place
+        earlier = await self._reads.ask(self._store.get_run(run_id))
+        if earlier is None or earlier.key != key:
+            raise RunNotFound(f"The handler '{key.id}' has no run '{run_id}'.")
+        return Stored(earlier)
+
+    async def _tail_of(self, place: Place) -> EventTail | None:
+        """Return the tail of a run for readers to wait on; None where the store has all of it."""
+        if self._live.dismissed and place.record.phase is not Phase.ENDED:
+            raise Draining("The server is about to stop; read on in a moment.")
+        match place:
+            case Here(run=run):
+                return run.tail
+            case Recent(tail=tail):
+                return tail
+            case Stored(record=record):
+                return None if record.phase is Phase.ENDED else await self._stored_tail(record)
+            case unreachable:
+                assert_never(unreachable)
+
+    async def _stored_tail(self, record: RunRecord) -> EventTail:
+        # There before the store is asked: the run may be restored, go on and leave meanwhile.
+        tail = self._live.share_tail(record.run_id)
+        if not tail.known:
+            tail.reach(await self._reads.ask(self._store.count_events(record.run_id)) - 1)
+            latest = await self._reads.ask(self._store.get_run(record.run_id))
+            if latest is None or latest.phase is Phase.ENDED:
+                tail.end()  # while the store was asked
+        return tail

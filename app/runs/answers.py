@@ -1,0 +1,61 @@
+"""Events from outside on their way into a run: accepted, and not yet known to the engine."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from workflows.events import Event
+
+from app.engine.session import Delivery
+
+
+def refuse(waited_for: asyncio.Future[Any], error: Exception) -> None:
+    """Fail a future that somebody may wait for, or nobody; one that is done stays as it is."""
+    if not waited_for.done():
+        waited_for.set_exception(error)
+        waited_for.exception()  # that nobody asks for it is no error
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """An event on its way, and the open question that it answers, if any.
+
+    `number` is its place in the run's inbox, where it was sent before the run has begun. `written`
+    is done when the event is written down, and `is_handed_over` set when the engine has it.
+    """
+
+    delivery: Delivery
+    question: int | None = None
+    number: int | None = None
+    is_handed_over: bool = False
+    written: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Answers:
+    """The events on their way into one run, in the order in which they were accepted."""
+
+    def __init__(self) -> None:
+        self._answers: dict[int, Answer] = {}
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def add(self, answer: Answer) -> None:
+        """Note an event that was accepted."""
+        self._answers[id(answer.delivery.event)] = answer
+
+    def list_waiting(self) -> list[Answer]:
+        """Return the events that the engine has not got yet, oldest first."""
+        return [answer for answer in self._answers.values() if not answer.is_handed_over]
+
+    def take(self, event: Event) -> Answer | None:
+        """Return what is known of an event that the engine has, and forget it."""
+        return self._answers.pop(id(event), None)
+
+    def refuse(self, error: Exception) -> None:
+        """Fail all senders that wait: the run does not take their events."""
+        answers, self._answers = self._answers, {}
+        for answer in answers.values():
+            refuse(answer.written, error)

@@ -1,0 +1,168 @@
+"""The execution of a run: the task in which the engine runs it, from its slot to its outcome."""
+
+import asyncio
+from collections.abc import Callable
+
+from pydantic import Field
+from workflows.events import InternalDispatchEvent, StopEvent
+
+from app.engine import outcome
+from app.engine.outcome import Outcome, RunFailed
+from app.engine.served import ServedWorkflow
+from app.engine.session import Clock, Session
+from app.engine.tracing import RunTrace
+from app.runs import phase
+from app.runs.answers import Answers
+from app.runs.recorder import Recorder
+from app.runs.slots import Slot
+from app.telemetry.bound import bind_contextvars
+from schemas.records import Phase, Status
+
+
+class RunResumedEvent(InternalDispatchEvent):
+    """The run was resumed after its process ended; a step that was cut off runs again."""
+
+    resumes: int = Field(description="How often since a step of the run finished last.")
+
+
+class Execution:
+    """The task of one run, and what becomes of it.
+
+    It ends in an outcome, or without one, where it is stopped from outside: the run goes on at
+    another time then.
+    """
+
+    def __init__(
+        self,
+        workflow: ServedWorkflow,
+        session: Session,
+        recorder: Recorder,
+        answers: Answers,
+        slot: Slot,
+        *,
+        max_event_size: int,
+        clock: Clock,
+        on_outcome: Callable[[Outcome], None],
+    ) -> None:
+        self.task: asyncio.Task[StopEvent] | None = None
+        self.trace: RunTrace | None = None
+        self._workflow = workflow
+        self._session = session
+        self._recorder = recorder
+        self._journal = recorder.journal
+        self._answers = answers
+        self._slot = slot
+        self._max_event_size = max_event_size
+        self._clock = clock
+        self._on_outcome = on_outcome
+        self._is_cancelling = False
+        self._is_evicted = False
+        self._failure: RunFailed | None = None
+
+    def begin(self, *, resumes: bool) -> None:
+        """Execute the run as soon as it has its slot."""
+        self._session.trace = self.trace
+        run_id = self._session.run_id
+        self.task = asyncio.create_task(self._execute(resumes), name=f"run {run_id}")
+        self.task.add_done_callback(self._on_done)
+
+    @property
+    def is_cancelling(self) -> bool:
+        """Return whether a client has asked for the run to be cancelled."""
+        return self._is_cancelling
+
+    def cancel(self) -> None:
+        """Let the run end as cancelled; cancelling twice does nothing."""
+        if self._is_cancelling or self.task is None:
+            return
+        self._is_cancelling = True
+        if not self._session.cancel():
+            self.task.cancel()
+
+    def fail(self, sentence: str) -> None:
+        """Let the run end as failed, for the reason that the sentence gives."""
+        if self._failure is not None:
+            return
+        self._failure = RunFailed(sentence)
+        self._session.close()
+        if self.task is not None:
+            self.task.cancel()
+
+    def evict(self) -> None:
+        """Let go of the run, which waits; it goes on at another time."""
+        self._is_evicted = True
+        self._session.close()
+        if self.task is not None:
+            self.task.cancel()
+
+    async def stop(self) -> None:
+        """Cut the run off where it is, and return when its task has ended."""
+        self._session.close()
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+
+    async def _execute(self, resumes: bool) -> StopEvent:
+        record = self._journal.record
+        # What is logged from here on, by the steps too, says of which run it is.
+        bind_contextvars(handler_id=record.handler_id, run_id=record.run_id)
+        if self.trace is not None:
+            self.trace.enter()
+        await self._slot.wait()
+        if resumes:
+            await self._note_resumed()
+        elif self._journal.record.phase in (Phase.QUEUED, Phase.HELD):
+            self._journal.set_record(phase.work(self._journal.record))
+        for answer in self._answers.list_waiting():
+            answer.is_handed_over = True
+            self._session.deliver(answer.delivery)
+        tags = {
+            "handler_id": record.handler_id,
+            "llamaindex.handler_id": record.handler_id,
+            "llamaindex.run_id": record.run_id,
+        }
+        return await self._workflow.runtime.execute(self._session, tags)
+
+    async def _note_resumed(self) -> None:
+        """Show the readers that the run was resumed.
+
+        It is committed before the run goes on, for that may end the process again.
+        """
+        resumes = self._journal.record.resumes + 1
+        self._journal.open_unit()
+        self._recorder.add_event(RunResumedEvent(resumes=resumes))
+        self._journal.set_record(
+            phase.work(self._journal.record, resumes=resumes, updated_at=self._clock())
+        )
+        self._journal.close_unit()
+        await self._journal.wait_committed()
+
+    def _on_done(self, task: asyncio.Task[StopEvent]) -> None:
+        self._session.end()
+        if not self._is_evicted:
+            self._slot.release()  # a run that waits keeps that of its workflow
+        stopped = task.cancelled() and not self._is_cancelling and self._failure is None
+        if self._is_evicted or stopped:
+            self.task = None
+            self._end_trace(None)  # not an end
+            return
+        ended = self._judge(task)
+        self._session.close()
+        self._journal.open_unit()
+        self._on_outcome(ended)
+        self._journal.close_unit()
+        self._end_trace(ended.status)
+
+    def _judge(self, task: asyncio.Task[StopEvent]) -> Outcome:
+        if self._failure is not None:
+            return outcome.failed(self._failure, None)
+        if task.cancelled():
+            return outcome.cancelled()
+        error = task.exception()
+        if error is not None:
+            return outcome.failed(error, self._session.terminal)
+        return outcome.completed(task.result(), max_size=self._max_event_size)
+
+    def _end_trace(self, status: Status | None) -> None:
+        if self.trace is not None:
+            self.trace.end(status)

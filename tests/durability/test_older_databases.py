@@ -1,0 +1,115 @@
+"""Runs that a server of an earlier commit has left go on, each where it was."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.calls import answer, get_status, result_of, start, wait_ended
+from tests.support.command import run_command, serving
+from tests.support.older_databases import KINDS, OLDER_URLS, TENANT
+from tests.support.streams import read_frames
+
+ENDS = ["completed", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """A server of this code over a database of earlier code: a client of each tenant."""
+
+    mine: httpx.AsyncClient
+    theirs: httpx.AsyncClient
+
+
+@pytest.fixture(params=OLDER_URLS)
+async def upgraded(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Upgraded]:
+    """Serve each database with the workflows of its runs."""
+    # Served from a folder of its own, as it was when the runs were made.
+    shutil.copy(KINDS, tmp_path)
+    keys = [make_key(tmp_path, tenant) for tenant in ("", TENANT)]
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(OLDER_URLS[request.param](tmp_path))
+        command = ("kinds.py", "--store", url, "--api-keys", "keys.json")
+        server = stack.enter_context(serving(tmp_path, *command))
+        mine, theirs = [
+            await stack.enter_async_context(
+                httpx.AsyncClient(base_url=server.url, headers={"Authorization": f"Bearer {key}"})
+            )
+            for key in keys
+        ]
+        yield Upgraded(mine, theirs)
+
+
+def make_key(folder: Path, tenant: str) -> str:
+    """Return a key with which a tenant may do everything."""
+    owner = ("--tenant", tenant) if tenant else ()
+    command = ("key", "create", "--name", f"of-{tenant}", "--scope", "admin", *owner)
+    made = run_command(folder, *command, "--file", "keys.json")
+    assert made.returncode == 0, made.stderr
+    return made.stdout.split()[0]
+
+
+async def test_each_run_goes_on_where_it_was(upgraded: Upgraded) -> None:
+    """Those that wait take their answers, and all others need nothing to end."""
+    mine, theirs = upgraded.mine, upgraded.theirs
+    for handler_id in ("released", "asker", "waiter", "patient"):
+        assert await get_status(mine, handler_id) == "running"
+        sent = await answer(mine, handler_id, "here")
+        assert sent.status_code == 200, sent.text
+    sent = await answer(theirs, "asker", "there")
+    assert sent.status_code == 200, sent.text
+    expected = {
+        "released": ["released", "here"],
+        "asker": ["asker", "here"],
+        "waiter": ["waiter", "here"],
+        "patient": ["patient", "here"],
+        "timer": "nobody answered",  # it was due while no server ran
+        "cut-off": ["cut-off"],
+        "queued": ["queued"],
+    }
+    assert {handler_id: await result_of(mine, handler_id) for handler_id in expected} == expected
+    expected = {"asker": ["asker", "there"], "cut-off": ["cut-off"], "queued": ["queued"]}
+    assert {handler_id: await result_of(theirs, handler_id) for handler_id in expected} == expected
+
+
+async def test_the_events_of_a_run_that_goes_on_follow_those_it_had(upgraded: Upgraded) -> None:
+    for handler_id in ("asker", "waiter"):
+        await answer(upgraded.mine, handler_id, "here")
+    for handler_id in ("asker", "waiter", "cut-off", "queued"):
+        await wait_ended(upgraded.mine, handler_id)
+        frames = await read_frames(upgraded.mine, handler_id, include_internal=True)
+        assert [frame.sequence for frame in frames] == [*range(len(frames))]
+        assert frames[-1].type == "StopEvent"
+
+
+async def test_a_question_takes_one_answer_and_a_waiting_run_can_be_cancelled(
+    upgraded: Upgraded,
+) -> None:
+    [question] = (await upgraded.mine.get("/handlers/asker")).json()["questions"]
+    sent = await answer(upgraded.mine, "asker", "here", reply_to=question["sequence"])
+    assert sent.status_code == 200, sent.text
+    assert await result_of(upgraded.mine, "asker") == ["asker", "here"]
+    cancelled = await upgraded.mine.post("/handlers/waiter/cancel")
+    assert cancelled.status_code == 200, cancelled.text
+    assert await get_status(upgraded.mine, "waiter") == "cancelled"
+
+
+async def test_handlers_that_had_ended_are_as_they_were_and_begin_again(
+    upgraded: Upgraded,
+) -> None:
+    listed = (await upgraded.mine.get("/handlers", params={"status": ENDS})).json()["handlers"]
+    ended = {handler["handler_id"]: (handler["status"], handler["error"]) for handler in listed}
+    # Others may have ended since the server started.
+    assert ended.items() >= {
+        ("completed", ("completed", None)),
+        ("continued", ("completed", None)),
+        ("failed", ("failed", "Step 'fail' failed: ValueError: failed fails")),
+        ("cancelled", ("cancelled", None)),
+    }
+    assert await result_of(upgraded.mine, "completed") == ["completed"]
+    await start(upgraded.mine, "greeter", "continued", name="again")
+    assert await result_of(upgraded.mine, "continued") == ["continued", "continued", "again"]

@@ -1,0 +1,29 @@
+"""Records as a store has them, made up for tests."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from schemas.records import Batch, RunRecord
+
+NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
+
+
+def make_record(run_id: str = "r", **changes: Any) -> RunRecord:
+    """Return a run that was accepted and has not begun, of a handler with the run's id."""
+    record = RunRecord(
+        run_id=run_id,
+        handler_id=run_id,
+        handler_created_at=NOON,
+        workflow_name="it",
+        started_at=NOON,
+        updated_at=NOON,
+        start_event=b'{"value":{},"type":"StartEvent","types":null,'
+        b'"qualified_name":"workflows.events.StartEvent"}',
+    )
+    return replace(record, **changes)
+
+
+def batch_of(*records: RunRecord) -> Batch:
+    """Return a batch of runs."""
+    return Batch(runs={record.run_id: record for record in records})

@@ -1,0 +1,87 @@
+import { describe, expect, it } from "vitest";
+import type { Handler } from "../src/api/types";
+import { holdOf, needsAnswer, outcomeOf, riskOf, standingOf } from "../src/model/phase";
+
+const QUESTIONS = [{ sequence: 3 }];
+
+function handler(fields: Partial<Handler>): Handler {
+  const at = "2026-11-25T13:31:07+00:00";
+  return {
+    handler_id: "h",
+    workflow_name: "w",
+    run_id: "r",
+    status: "running",
+    started_at: at,
+    updated_at: at,
+    completed_at: null,
+    error: null,
+    result: null,
+    ...fields,
+  };
+}
+
+describe("where a run stands", () => {
+  it.each(["queued", "working", "waiting", "held"] as const)("is its phase, %s, while it has not ended", (phase) => {
+    expect(standingOf(handler({ phase, questions: QUESTIONS }))).toBe(phase);
+  });
+
+  it.each(["completed", "failed", "cancelled"] as const)("is its status, %s, when it has ended", (status) => {
+    expect(standingOf(handler({ status, phase: "ended" }))).toBe(status);
+  });
+
+  it("is told by its questions where the server tells no phase", () => {
+    expect([{}, { questions: [] }, { questions: QUESTIONS }].map((fields) => standingOf(handler(fields)))).toEqual([
+      "working",
+      "working",
+      "waiting",
+    ]);
+  });
+});
+
+describe("an answer", () => {
+  it.each([
+    [{ phase: "waiting", questions: QUESTIONS }, true],
+    [{ phase: "waiting", questions: [] }, false],
+    [{ phase: "ended", status: "cancelled", questions: QUESTIONS }, false],
+  ] as [Partial<Handler>, boolean][])("is needed by %j: %j", (fields, needed) => {
+    expect(needsAnswer(handler(fields))).toBe(needed);
+  });
+});
+
+describe("why a run is held", () => {
+  it.each([
+    [{ phase: "held", held_because: "the workflow is not served" }, "The workflow is not served."],
+    [{ phase: "held", held_because: "It is not served." }, "It is not served."],
+    [{ phase: "held", held_because: null }, "The server gave no reason."],
+    [{ phase: "working", held_because: null }, null],
+    [{ phase: "ended", status: "failed", held_because: "It was not served." }, null],
+  ] as [Partial<Handler>, string | null][])("of %j is %j", (fields, reason) => {
+    expect(holdOf(handler(fields))).toBe(reason);
+  });
+});
+
+describe("why a run cannot be resumed", () => {
+  it.each([
+    [{ resumable: false, not_resumable_because: "Its state holds a lock." }, "Its state holds a lock."],
+    [{ resumable: false }, "The server gave no reason."],
+    [{ resumable: true, not_resumable_because: null }, null],
+    [{}, null],
+    [{ resumable: false, not_resumable_because: "Its state holds a lock.", status: "completed", phase: "ended" }, null],
+  ] as [Partial<Handler>, string | null][])("of %j is %j", (fields, reason) => {
+    expect(riskOf(handler(fields))).toBe(reason);
+  });
+});
+
+describe("the outcome in a list", () => {
+  const result = { type: "StopEvent", types: null, qualified_name: null, value: { result: "Hello" } };
+
+  it.each([
+    [{ status: "completed", phase: "ended", result }, '"Hello"'],
+    [{ status: "failed", phase: "ended", error: "It broke" }, "It broke"],
+    [{ phase: "held", held_because: "It is not served." }, "It is not served."],
+    [{ phase: "waiting", resumable: false, not_resumable_because: "A lock." }, "Cannot be resumed: A lock."],
+    [{ phase: "working" }, ""],
+  ] as [Partial<Handler>, string][])("of %j is %j", (fields, outcome) => {
+    expect(outcomeOf(handler(fields))).toBe(outcome);
+  });
+});
