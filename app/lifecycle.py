@@ -27,12 +27,16 @@ from app.scheduling.claims import Claims
 from app.scheduling.eviction import Eviction
 from app.scheduling.live import LiveRuns
 from app.scheduling.queue import RunQueue
+from app.scheduling.restoring import Restorer
 from app.scheduling.timers import Timers
 from app.settings import ServiceSettings
+from app.telemetry.logs import get_logger
 from app.telemetry.metrics import Metrics
 from app.telemetry.watchdog import Watchdog
 from schemas.records import Phase
 from stores.base import Store, StoreError
+
+logger = get_logger(__name__)
 
 CHECK_TIMEOUT = 3.0  # seconds in which a store that can be reached says so
 
@@ -58,7 +62,7 @@ class Lifecycle:
         self.log = CommitLog(store, backoff=settings.persistence_backoff, metrics=self.metrics)
         self.live = LiveRuns(self.log, clock=clock, limits=settings, metrics=self.metrics)
         self.queue = RunQueue(settings, clock=clock)
-        self.claims = Claims(
+        self.restorer = Restorer(
             self.reads,
             workflows,
             self.log,
@@ -69,13 +73,22 @@ class Lifecycle:
             on_misfit=settings.on_misfit,
             metrics=self.metrics,
         )
-        self.timers = Timers(self.reads, self.claims.restore_due, clock=clock)
+        self.claims = Claims(
+            self.reads,
+            workflows,
+            self.live,
+            self.queue,
+            self.restorer,
+            on_misfit=settings.on_misfit,
+        )
+        self.timers = Timers(self.reads, self.restorer.restore_due, clock=clock)
         self.eviction = Eviction(self.live, self.timers, idle_timeout=settings.idle_timeout)
         self.registry = HandlerRegistry(
             self.reads,
             self.log,
             self.live,
             self.claims,
+            self.restorer,
             self.queue,
             limits=settings,
             clock=clock,
@@ -84,7 +97,6 @@ class Lifecycle:
         )
         self._watchdog = Watchdog(self.metrics, find_step=find_step, find_run=find_run)
         self._tasks: list[asyncio.Task[None]] = []
-        self._claiming: asyncio.Task[None] | None = None
         self._observe()
 
     async def start(self) -> None:
@@ -93,8 +105,9 @@ class Lifecycle:
         self.log.start()
         self.live.start()
         self.queue.start()
+        self.restorer.start()
         self.claims.start()
-        self._claiming = self._spawn(self.claims.run(), "claims")
+        self._spawn(self.claims.run(), "claims")
         await self.claims.wait_first_look()
         self._spawn(self.eviction.run(), "eviction")
         self._spawn(self.timers.run(), "timers")
@@ -134,7 +147,7 @@ class Lifecycle:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.claims.stop()
+        await self.restorer.stop()
         await self._watchdog.stop()
         self.eviction.clear()
         await self.live.abandon()
@@ -144,11 +157,11 @@ class Lifecycle:
     async def check_ready(self) -> bool:
         """Return whether new runs are taken.
 
-        That is as `check`, and the server is not about to stop, and goes on with its runs.
+        That is as `check`, and the server is not about to stop, and no work beside the requests
+        (claims, timers, eviction, retention) was broken off.
         """
-        claiming = self._claiming
-        goes_on = claiming is not None and (not claiming.done() or claiming.exception() is None)
-        return not self.registry.is_draining and await self.check() and goes_on
+        goes_on = all(not task.done() or task.exception() is None for task in self._tasks)
+        return goes_on and not self.registry.is_draining and await self.check()
 
     async def check(self) -> bool:
         """Return whether requests can be served: started, and the store answers."""
@@ -161,10 +174,8 @@ class Lifecycle:
             return False
         return True
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.append(task)
-        return task
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.append(asyncio.create_task(_logged(work, name), name=name))
 
     def _observe(self) -> None:
         observe, live = self.metrics.observe, self.live
@@ -179,3 +190,12 @@ class Lifecycle:
             "phase",
             {phase.value: partial(live.phases.__getitem__, phase) for phase in phases},
         )
+
+
+async def _logged(work: Coroutine[Any, Any, None], name: str) -> None:
+    """Do work that nobody awaits, and log what breaks it off."""
+    try:
+        await work
+    except Exception:
+        logger.exception("work was broken off", work=name)
+        raise

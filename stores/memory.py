@@ -54,7 +54,7 @@ class MemoryStore(Store):
     """Keeps runs in dictionaries.
 
     Ended handlers beyond `max_ended_handlers` are dropped with all that belongs to them, the one
-    that ended first first.
+    that ended first first. It has as many methods as the contract, and one for each kind of record.
     """
 
     def __init__(self, *, max_ended_handlers: int = DEFAULT_MAX_ENDED_HANDLERS) -> None:

@@ -49,7 +49,10 @@ Rows = Sequence[Sequence[Any]]
 
 
 class SqlStore(Store):
-    """Reads runs from a database; it asks in the SQL that all of them know."""
+    """Reads runs from a database; it asks in the SQL that all of them know.
+
+    It has as many methods as the contract has reads, and what a database answers them with.
+    """
 
     @staticmethod
     @abstractmethod

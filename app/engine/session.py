@@ -164,7 +164,8 @@ class Session:
     `terminal` is the run's last event, once the engine has published it. It is held back until the
     outcome is known, and no event follows it.
 
-    Six of its methods are what the engine's adapters call; they are of one piece with the others.
+    It has two faces on one state: the run asks from outside, the engine's adapters tell what the
+    engine does. Hence its number of methods.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 The registry decides; routers translate.
 """
 
+import asyncio
 import re
 import secrets
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from app.runs.run import LiveRun
 from app.scheduling.claims import Claims
 from app.scheduling.live import LiveRuns
 from app.scheduling.queue import RunQueue
+from app.scheduling.restoring import Restorer
 from app.settings import Limits
 from app.telemetry.metrics import Metrics
 from schemas import names
@@ -58,6 +60,7 @@ class HandlerRegistry(HandlerReading):
         log: CommitLog,
         live: LiveRuns,
         claims: Claims,
+        restorer: Restorer,
         queue: RunQueue,
         *,
         limits: Limits,
@@ -68,11 +71,13 @@ class HandlerRegistry(HandlerReading):
         super().__init__(reads, live, metrics)
         self._log = log
         self._claims = claims
+        self._restorer = restorer
         self._queue = queue
         self._limits = limits
         self._clock = clock
         self._make_id = make_id
         self._reserved: set[HandlerKey] = set()
+        self._purges: dict[HandlerKey, asyncio.Event] = {}
         self.is_draining = False
 
     async def start_run(
@@ -87,7 +92,7 @@ class HandlerRegistry(HandlerReading):
         self._check_started()
         if self.is_draining:
             raise Draining("The server is about to stop; start the run again in a moment.")
-        key = self._reserve(tenant, request.handler_id)
+        key = await self._reserve(tenant, request.handler_id)
         try:
             previous = None
             if request.handler_id:
@@ -153,6 +158,7 @@ class HandlerRegistry(HandlerReading):
         if key in self._reserved or self._live.get(key) is not None:
             return False
         self._reserved.add(key)
+        purge = self._purges[key] = asyncio.Event()
         try:
             record = await self._reads.bound(self._store.get_handler(key))
             if record is not None and record.phase is not Phase.ENDED:
@@ -162,6 +168,8 @@ class HandlerRegistry(HandlerReading):
             raise StoreFailed(UNREACHABLE) from error
         finally:
             self._reserved.discard(key)
+            del self._purges[key]
+            purge.set()
         self._live.forget_ended(key)
         if record is not None:
             self._positions.forget(record.run_id)
@@ -181,7 +189,7 @@ class HandlerRegistry(HandlerReading):
                 case Stored(record=record):
                     if record.phase is Phase.ENDED or (is_tried and record.phase is Phase.HELD):
                         return place
-                    await self._claims.restore(record.run_id)
+                    await self._restorer.restore(record.run_id)
                     is_tried = True
                 case unreachable:
                     assert_never(unreachable)
@@ -199,13 +207,17 @@ class HandlerRegistry(HandlerReading):
                 case Stored(record=record):
                     if record.phase is not Phase.HELD:
                         return record, False
-                    if await self._claims.cancel_held(record.run_id):
+                    if await self._restorer.cancel_held(record.run_id):
                         return (await self.find(key)).record, True
                     # It goes on meanwhile, for it was tried once more.
                 case unreachable:
                     assert_never(unreachable)
 
-    def _reserve(self, tenant: str, handler_id: str | None) -> HandlerKey:
+    async def _reserve(self, tenant: str, handler_id: str | None) -> HandlerKey:
+        """Return the key of a new run, which is this caller's until it gives it back.
+
+        An ended handler that is being purged is new again when it is gone.
+        """
         if handler_id is None:
             handler_id = self._make_id()
         elif not HANDLER_ID.fullmatch(handler_id):
@@ -214,6 +226,8 @@ class HandlerRegistry(HandlerReading):
                 " allowed."
             )
         key = HandlerKey(tenant, handler_id)
+        while (purge := self._purges.get(key)) is not None:
+            await purge.wait()
         if key in self._reserved or self._live.get(key) is not None:
             raise _running(key)
         self._reserved.add(key)

@@ -83,7 +83,15 @@ class CommitLog:
         return not self._failed and waited < SLOW_COMMIT
 
     def start(self) -> None:
-        """Start committing; needs a running event loop."""
+        """Start committing, and know nothing of an earlier life; needs a running event loop.
+
+        What the store did not take then is read from it anew, so it is not written any more.
+        """
+        self._dirty.clear()
+        self._purges.clear()
+        self._wake.clear()
+        self._idle.set()
+        self._failed = False
         self._task = asyncio.create_task(self._run(), name="commit-log")
 
     async def stop(self) -> None:

@@ -94,6 +94,9 @@ class RunJournal:
     """Counts, gathers and shows what one run does.
 
     `is_open` is whether a unit is open: the engine is carrying out what a tick caused.
+
+    It has one method for each kind of record, and three faces: the run writes, the commit log
+    drains, and whoever has to wait waits. All work on one order of records, so it is one class.
     """
 
     def __init__(

@@ -1,50 +1,29 @@
-"""Claims: the runs of the store that this process goes on with, brought into memory.
+"""Claims: the runs of the store that this process goes on with, brought into memory at its start.
 
-At the start that is every run that was at work, then every queued one, both in the order of
-acceptance, then every held one, which is tried again. A run that waits stays in the store until an
-event, a request to cancel or a timer restores it.
+That is every run that was at work, then every queued one, both in the order of acceptance, then
+every held one, which is tried again.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
-from app.engine import outcome
-from app.engine.outcome import RunFailed
-from app.engine.replay import (
-    Misfit,
-    NotRecoverable,
-    Recovered,
-    StoredJournal,
-    read_journal,
-    recover,
-)
 from app.engine.served import ServedWorkflow
-from app.engine.session import Clock
-from app.errors import NotStarted, StoreFailed
-from app.reads import UNREACHABLE, Reads
-from app.runs.commit_log import CommitLog
-from app.runs.recorder import find_due
-from app.runs.run import LiveRun
-from app.runs.slots import Slot
-from app.scheduling.live import LiveRuns, ids_of
+from app.errors import StoreFailed
+from app.reads import Reads
+from app.scheduling.live import LiveRuns
 from app.scheduling.queue import RunQueue
-from app.scheduling.stored import StoredRuns
+from app.scheduling.restoring import RETRY_PAUSE, Restorer
 from app.telemetry.logs import get_logger
-from app.telemetry.metrics import Metrics
-from schemas.records import Idle, Phase, RunRecord, UnfinishedRun
+from schemas.records import Phase, UnfinishedRun
 
 logger = get_logger(__name__)
 
 CLAIMED_AT_ONCE = 20  # runs; they go on in step, and a request waits while all of them take one
-STOPS = "The server stops; ask again in a moment."
-RETRY_PAUSE = 1.0  # seconds until what the store's failure has cut off is tried again
 
 
 class Claims:
-    """Brings runs of the store into memory, each once, whoever asks.
+    """Claims the unfinished runs of a store, phase by phase.
 
     `on_misfit` says what becomes of a run that the served workflows do not fit.
     """
@@ -53,44 +32,26 @@ class Claims:
         self,
         reads: Reads,
         workflows: Mapping[str, ServedWorkflow],
-        log: CommitLog,
         live: LiveRuns,
         queue: RunQueue,
+        restorer: Restorer,
         *,
-        clock: Clock,
-        max_resumes: int,
         on_misfit: Literal["hold", "fail"],
-        metrics: Metrics,
     ) -> None:
         self._reads = reads
         self._store = reads.store
         self._workflows = workflows
         self._live = live
         self._queue = queue
-        self._clock = clock
-        self._max_resumes = max_resumes
+        self._restorer = restorer
         self._holds = on_misfit == "hold"
-        self._metrics = metrics
-        self._started_at = clock()
-        self._restored_before: set[str] = set()  # runs, before they were claimed
-        self._stored = StoredRuns(reads, log, live, queue, clock=clock)
         self._looked = asyncio.Event()
         self._counted = asyncio.Event()
-        self._is_stopped = False
-        self._at_work: dict[str, asyncio.Task[Any]] = {}
-        # Held by one run after the other, so that requests are served between two of them.
-        self._recovering = asyncio.Lock()
-
-    # At the start.
 
     def start(self) -> None:
         """Begin with nothing counted and nothing claimed."""
-        self._started_at = self._clock()
-        self._is_stopped = False
         self._looked.clear()
         self._counted.clear()
-        self._restored_before.clear()
-        self._stored.unwritten.clear()
 
     async def run(self) -> None:
         """Claim all that goes on, and let new runs begin behind it."""
@@ -104,20 +65,8 @@ class Claims:
             except StoreFailed as error:
                 logger.warning("claiming runs was cut off", error=str(error))
                 await asyncio.sleep(RETRY_PAUSE)
-            except Exception:
-                # Nobody awaits this task; readiness tells that it was broken off.
-                logger.exception("claiming runs was broken off")
-                raise
             else:
                 return
-
-    async def stop(self) -> None:
-        """Stop what is being restored, and restore nothing more."""
-        self._is_stopped = True
-        tasks = list(self._at_work.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def wait_first_look(self) -> None:
         """Return when the store was asked once what waits, whether it has answered or not."""
@@ -141,12 +90,13 @@ class Claims:
             if counted.phase is Phase.WAITING:
                 self._queue.keep_slots(counted.workflow_name, counted.slots)
         self._counted.set()
+        self._restorer.allow()
 
     async def _claim_all(self) -> None:
         for claimed in (Phase.WORKING, Phase.QUEUED):
             await self._claim(claimed)
         self._queue.open()
-        self._restored_before.clear()
+        self._restorer.forget_early()
         await self._claim(Phase.HELD)
         for counted in await self._reads.ask(self._store.count_unfinished()):
             name = counted.workflow_name
@@ -167,205 +117,7 @@ class Claims:
                     claimed, workflow_name=workflow_name, after=after, limit=CLAIMED_AT_ONCE
                 )
             )
-            behind: asyncio.Task[Any] | None = None
-            tasks = []
-            for place in page:
-                work = self._restore(place.run_id, behind=behind, claimed=claimed)
-                behind = self._single(place.run_id, work)
-                tasks.append(behind)
-            restored = await asyncio.gather(*tasks, return_exceptions=True)
-            for place, result in zip(page, restored, strict=True):
-                # What cannot be written of one run keeps no other from being claimed.
-                if isinstance(result, BaseException) and place.run_id not in self._stored.unwritten:
-                    raise result
+            await self._restorer.claim([place.run_id for place in page], claimed)
             if len(page) < CLAIMED_AT_ONCE:
                 return
             after = page[-1]
-
-    # One run.
-
-    async def restore(self, run_id: str) -> None:
-        """Bring a run into memory, unless it is there, has ended, or cannot go on and is held.
-
-        Two callers at once bring it in once. Raises `StoreFailed`, or `NotStarted` where the
-        server stops before.
-        """
-        await self._await(self._single(run_id, self._restore(run_id)))
-
-    async def restore_due(self, run_id: str) -> datetime | None:
-        """Restore a waiting run, or return when its timer is really due, if that is later."""
-        due: datetime | None = await self._alone(run_id, self._restore_due)
-        return due
-
-    async def cancel_held(self, run_id: str) -> bool:
-        """End a held run as cancelled; any other one is left as it is, which false says."""
-        ended: bool = await self._alone(run_id, self._cancel_held)
-        return ended
-
-    async def _alone(self, run_id: str, work: Callable[[str], Coroutine[Any, Any, Any]]) -> Any:
-        """Return what work on a run returns; it begins when no other is under way."""
-        while (other := self._at_work.get(run_id)) is not None:
-            await asyncio.wait({other})
-        return await self._await(self._single(run_id, work(run_id)))
-
-    def _single(self, run_id: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Return the one task that is at work on a run; the work begins where there is none."""
-        task = self._at_work.get(run_id)
-        if task is not None:
-            work.close()
-            return task
-        if self._is_stopped:
-            work.close()
-            raise NotStarted(STOPS)
-        task = self._at_work[run_id] = asyncio.create_task(work, name=f"restore {run_id}")
-        task.add_done_callback(lambda _: self._at_work.pop(run_id, None))
-        return task
-
-    async def _await(self, restoring: asyncio.Task[Any]) -> Any:
-        try:
-            return await asyncio.shield(restoring)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not restoring.cancelled() or (task is not None and task.cancelling()):
-                raise
-            raise NotStarted(STOPS) from None
-
-    async def _restore(
-        self,
-        run_id: str,
-        *,
-        behind: asyncio.Task[Any] | None = None,
-        claimed: Phase | None = None,
-    ) -> LiveRun | None:
-        """Restore a run; `behind` another one, so that slots are taken in order."""
-        await self._counted.wait()
-        record = await self._read(run_id)
-        if record is None or record.phase is Phase.ENDED:
-            return None
-        live = self._live.get(record.key)
-        if live is not None:
-            if claimed is not None and run_id in self._restored_before:
-                self._queue.claim(live.slot)
-            return live
-        if claimed is Phase.HELD and record.updated_at >= self._started_at:
-            return None  # held since this start, so tried already
-        workflow = self._workflows.get(record.workflow_name)
-        try:
-            if workflow is None:
-                raise Misfit(
-                    "The run could not be resumed: its workflow is no longer served as"
-                    f" '{record.workflow_name}'."
-                )
-            self._check_resumes(record)
-            journal = await read_journal(record, self._reads)
-            if behind is not None:
-                await asyncio.wait({behind})
-            if claimed is None and not self._queue.is_open:
-                self._restored_before.add(run_id)
-            return await self._take_in(journal, workflow, earlier=claimed is not None)
-        except Misfit as reason:
-            if self._holds:
-                await self._stored.hold(record, outcome.clean_text(str(reason)))
-            else:
-                await self._stored.end(record, outcome.failed(RunFailed(str(reason)), None))
-        except NotRecoverable as reason:
-            logger.warning("run not resumed", **ids_of(record), reason=str(reason))
-            await self._stored.end(record, outcome.failed(RunFailed(str(reason)), None))
-        return None
-
-    async def _read(self, run_id: str) -> RunRecord | None:
-        """Return a run; `StoreFailed` also where what became of it is not yet written down."""
-        if run_id in self._stored.unwritten:
-            raise StoreFailed(UNREACHABLE)
-        may_be_here = self._live.has_tail(run_id)
-        record = await self._reads.ask(self._store.get_run(run_id))
-        if may_be_here and record is not None and self._live.get(record.key) is None:
-            # It was here when the store was asked, perhaps, and has ended since.
-            record = await self._reads.ask(self._store.get_run(run_id))
-        return record
-
-    async def _take_in(
-        self, journal: StoredJournal, workflow: ServedWorkflow, *, earlier: bool
-    ) -> LiveRun | None:
-        record = journal.record
-        async with self._recovering:
-            recovered = recover(journal, workflow)
-        if recovered.ended is not None:
-            await self._stored.end(record, recovered.ended)
-            return None
-        tail = self._live.share_tail(record.run_id)
-        tail.reach(journal.event_count - 1)
-        run = self._live.add(
-            record,
-            workflow,
-            recovered.run_input,
-            self._slot_of(recovered, record, workflow, earlier=earlier),
-            tail,
-            next_tick=recovered.next_tick,
-            next_delivery=max(recovered.inbox, default=-1) + 1,
-        )
-        if record.idle is not None:
-            run.restore(recovered, waited=self._waited(record.idle))
-            return run
-        run.resume(recovered)
-        if recovered.has_begun:
-            logger.info("run resumed", **ids_of(record), resumes=record.resumes + 1)
-            self._metrics.resumes.inc()
-        return run
-
-    def _slot_of(
-        self, recovered: Recovered, record: RunRecord, workflow: ServedWorkflow, *, earlier: bool
-    ) -> Slot:
-        if record.idle is None:
-            return self._queue.take(
-                workflow, record.accepted, earlier=earlier, has_begun=recovered.has_begun
-            )
-        counts = record.slot
-        if record.phase is Phase.HELD and workflow.concurrent_runs is not None:
-            self._queue.keep_slots(workflow.name, 1)
-            counts = True
-        return self._queue.take_resting(workflow, record.accepted, counts=counts)
-
-    def _check_resumes(self, record: RunRecord) -> None:
-        was_at_work = record.idle is None and record.phase is not Phase.QUEUED
-        if was_at_work and record.resumes >= self._max_resumes:
-            raise NotRecoverable(
-                f"The run was resumed {record.resumes} times, and each time the process ended"
-                " before a step of it had finished; it is not resumed again."
-            )
-
-    def _waited(self, idle: Idle) -> float:
-        """Return the seconds since the run began to wait in which a server ran."""
-        return (self._clock() - self._alive_since(idle)).total_seconds()
-
-    def _alive_since(self, idle: Idle) -> datetime:
-        """Return the start of the wait, or of this server where that is later.
-
-        It is never later than now, for clocks may be set back.
-        """
-        return min(max(idle.since, self._started_at), self._clock())
-
-    # Runs that do not come into memory.
-
-    async def _restore_due(self, run_id: str) -> datetime | None:
-        if run_id in self._stored.unwritten:
-            return self._clock() + timedelta(seconds=RETRY_PAUSE)
-        record = await self._read(run_id)
-        if record is None or record.phase is not Phase.WAITING or record.idle is None:
-            return None
-        if self._live.get(record.key) is not None:
-            return None
-        due = find_due(replace(record.idle, since=self._alive_since(record.idle)))
-        if due is not None and due > self._clock() + timedelta(milliseconds=1):
-            # The time in which no server ran does not count.
-            await self._stored.write(record, replace(record, due_at=due))
-            return due
-        await self._restore(run_id)
-        return None
-
-    async def _cancel_held(self, run_id: str) -> bool:
-        record = await self._read(run_id)
-        if record is None or record.phase is not Phase.HELD or self._live.get(record.key):
-            return False
-        await self._stored.end(record, outcome.cancelled())
-        return True

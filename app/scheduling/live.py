@@ -28,6 +28,8 @@ class LiveRuns:
     """The runs in memory, by the keys of their handlers, and what ended a short while ago.
 
     `phases` counts the runs of this server that have not ended, in memory or not, by phase.
+
+    A third of the methods only read its two tables; they stand here, so that nobody else has them.
     """
 
     def __init__(

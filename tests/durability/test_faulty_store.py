@@ -5,19 +5,25 @@ once, three times and for good, on every store.
 """
 
 import os
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 import httpx
 import pytest
 
+from app.server import WorkflowServer
+from schemas.records import DueRun
 from stores.base import Store
 from stores.memory import MemoryStore
 from tests.durability.conducting import served
 from tests.durability.faulty import FOR_GOOD, Fault, FaultyStore
 from tests.durability.ordeal import Ordeal, is_healthy
 from tests.support.backends import FRESH_URLS, opened_store
+from tests.support.calls import answer, start_asker, wait_ended
+from tests.support.live import serving
 from tests.support.waiting import DEADLINE, until
+from tests.support.workflows import Asker
 
 OPERATIONS = sorted(Store.__abstractmethods__ - {"start", "stop"})
 EVERY_CASE = list(product([*OPERATIONS, "everything"], Fault, (1, 3, FOR_GOOD)))
@@ -40,6 +46,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.reads.READ_TIMEOUT", TIMEOUT)
     monkeypatch.setattr("app.runs.commit_log.RECOVERY_PAUSE", 0.02)
     monkeypatch.setattr("app.scheduling.claims.RETRY_PAUSE", 0.02)
+    monkeypatch.setattr("app.scheduling.restoring.RETRY_PAUSE", 0.02)
     monkeypatch.setattr("app.scheduling.timers.RETRY_PAUSE", 0.02)
     monkeypatch.setattr("app.lifecycle.CHECK_TIMEOUT", TIMEOUT)
     monkeypatch.setattr("app.handlers.retention.PAUSE", 0.02)
@@ -93,3 +100,49 @@ async def test_health_tells_of_a_store_that_does_not_answer(store: FaultyStore) 
         assert not await is_healthy(client)
         store.repair()
         assert await is_healthy(client)
+
+
+async def test_what_the_store_did_not_take_is_not_written_after_a_stop(store: FaultyStore) -> None:
+    first, second = (WorkflowServer(workflow_store=store, persistence_backoff=()) for _ in range(2))
+    first.add_workflow("asker", Asker())
+    async with serving(first) as url, httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client:
+        handler_id = await start_asker(client, "asker")
+    async with serving(second) as url, httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client:
+
+        async def is_held() -> bool:
+            return bool((await client.get(f"/handlers/{handler_id}")).json()["phase"] == "held")
+
+        await until(is_held)
+        store.break_down("commit", Fault.FAIL_BEFORE)
+        refused = await client.post(f"/handlers/{handler_id}/cancel")
+    store.repair()
+    commits = len(store.commits)
+    second.add_workflow("asker", Asker())
+    async with serving(second) as url, httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client:
+        await answer(client, handler_id, "yes")
+        handler = await wait_ended(client, handler_id)
+    written = [event.envelope for batch in store.commits[commits:] for event in batch.events]
+    assert (refused.status_code, handler["status"]) == (503, "completed")
+    assert [envelope for envelope in written if b"WorkflowCancelledEvent" in envelope] == []
+
+
+class Unreadable(MemoryStore):
+    """Has a fault of its own where it is asked for timers."""
+
+    async def list_due(self, *, after: DueRun | None = None, limit: int) -> Sequence[DueRun]:
+        raise ZeroDivisionError
+
+
+async def test_readiness_tells_that_timers_were_broken_off(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = WorkflowServer(workflow_store=Unreadable())
+    async with serving(server) as url, httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client:
+
+        async def is_unready() -> bool:
+            return (await client.get("/readyz")).status_code == 503
+
+        await until(is_unready)
+        health = await client.get("/health")
+    assert health.status_code == 200
+    assert [record for record in caplog.records if "broken off" in record.getMessage()]

@@ -342,6 +342,21 @@ async def test_a_held_run_is_tried_again_at_each_start_and_goes_on(any_store: St
         assert (handler["phase"], handler["held_because"]) == ("ended", None)
 
 
+async def test_a_held_run_goes_on_although_the_clock_was_set_back(
+    any_store: Store, clock: OffsetClock
+) -> None:
+    async with restarting(any_store, it=Gated(Gate())) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await wait_number(restarts.client, handler_id, 1)
+        await restarts.restart(other=Renamed())
+        await wait_held(restarts.client, handler_id)
+        clock.advance(-3600)
+        gate = Gate()
+        gate.opened.set()
+        await restarts.restart(it=Gated(gate))
+        assert await result_of(restarts.client, handler_id) == 1
+
+
 async def test_a_run_that_was_queued_and_then_held_begins_and_was_not_resumed(
     real: Store,
 ) -> None:

@@ -18,10 +18,13 @@ from app.lifecycle import Lifecycle
 from app.settings import ServiceSettings
 from schemas.handlers import RunRequest
 from schemas.records import HandlerQuery
+from stores.base import Store
 from stores.memory import MemoryStore
+from tests.durability.faulty import Fault, FaultyStore
 from tests.support.calls import answer, run, start, start_asker, wait_ended
 from tests.support.inspection import key_of
 from tests.support.live import serve_workflow
+from tests.support.waiting import until
 from tests.support.workflows import Greeter
 
 PEOPLE = 200
@@ -105,11 +108,11 @@ async def test_runs_that_wait_are_all_there(client: httpx.AsyncClient) -> None:
     assert {handler["handler_id"] for handler in listing.json()["handlers"]} == ids
 
 
-def make_lifecycle() -> tuple[Lifecycle, Catalog]:
+def make_lifecycle(store: Store | None = None) -> tuple[Lifecycle, Catalog]:
     """Return a server's parts with the workflow `greeter`, not started, and their catalog."""
     catalog = Catalog()
     catalog.add("greeter", Greeter())
-    return Lifecycle(MemoryStore(), catalog, ServiceSettings()), catalog
+    return Lifecycle(store or MemoryStore(), catalog, ServiceSettings()), catalog
 
 
 async def test_everything_is_refused_before_the_start() -> None:
@@ -138,3 +141,25 @@ async def test_a_run_is_started_and_waited_for_without_http() -> None:
     record = await live.wait_ended()
     await lifecycle.stop()
     assert (record.handler_id, record.status) == ("h", "completed")
+
+
+async def test_a_start_waits_until_its_ended_handler_is_purged() -> None:
+    store = FaultyStore(MemoryStore())
+    lifecycle, catalog = make_lifecycle(store)
+    await lifecycle.start()
+    greeter, registry = catalog.find("greeter"), lifecycle.registry
+    request = RunRequest(start_event={"name": "Ada"}, handler_id="h")
+    first = await (await registry.start_run(greeter, request, tenant="")).wait_ended()
+    script = store.break_down("commit", Fault.HANG_BEFORE)
+    purging = asyncio.create_task(registry.cancel(key_of("h"), purge=True))
+    await until(lambda: script.happened > 0)
+    starting = asyncio.create_task(registry.start_run(greeter, request, tenant=""))
+    await asyncio.sleep(0)
+    assert not starting.done()
+    store.repair()
+    second = await (await starting).wait_ended()
+    page = await registry.list_runs(key_of("h"), after=None, limit=9)
+    await lifecycle.stop()
+    assert await purging == "deleted"
+    assert second.run_id != first.run_id
+    assert [run.run_id for run in page.records] == [second.run_id]
