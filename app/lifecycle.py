@@ -175,7 +175,9 @@ class Lifecycle:
         return True
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._tasks.append(asyncio.create_task(_logged(work, name), name=name))
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_log_broken_off)
+        self._tasks.append(task)
 
     def _observe(self) -> None:
         observe, live = self.metrics.observe, self.live
@@ -192,10 +194,7 @@ class Lifecycle:
         )
 
 
-async def _logged(work: Coroutine[Any, Any, None], name: str) -> None:
-    """Do work that nobody awaits, and log what breaks it off."""
-    try:
-        await work
-    except Exception:
-        logger.exception("work was broken off", work=name)
-        raise
+def _log_broken_off(task: asyncio.Task[None]) -> None:
+    """Log what breaks off work that nobody awaits."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("work was broken off", work=task.get_name(), exc_info=error)

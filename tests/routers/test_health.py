@@ -154,4 +154,4 @@ async def test_a_server_that_cannot_go_on_with_its_runs_is_not_ready(
             return await ask(client) == [200, 503, 200]
 
         await until(unready)
-    assert "claiming runs was broken off" in caplog.text
+    assert "work was broken off" in caplog.text
