@@ -9,7 +9,7 @@ ANY_ADDRESS = ("0.0.0.0", "::")
 
 
 class AddressError(Exception):
-    """The server cannot listen there; the sentence names the address and the mend."""
+    """The server cannot listen there; the sentence names the address and the fix."""
 
 
 def find_port(host: str, port: int) -> int:

@@ -49,7 +49,7 @@ CommaSeparated = BeforeValidator(_split_list)
 
 
 class SettingsError(ValueError):
-    """A setting has a value that cannot be; the sentence names the setting and the mend."""
+    """A setting has a value that cannot be; the sentence names the setting and the fix."""
 
 
 class Limits(BaseModel):

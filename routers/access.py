@@ -50,7 +50,7 @@ class AccessGuard:
     """Lets through who has a credential for what it asks, and anybody to the open routes.
 
     Everything is guarded that is not open, also what does not exist. An address from which too many
-    requests are refused is told to wait. A valid credential is let through from there all the same:
+    requests are refused gets 429. A valid credential is let through from there all the same:
     else whoever shares an address with others, such as a proxy's, could lock them out.
     """
 

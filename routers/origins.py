@@ -20,7 +20,7 @@ LOCALHOST = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 class OriginGuard:
     """Lets through requests of no page, of this server's own pages, and of allowed origins.
 
-    What is allowed is told to pages as CORS has it.
+    Pages learn what is allowed from the headers of CORS.
     """
 
     def __init__(self, app: ASGIApp, *, origins: Sequence[str], pattern: str | None) -> None:

@@ -49,7 +49,7 @@ def make_program() -> Program:
 
 
 def serve(sources: tuple[str, ...], **flags: Any) -> None:
-    """Serve the workflows in the sources until the process is told to end."""
+    """Serve the workflows in the sources until the process ends."""
     given = _drop_absent(flags)
     with _settings_of(given) as settings:
         from app.commands.serve import serve_sources

@@ -1,6 +1,6 @@
 """A session: the engine's execution of one run, from its beginning or resumption to its end.
 
-It is the engine's side of a run. What the engine does is told to a recorder in terms of ours; what
+It is the engine's side of a run. A recorder learns what the engine does, in terms of ours; what
 comes from outside (a delivery, a request to cancel) goes to the engine as ticks.
 """
 

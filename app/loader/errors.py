@@ -2,4 +2,4 @@
 
 
 class LoadError(Exception):
-    """A source cannot be served; the sentence names it and the mend."""
+    """A source cannot be served; the sentence names it and the fix."""

@@ -95,10 +95,10 @@ def make_workflow(event_class: type[Event]) -> Workflow:
 
     class Working(Workflow):
         async def plan(self, ev: StartEvent) -> Event:
-            raise NotImplementedError
+            raise AssertionError
 
         async def work(self, ev: Event) -> StopEvent:
-            raise NotImplementedError
+            raise AssertionError
 
     Working.plan.__annotations__["return"] = Working.work.__annotations__["ev"] = event_class
     Working.plan, Working.work = step(Working.plan), step(Working.work)  # type: ignore[method-assign]  # typed now
