@@ -27,7 +27,7 @@ from tests.support.live import serve_workflow
 from tests.support.waiting import until
 from tests.support.workflows import Greeter
 
-PEOPLE = 200
+PEOPLE = 100
 PAUSE = 0.01  # seconds in which the collector lets others work
 
 

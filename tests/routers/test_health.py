@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from app.server import WorkflowServer
-from schemas.records import PhaseCount
+from schemas.records import Phase, UnfinishedRun
 from stores.base import StoreUnavailable
 from tests.support.live import open_client
 from tests.support.problems import problem_of
@@ -125,15 +125,24 @@ async def test_a_stopped_server_lives_and_is_not_ready(
 
 
 class SlowStore(ScriptedStore):
-    """A store that counts what is unfinished only while it is open, and may break at it."""
+    """A store that lists what is unfinished only while it is open, and may break at it."""
 
     broken = False
 
-    async def count_unfinished(self) -> Sequence[PhaseCount]:
+    async def list_unfinished(
+        self,
+        phase: Phase,
+        *,
+        workflow_name: str | None = None,
+        after: UnfinishedRun | None = None,
+        limit: int,
+    ) -> Sequence[UnfinishedRun]:
         await self.open.wait()
         if self.broken:
-            raise ValueError("this store counts nothing")
-        return await super().count_unfinished()
+            raise ValueError("this store lists nothing")
+        return await super().list_unfinished(
+            phase, workflow_name=workflow_name, after=after, limit=limit
+        )
 
 
 async def test_a_server_is_ready_while_it_resumes() -> None:
