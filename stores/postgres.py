@@ -37,6 +37,7 @@ LOCK_SPACE = 0x57465356  # the first half of our advisory locks; the second is o
 READERS = 4
 CLAIM_TRIES, CLAIM_PAUSE = 10, 0.3  # how often, and every how many seconds, a lock is tried
 TIMEOUT = 30.0  # seconds until a statement counts as failed
+CLOSE_TIMEOUT = 3.0  # seconds for reads that are under way when the store is closed
 MIGRATION_TIMEOUT = 3600.0  # a migration may rewrite every row
 ERRORS = (
     asyncpg.PostgresError,
@@ -133,7 +134,7 @@ class PostgresStore(SqlStore):
         writer, self._writer = self._writer, None
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.terminate()
+            await _close_pool(pool)
         if writer is not None:
             await _close(writer)
 
@@ -218,6 +219,18 @@ async def _close(connection: Connection) -> None:
         await connection.close(timeout=TIMEOUT)
     except ERRORS:
         connection.terminate()
+
+
+async def _close_pool(pool: Pool) -> None:
+    """Close the readers' connections; those that are busy for long are cut off.
+
+    Time is given, because a read that was cancelled makes its connection ready for the next one.
+    """
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await pool.close()
+    except ERRORS:
+        pool.terminate()
 
 
 def _split_url(url: str) -> tuple[str, str]:

@@ -1,7 +1,9 @@
 """What only the Postgres store promises: its schema, who may have it, and lost connections."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -255,3 +257,21 @@ async def test_a_row_that_cannot_be_read_is_shown_as_such_among_the_others(
 async def test_a_database_that_is_not_there_is_told_in_a_sentence() -> None:
     with pytest.raises(StoreError, match="Postgres cannot be used: "):
         await PostgresStore("postgresql://postgres@127.0.0.1:1/nothing").start()
+
+
+async def test_a_read_that_is_given_up_leaves_no_error_behind_a_stop(url: str) -> None:
+    faults: list[dict[str, Any]] = []
+    before = asyncio.all_tasks()
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    for turns in range(1, 900, 10):
+        store = PostgresStore(url)
+        await store.start()
+        reading = asyncio.create_task(store.last_accepted())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait({reading})
+        await store.stop()
+    await until(lambda: asyncio.all_tasks() <= before)
+    gc.collect()  # what nobody has asked for is told when it is dropped
+    assert faults == []
