@@ -9,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 AUDIT := $(VENV)-audit
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-CHECKED := $(wildcard app routers schemas stores tests examples benchmarks)
+CHECKED := $(addprefix -p ,workflow_server $(wildcard tests examples benchmarks))
 EXPORT := $(BIN)/uv export --quiet --format requirements-txt --no-emit-project --no-header \
 	--no-annotate --no-default-groups
 
@@ -18,7 +18,7 @@ UI := $(shell node -p 'parseInt(process.versions.node) >= 20 ? "routers/ui_dist/
 UI_SOURCE := $(wildcard ui/*.json ui/*.ts ui/*.html) $(shell find ui/src -type f)
 
 .DELETE_ON_ERROR:
-.PHONY: run test check newest-engine-test crash-test outage-test fault-test fuzz soak audit sbom image-test ui screenshots bench lint format lock clean
+.PHONY: run test check newest-engine-test oldest-test wheel-test crash-test outage-test fault-test fuzz soak audit sbom image-test ui screenshots bench lint format lock clean
 
 run: $(VENV)/.runtime $(UI)
 	$(BIN)/workflow-server serve examples --host 127.0.0.1 --port 8000
@@ -37,6 +37,15 @@ newest-engine-test: $(VENV)/.development
 	rm -rf build/newest-engine
 	$(PIP) install --no-deps --target build/newest-engine llama-index-workflows
 	PYTHONPATH=build/newest-engine:. $(BIN)/python -m pytest -q tests/engine
+
+# Units and routes with the oldest packages that pyproject.toml allows.
+oldest-test: $(VENV)/.development
+	$(BIN)/python -m tests.packaging.oldest build/oldest $(OLDEST_OPTIONS)
+
+# The contract suite, against the installed wheel and in a folder with packages of its own that are
+# called as those of this repository.
+wheel-test: $(VENV)/.development $(UI)
+	$(BIN)/python -m tests.packaging.contract build/wheel-test $(WHEEL_OPTIONS)
 
 # Builds the image and runs it, with podman or docker; tests/image says what can be set.
 image-test: $(VENV)/.development
@@ -109,7 +118,7 @@ lock: $(VENV)/.development
 	rm uv.lock
 
 clean:
-	rm -rf $(VENV) $(AUDIT) build dist routers/ui_dist ui/node_modules .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(AUDIT) .editable build dist routers/ui_dist ui/node_modules .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

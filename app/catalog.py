@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from workflows import Workflow
 from workflows.events import Event
 
-from app.engine.served import ServedWorkflow
-from app.errors import WorkflowNotFound
-from schemas.names import MAX_NAME_LENGTH
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.errors import WorkflowNotFound
+from workflow_server.schemas.names import MAX_NAME_LENGTH
 
 
 class Catalog(Mapping[str, ServedWorkflow]):

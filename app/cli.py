@@ -11,6 +11,6 @@ def main() -> None:
     """Run the command line, and end the process: with status 2 for a user's mistake."""
     gc.set_threshold(*GC_THRESHOLDS)
     # Behind that, since an import makes more objects than most runs do.
-    from app.commands.program import NAME, make_program
+    from workflow_server.app.commands.program import NAME, make_program
 
     make_program()(prog_name=NAME)

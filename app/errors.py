@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from schemas.problems import Fault
+from workflow_server.schemas.problems import Fault
 
 REALM = "workflow-server"
 
@@ -40,6 +40,12 @@ class InvalidStartEvent(BadRequest):
     """The start event is not one that the workflow starts from."""
 
     code = "invalid_start_event"
+
+
+class RunStartsNothing(ServiceError):
+    """The workflow's own `run()` starts no run of the workflow."""
+
+    code = "run_starts_nothing"
 
 
 class InvalidContext(BadRequest):
@@ -168,6 +174,12 @@ class HandlerHeld(Conflict):
     """The run is held, because it does not fit what is served now, and takes no events."""
 
     code = "handler_held"
+
+
+class RunNotCurrent(Conflict):
+    """The handler's current run is another one."""
+
+    code = "run_not_current"
 
 
 class QuestionNotOpen(Conflict):

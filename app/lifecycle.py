@@ -16,25 +16,25 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
-from app.engine.adapters import find_run, find_step
-from app.engine.served import ServedWorkflow
-from app.engine.session import Clock, utc_now
-from app.handlers.registry import HandlerRegistry, new_id
-from app.handlers.retention import keep_pruning
-from app.reads import Reads
-from app.runs.commit_log import CommitLog
-from app.scheduling.claims import Claims
-from app.scheduling.eviction import Eviction
-from app.scheduling.live import LiveRuns
-from app.scheduling.queue import RunQueue
-from app.scheduling.restoring import Restorer
-from app.scheduling.timers import Timers
-from app.settings import ServiceSettings
-from app.telemetry.logs import get_logger
-from app.telemetry.metrics import Metrics
-from app.telemetry.watchdog import Watchdog
-from schemas.records import Phase
-from stores.base import Store, StoreError
+from workflow_server.app.engine.adapters import find_run, find_step
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.engine.session import Clock, utc_now
+from workflow_server.app.handlers.registry import HandlerRegistry, new_id
+from workflow_server.app.handlers.retention import Purges, keep_pruning
+from workflow_server.app.reads import Reads
+from workflow_server.app.runs.commit_log import CommitLog
+from workflow_server.app.scheduling.claims import Claims
+from workflow_server.app.scheduling.eviction import Eviction
+from workflow_server.app.scheduling.live import LiveRuns
+from workflow_server.app.scheduling.queue import RunQueue
+from workflow_server.app.scheduling.restoring import Restorer
+from workflow_server.app.scheduling.timers import Timers
+from workflow_server.app.settings import ServiceSettings
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.app.telemetry.watchdog import Watchdog
+from workflow_server.schemas.records import Phase
+from workflow_server.stores.base import Store, StoreError
 
 logger = get_logger(__name__)
 
@@ -115,7 +115,7 @@ class Lifecycle:
             self._spawn(
                 keep_pruning(
                     self.reads,
-                    self.registry.purge_ended,
+                    Purges(self.registry.purge_ended, self.registry.purge_superseded),
                     retention=self._settings.retention,
                     clock=self._clock,
                 ),

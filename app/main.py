@@ -12,21 +12,21 @@ from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
-from app.access import Access
-from app.catalog import Catalog
-from app.settings import Limits, ServiceSettings
-from routers import events, handlers, health, metrics, runs, ui, workflows
-from routers.access import REFUSALS, SCHEMES, AccessGuard
-from routers.bodies import BodyLimit
-from routers.client_limits import ClientLimits
-from routers.dependencies import Services
-from routers.headers import SecureHeaders
-from routers.http_rules import HttpRules
-from routers.origins import LOCALHOST, OriginGuard
-from routers.problems import add_problem_handlers
-from routers.request_ids import RequestIds
-from routers.root_paths import RootPath
-from schemas.problems import Problem
+from workflow_server.app.access import Access
+from workflow_server.app.catalog import Catalog
+from workflow_server.app.settings import Limits, ServiceSettings
+from workflow_server.routers import events, handlers, health, metrics, runs, ui, workflows
+from workflow_server.routers.access import REFUSALS, SCHEMES, AccessGuard
+from workflow_server.routers.bodies import BodyLimit
+from workflow_server.routers.client_limits import ClientLimits
+from workflow_server.routers.dependencies import Services
+from workflow_server.routers.headers import SecureHeaders
+from workflow_server.routers.http_rules import HttpRules
+from workflow_server.routers.origins import LOCALHOST, OriginGuard
+from workflow_server.routers.problems import add_problem_handlers
+from workflow_server.routers.request_ids import RequestIds
+from workflow_server.routers.root_paths import RootPath
+from workflow_server.schemas.problems import Problem
 
 GUARDED_ROUTERS = (
     runs.router,
@@ -153,7 +153,7 @@ def _shape_openapi(app: FastAPI, catalog: Catalog) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             # Here, for most servers are never asked for the document.
-            from routers.typed_operations import add_typed_operations
+            from workflow_server.routers.typed_operations import add_typed_operations
 
             document = _shaped(generate())
             add_typed_operations(document, catalog)

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from app.errors import StoreFailed
-from app.telemetry.metrics import Metrics
-from stores.base import Store, StoreError, StoreUnavailable
+from workflow_server.app.errors import StoreFailed
+from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.stores.base import Store, StoreError, StoreUnavailable
 
 READ_TIMEOUT = 30.0  # seconds; as long as a commit may take
 UNREACHABLE = "The store cannot be reached; try again later."

@@ -12,17 +12,20 @@ from starlette.middleware import Middleware
 from workflows import Workflow
 from workflows.events import Event
 
-from app.access import Access
-from app.catalog import Catalog
-from app.errors import NotStarted, StoreFailed
-from app.http.connections import HttpServer, make_connection_class
-from app.lifecycle import Lifecycle
-from app.main import cors_middleware, create_app
-from app.settings import Limits, ServiceSettings, make_service_settings
-from app.telemetry.logs import get_logger
-from routers.dependencies import Services
-from stores.backends import open_store
-from stores.base import Store, StoreError
+from workflow_server.app.access import Access
+from workflow_server.app.catalog import Catalog
+from workflow_server.app.engine.values.registry import register_type
+from workflow_server.app.errors import NotStarted, StoreFailed
+from workflow_server.app.http.connections import HttpServer, make_connection_class
+from workflow_server.app.lifecycle import Lifecycle
+from workflow_server.app.main import cors_middleware, create_app
+from workflow_server.app.settings import Limits, ServiceSettings, make_service_settings
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.routers.dependencies import Services
+from workflow_server.stores.backends import open_store
+from workflow_server.stores.base import Store, StoreError
+
+__all__ = ["WorkflowServer", "register_type"]
 
 logger = get_logger(__name__)
 

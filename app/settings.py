@@ -27,6 +27,7 @@ Algorithm = Literal[
 ]
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+Loop = Literal["auto", "uvloop", "asyncio"]
 OnMisfit = Literal["hold", "fail"]
 
 # Flags that are not spelled as their settings are; None where a setting has no flag.
@@ -266,6 +267,11 @@ class Settings(ServiceSettings, BaseSettings):
         default=None,
         min_length=1,
         description="Claim that names the tenant; a token without it is then refused.",
+    )
+    loop: Loop = Field(
+        default="auto",
+        description="Event loop: uvloop is the faster one, asyncio can be patched by libraries such"
+        " as nest_asyncio, auto takes asyncio where one has patched it already.",
     )
     log_level: LogLevel = Field(
         default="info",

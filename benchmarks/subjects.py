@@ -21,6 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from benchmarks.client import Connection, ConnectionLost, WrongAnswer, drive, get, get_events
+from workflow_server.app.packaging.links import search_path
 
 CHECKOUT = Path(__file__).parent.parent
 BENCH = CHECKOUT / ".bench"
@@ -101,7 +102,8 @@ class Subject:
             with socket.create_server(("127.0.0.1", 0)) as probe:
                 port: int = probe.getsockname()[1]
             address = {"WORKFLOW_SERVER_STORE": place, "WORKFLOW_SERVER_PORT": str(port)}
-            environment = {**os.environ, **SETTINGS, **address, "PYTHONPATH": str(self.code)}
+            path = {"PYTHONPATH": search_path(self.code)}
+            environment = {**os.environ, **SETTINGS, **address, **path}
             log = stack.enter_context((BENCH / f"{self.name.replace(', ', '-')}.log").open("wb"))
             command, begun = (str(self.python), *self._arguments(source)), time.perf_counter()
             process = await asyncio.create_subprocess_exec(

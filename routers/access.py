@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.access import Access, Principal
-from app.access import Scope as AccessScope
-from app.access.buckets import Buckets
-from app.errors import Forbidden, ServiceError, Unauthenticated
-from app.telemetry.logs import get_logger
-from routers.dependencies import read_address
-from routers.problems import answer_service_error, problems
+from workflow_server.app.access import Access, Principal
+from workflow_server.app.access import Scope as AccessScope
+from workflow_server.app.access.buckets import Buckets
+from workflow_server.app.errors import Forbidden, ServiceError, Unauthenticated
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.routers.dependencies import read_address
+from workflow_server.routers.problems import answer_service_error, problems
 
 logger = get_logger(__name__)
 

@@ -12,12 +12,12 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.access import Principal
-from app.access.buckets import Buckets
-from app.errors import TooManyRequests, TooManyStreams
-from app.settings import Limits
-from routers.dependencies import read_address
-from routers.problems import answer_service_error
+from workflow_server.app.access import Principal
+from workflow_server.app.access.buckets import Buckets
+from workflow_server.app.errors import TooManyRequests, TooManyStreams
+from workflow_server.app.settings import Limits
+from workflow_server.routers.dependencies import read_address
+from workflow_server.routers.problems import answer_service_error
 
 
 class ClientLimits:

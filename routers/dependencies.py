@@ -13,16 +13,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from app.access import ANYONE, Access, Principal
-from app.access import Scope as AccessScope
-from app.catalog import Catalog
-from app.engine.served import ServedWorkflow
-from app.errors import Forbidden, UnsupportedCoding
-from app.handlers.registry import HandlerRegistry
-from app.lifecycle import Lifecycle
-from app.telemetry.metrics import Metrics
-from schemas.names import Name
-from schemas.records import HandlerKey
+from workflow_server.app.access import ANYONE, Access, Principal
+from workflow_server.app.access import Scope as AccessScope
+from workflow_server.app.catalog import Catalog
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.errors import Forbidden, UnsupportedCoding
+from workflow_server.app.handlers.registry import HandlerRegistry
+from workflow_server.app.lifecycle import Lifecycle
+from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.schemas.names import Name
+from workflow_server.schemas.records import HandlerKey
 
 Confirm = Callable[[], Awaitable[bool]]
 

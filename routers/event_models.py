@@ -23,15 +23,15 @@ from workflows.events import (
     WorkflowTimedOutEvent,
 )
 
-from app.engine import event_schemas
-from app.engine.codec import base_names, qualified_name
-from app.engine.event_schemas import read_schema
-from schemas.events import EventEnvelope
+from workflow_server.app.engine import event_schemas
+from workflow_server.app.engine.codec import base_names, qualified_name
+from workflow_server.app.engine.event_schemas import read_schema
+from workflow_server.schemas.events import EventEnvelope
 
 Model = type[BaseModel]
 
 # The engine's own events that take any fields.
-OPEN_EXAMPLES: dict[type[Event], JsonDict] = {
+OPEN_EXAMPLES: dict[Model, JsonDict] = {
     StartEvent: {"examples": [{"message": "Hello"}]},
     HumanResponseEvent: {"examples": [{"response": "yes"}]},
 }
@@ -54,7 +54,7 @@ class EventModels:
     """Models of events; what is made of an event's class is made once."""
 
     def __init__(self) -> None:
-        self.fields: Callable[[type[Event]], Model] = cache(_describe_fields)
+        self.fields: Callable[[Model], Model] = cache(_describe_fields)
         self.envelope: Callable[..., Model] = cache(self._make_envelope)
         self._sent: Callable[[type[Event], str], Model] = cache(self._make_sent)
 
@@ -126,7 +126,7 @@ def _field(name: str, annotation: Any, *, examples: list[Any] | None = None) -> 
     return annotation, Field(description=description, examples=examples)
 
 
-def _describe_fields(event_class: type[Event]) -> Model:
+def _describe_fields(event_class: Model) -> Model:
     """Return the model of an event's fields, which mostly is the event's class itself.
 
     An event that declares no field takes any; so does one that JSON Schema cannot describe.
@@ -146,7 +146,7 @@ def _describe_fields(event_class: type[Event]) -> Model:
     )
 
 
-def _is_described(event_class: type[Event]) -> bool:
+def _is_described(event_class: Model) -> bool:
     # Not the class's own method, which the document does not call either.
     schema = read_schema(
         event_class, lambda: model_json_schema(event_class, schema_generator=SchemaGenerator)

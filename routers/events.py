@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Response
 
-from app.errors import (
+from workflow_server.app.errors import (
     BodyTooLarge,
     ClientTooSlow,
     EventTooLarge,
@@ -13,13 +13,14 @@ from app.errors import (
     HandlerNotFound,
     InvalidEvent,
     QuestionNotOpen,
+    RunNotCurrent,
     RunNotFound,
     StreamTaken,
     TooManyStreams,
     UnknownStep,
     UnsupportedCoding,
 )
-from routers.dependencies import (
+from workflow_server.routers.dependencies import (
     ConfirmDep,
     HandlerKeyDep,
     JsonRoute,
@@ -27,9 +28,9 @@ from routers.dependencies import (
     RunId,
     ServicesDep,
 )
-from routers.problems import problems
-from routers.streaming import StreamFormat, describe_stream, stream_response
-from schemas.events import SendEventRequest, SendEventResponse
+from workflow_server.routers.problems import problems
+from workflow_server.routers.streaming import StreamFormat, describe_stream, stream_response
+from workflow_server.schemas.events import SendEventRequest, SendEventResponse
 
 router = APIRouter(prefix="/events", tags=["events"], route_class=JsonRoute)
 
@@ -88,7 +89,9 @@ async def stream_events(
 
     Readers with a cursor (`after_sequence` or `Last-Event-ID`) are independent: any number may
     read at once, and each gets every event in order. Sequences count all events of the run, the
-    hidden internal ones too, so a reader that reconnects with the last `id` it saw misses nothing.
+    hidden internal ones too, and go on in the handler's next run. So a reader that reconnects with
+    the last `id` it saw misses nothing, and gets all of the current run where that `id` is of an
+    earlier one.
     """
     cursor = read_event_id(last_event_id)
     after = cursor if cursor is not None else after_sequence
@@ -117,6 +120,7 @@ async def stream_events(
         UnknownStep,
         HandlerEnded,
         HandlerHeld,
+        RunNotCurrent,
         QuestionNotOpen,
         BodyTooLarge,
         ClientTooSlow,
@@ -129,9 +133,12 @@ async def send_event(
 ) -> SendEventResponse:
     """Send an event that the workflow declares; `sent` means that it is written down.
 
-    With `reply_to` it answers a question, and a question takes one answer only.
+    With `reply_to` it answers a question, and a question takes one answer only. With `run_id` it is
+    refused where the handler runs again meanwhile.
     """
-    await registry.send_event(key, body.event, step=body.step, reply_to=body.reply_to)
+    await registry.send_event(
+        key, body.event, step=body.step, reply_to=body.reply_to, run_id=body.run_id
+    )
     return SendEventResponse(status="sent")
 
 

@@ -8,11 +8,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import BeforeValidator
 
-from app.errors import HandlerNotFound, InvalidCursor, NothingToCancel, RunNotFound
-from routers.dependencies import HandlerKeyDep, PurgeDep, RegistryDep, RunId, TenantDep
-from routers.problems import problems
-from routers.responses import full_response, list_response, result_response
-from schemas.handlers import (
+from workflow_server.app.errors import HandlerNotFound, InvalidCursor, NothingToCancel, RunNotFound
+from workflow_server.routers.dependencies import (
+    CatalogDep,
+    HandlerKeyDep,
+    PurgeDep,
+    RegistryDep,
+    RunId,
+    TenantDep,
+)
+from workflow_server.routers.problems import problems
+from workflow_server.routers.responses import full_response, list_response, result_response
+from workflow_server.schemas.handlers import (
     CancelResponse,
     HandlerFields,
     HandlerInFull,
@@ -20,8 +27,14 @@ from schemas.handlers import (
     HandlerResult,
     RunList,
 )
-from schemas.names import Name
-from schemas.records import HandlerPosition, HandlerQuery, Phase, RunPosition, Status
+from workflow_server.schemas.names import Name
+from workflow_server.schemas.records import (
+    HandlerPosition,
+    HandlerQuery,
+    Phase,
+    RunPosition,
+    Status,
+)
 
 router = APIRouter(tags=["handlers"])
 
@@ -53,6 +66,7 @@ def _drop_empty(values: list[str] | None) -> list[str]:
 )
 async def list_handlers(
     registry: RegistryDep,
+    catalog: CatalogDep,
     tenant: TenantDep,
     status: Annotated[
         list[Status] | None,
@@ -90,7 +104,7 @@ async def list_handlers(
     page = await registry.list_handlers(query)
     position = page.next
     following = write_cursor(position.created_at, position.handler_id) if position else None
-    return list_response(page.records, following, of="handlers")
+    return list_response(page.records, catalog, following, of="handlers")
 
 
 @router.get(
@@ -99,9 +113,11 @@ async def list_handlers(
     summary="Get a handler",
     responses={**problems(HandlerNotFound, RunNotFound), **_by_status(HandlerInFull)},
 )
-async def get_handler(key: HandlerKeyDep, registry: RegistryDep, run_id: RunId = None) -> Response:
+async def get_handler(
+    key: HandlerKeyDep, registry: RegistryDep, catalog: CatalogDep, run_id: RunId = None
+) -> Response:
     """The handler and its current run, or an earlier one; the status code says how the run is."""
-    return full_response(await registry.get(key, run_id=run_id))
+    return full_response(await registry.get(key, run_id=run_id), catalog)
 
 
 @router.get(
@@ -111,7 +127,11 @@ async def get_handler(key: HandlerKeyDep, registry: RegistryDep, run_id: RunId =
     responses=problems(HandlerNotFound, InvalidCursor),
 )
 async def list_runs(
-    key: HandlerKeyDep, registry: RegistryDep, limit: Limit = MAX_PAGE, cursor: Cursor = None
+    key: HandlerKeyDep,
+    registry: RegistryDep,
+    catalog: CatalogDep,
+    limit: Limit = MAX_PAGE,
+    cursor: Cursor = None,
 ) -> Response:
     """A page of the handler's runs, newest first, the current one among them.
 
@@ -120,7 +140,7 @@ async def list_runs(
     after = RunPosition(*read_cursor(cursor)) if cursor else None
     page = await registry.list_runs(key, after=after, limit=limit)
     following = write_cursor(page.next.started_at, page.next.run_id) if page.next else None
-    return list_response(page.records, following, of="runs")
+    return list_response(page.records, catalog, following, of="runs")
 
 
 @router.post(
@@ -143,9 +163,9 @@ async def cancel_handler(
     deprecated=True,
     responses={**problems(HandlerNotFound), **_by_status(HandlerResult)},
 )
-async def get_result(key: HandlerKeyDep, registry: RegistryDep) -> Response:
+async def get_result(key: HandlerKeyDep, registry: RegistryDep, catalog: CatalogDep) -> Response:
     """Use `GET /handlers/{handler_id}`, whose result says of which class it is."""
-    return result_response(await registry.get(key))
+    return result_response(await registry.get(key), catalog)
 
 
 def write_cursor(time: datetime, identity: str) -> str:

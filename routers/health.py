@@ -5,10 +5,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from app.errors import ServiceError
-from app.lifecycle import Lifecycle
-from routers.dependencies import get_services
-from schemas.health import Health
+from workflow_server.app.errors import ServiceError
+from workflow_server.app.lifecycle import Lifecycle
+from workflow_server.routers.dependencies import get_services
+from workflow_server.schemas.health import Health
 
 router = APIRouter(tags=["health"])
 

@@ -5,8 +5,8 @@ import re
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import BadRequest
-from routers.problems import answer_service_error
+from workflow_server.app.errors import BadRequest
+from workflow_server.routers.problems import answer_service_error
 
 # A host as RFC 3986, section 3.2.2, has it, and a port. An empty one is allowed.
 HOST = re.compile(rb"(\[[0-9A-Za-z:.~_-]+\]|([\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(:\d*)?")

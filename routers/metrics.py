@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Response
 
-from app.telemetry.metrics import CONTENT_TYPE
-from routers.dependencies import MetricsDep
-from routers.problems import problems
+from workflow_server.app.telemetry.metrics import CONTENT_TYPE
+from workflow_server.routers.dependencies import MetricsDep
+from workflow_server.routers.problems import problems
 
 router = APIRouter(tags=["health"])
 

@@ -11,8 +11,8 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import OriginNotAllowed
-from routers.problems import problem_response
+from workflow_server.app.errors import OriginNotAllowed
+from workflow_server.routers.problems import problem_response
 
 LOCALHOST = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
 

@@ -10,9 +10,15 @@ from fastapi.responses import Response
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from app.errors import BadRequest, BodyTooLarge, HeadTooLarge, ServiceError, TooManyRequests
-from app.telemetry.logs import get_logger
-from schemas.problems import Fault, Problem
+from workflow_server.app.errors import (
+    BadRequest,
+    BodyTooLarge,
+    HeadTooLarge,
+    ServiceError,
+    TooManyRequests,
+)
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.schemas.problems import Fault, Problem
 
 logger = get_logger(__name__)
 

@@ -11,10 +11,10 @@ from time import perf_counter
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import Draining
-from app.telemetry.bound import bind_contextvars, reset_contextvars
-from app.telemetry.metrics import Metrics
-from routers.problems import answer_unexpected_error, service_problem
+from workflow_server.app.errors import Draining
+from workflow_server.app.telemetry.bound import bind_contextvars, reset_contextvars
+from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.routers.problems import answer_unexpected_error, service_problem
 
 HEADER = b"x-request-id"
 ALLOWED = re.compile(rb"[A-Za-z0-9._~-]{1,128}")

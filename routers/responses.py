@@ -3,13 +3,15 @@
 A result is spliced into the answer as the bytes that were serialized when the run ended.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi.responses import Response
 from pydantic_core import from_json, to_json
 
-from schemas.records import RunRecord, Status
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.handlers.awaiting import describe_awaits
+from workflow_server.schemas.records import RunRecord, Status
 
 JSON = "application/json"
 STATUS_CODES = {
@@ -20,36 +22,49 @@ STATUS_CODES = {
 }
 
 
-def handler_response(record: RunRecord, *, accepted: bool = False) -> Response:
+Workflows = Mapping[str, ServedWorkflow]
+
+
+def handler_response(
+    record: RunRecord, workflows: Workflows, *, accepted: bool = False
+) -> Response:
     """Return a handler, with the status code that says how it is; 200 where it was `accepted`."""
     code = 200 if accepted else STATUS_CODES[record.status]
-    return Response(_handler(record, record.result), status_code=code, media_type=JSON)
+    body = _handler(record, record.result, workflows)
+    return Response(body, status_code=code, media_type=JSON)
 
 
-def full_response(record: RunRecord) -> Response:
+def full_response(record: RunRecord, workflows: Workflows) -> Response:
     """Return a handler with what its run started from."""
-    handler = _handler(record, record.result)
+    handler = _handler(record, record.result, workflows)
     body = handler[:-1] + b',"start_event":' + (record.start_event or b"null") + b"}"
     return Response(body, status_code=STATUS_CODES[record.status], media_type=JSON)
 
 
-def result_response(record: RunRecord) -> Response:
+def result_response(record: RunRecord, workflows: Workflows) -> Response:
     """Return a handler whose result is unwrapped, as older clients read it."""
     return Response(
-        _handler(record, _unwrapped(record.result)),
+        _handler(record, _unwrapped(record.result), workflows),
         status_code=STATUS_CODES[record.status],
         media_type=JSON,
     )
 
 
-def list_response(records: Sequence[RunRecord], next_cursor: str | None, *, of: str) -> Response:
+def list_response(
+    records: Sequence[RunRecord], workflows: Workflows, next_cursor: str | None, *, of: str
+) -> Response:
     """Return a page of handlers, or `of` runs."""
-    handlers = b",".join(_handler(record, record.result) for record in records)
+    handlers = b",".join(
+        _handler(record, record.result, workflows, is_listed=True) for record in records
+    )
     body = b'{"%b":[%b],"next_cursor":%b}' % (of.encode(), handlers, to_json(next_cursor))
     return Response(body, media_type=JSON)
 
 
-def _handler(record: RunRecord, result: bytes | None) -> bytes:
+def _handler(
+    record: RunRecord, result: bytes | None, workflows: Workflows, *, is_listed: bool = False
+) -> bytes:
+    awaits, questions = describe_awaits(record, workflows, is_listed=is_listed)
     fields = to_json(
         {
             "handler_id": record.handler_id,
@@ -64,7 +79,8 @@ def _handler(record: RunRecord, result: bytes | None) -> bytes:
             "held_because": record.held_because,
             "resumable": record.not_resumable_because is None,
             "not_resumable_because": record.not_resumable_because,
-            "questions": [{"sequence": question.sequence} for question in record.questions],
+            "awaits": awaits,
+            "questions": questions,
         }
     )
     return fields[:-1] + b',"result":' + (result or b"null") + b"}"

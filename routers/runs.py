@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 
-from app.errors import (
+from workflow_server.app.errors import (
     BodyTooLarge,
     ClientTooSlow,
     Draining,
@@ -23,7 +23,7 @@ from app.errors import (
     UnsupportedCoding,
     WorkflowNotFound,
 )
-from routers.dependencies import (
+from workflow_server.routers.dependencies import (
     JsonRequest,
     JsonRoute,
     RegistryDep,
@@ -33,10 +33,10 @@ from routers.dependencies import (
     get_services,
     refuse_codings,
 )
-from routers.problems import problems
-from routers.responses import handler_response
-from schemas.handlers import Handler, RunRequest
-from schemas.names import Name
+from workflow_server.routers.problems import problems
+from workflow_server.routers.responses import handler_response
+from workflow_server.schemas.handlers import Handler, RunRequest
+from workflow_server.schemas.names import Name
 
 NAME = TypeAdapter(Name)
 
@@ -127,7 +127,7 @@ async def run_workflow(
     `Location` is that of the handler.
     """
     live = await registry.start_run(workflow, body, tenant=tenant)
-    return handler_response(await live.wait_ended())
+    return handler_response(await live.wait_ended(), {workflow.name: workflow})
 
 
 @router.post(
@@ -141,4 +141,5 @@ async def run_workflow_nowait(
 ) -> Response:
     """Start a run and answer at once, with the handler to ask for its events and its result."""
     live = await registry.start_run(workflow, body, tenant=tenant)
-    return handler_response(await live.wait_accepted(), accepted=True)
+    record = await live.wait_accepted()
+    return handler_response(record, {workflow.name: workflow}, accepted=True)

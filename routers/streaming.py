@@ -16,11 +16,11 @@ from fastapi.responses import Response, StreamingResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
-from app.engine.codec import with_emission, without_qualified_name
-from app.streams.subscription import Subscription
-from app.streams.tail import Page
-from routers.dependencies import Confirm
-from schemas.records import EventRecord
+from workflow_server.app.engine.codec import with_emission, without_qualified_name
+from workflow_server.app.streams.subscription import Subscription
+from workflow_server.app.streams.tail import Page
+from workflow_server.routers.dependencies import Confirm
+from workflow_server.schemas.records import EventRecord
 
 WRITE_BYTES = 64 * 1024
 HEARTBEAT = ServerSentEvent(comment="heartbeat", sep="\n").encode()

@@ -15,9 +15,9 @@ from pydantic.json_schema import models_json_schema
 from pydantic_core import from_json, to_json
 from workflows.events import HumanResponseEvent
 
-from app.engine.served import ServedWorkflow
-from routers.event_models import EventModels, Model, SchemaGenerator, make_union
-from schemas.handlers import Handler, RunRequest
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.routers.event_models import EventModels, Model, SchemaGenerator, make_union
+from workflow_server.schemas.handlers import Handler, RunRequest
 
 JsonObject = dict[str, Any]
 
@@ -96,12 +96,15 @@ def _operation_ids(slug: str) -> tuple[str, str]:
 def _type_workflow(served: ServedWorkflow, names: _Names, models: EventModels) -> _Typed:
     name, slug = served.name, names.find_slug(served.name)
     prefix = "".join(part[:1].upper() + part[1:] for part in slug.split("_"))
-    start = models.fields(served.workflow.start_event_class)
+    start = models.fields(served.start_model)
     start_field: Any = (start | None, Field(default=None, description="The start event's fields."))
     if any(field.is_required() for field in start.model_fields.values()):
         start_field = (start, Field(description="The start event's fields."))
     result: Any = models.envelope(served.workflow.stop_event_class)
-    sent = models.sent(served.decoder.event_classes)
+    # What goes from step to step is none of them. What a step waits for in its code nobody knows
+    # before it does; mostly it is a plain answer.
+    awaited = dict.fromkeys([*served.awaitable.outside, *served.additional_events])
+    sent = models.sent(awaited or [HumanResponseEvent])
     return _Typed(
         name=name,
         slug=slug,
@@ -126,9 +129,12 @@ def _type_workflow(served: ServedWorkflow, names: _Names, models: EventModels) -
             models.envelopes(served.decoder.event_classes),
         ),
         sent=make_union(
-            f"{prefix}SentEvent", f"An event that can be sent to `{name}`.", sent.values()
+            f"{prefix}SentEvent",
+            f"An event that is sent to `{name}` from outside. What else its runs wait for, their"
+            " `awaits` say.",
+            sent.values(),
         ),
-        answers=tuple(m for c, m in sent.items() if issubclass(c, HumanResponseEvent)),
+        answers=tuple(sent[c] for c in awaited if issubclass(c, HumanResponseEvent)),
     )
 
 

@@ -9,7 +9,8 @@ from starlette.exceptions import HTTPException
 
 router = APIRouter(include_in_schema=False)
 
-BUILT = Path(__file__).with_name("ui_dist")
+# Resolved, since in a clone this package is a link.
+BUILT = Path(__file__).resolve().with_name("ui_dist")
 ASSET = re.compile(r"(?=.{1,255}$)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 SECURITY = {

@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter
 
-from app.errors import WorkflowNotFound
-from routers.dependencies import CatalogDep, WorkflowDep
-from routers.problems import problems
-from schemas.workflows import (
+from workflow_server.app.errors import WorkflowNotFound
+from workflow_server.routers.dependencies import CatalogDep, WorkflowDep
+from workflow_server.routers.problems import problems
+from workflow_server.schemas.workflows import (
     WorkflowEvents,
     WorkflowList,
     WorkflowRepresentation,

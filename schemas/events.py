@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.names import Name
+from workflow_server.schemas.names import Name
 
 
 class EventEnvelope(BaseModel):
@@ -42,6 +42,12 @@ class SendEventRequest(BaseModel):
         default=None,
         description="The sequence of the question (an `InputRequiredEvent`) that this event"
         " answers. A question takes one such answer; a second one gets 409.",
+        examples=[None],
+    )
+    run_id: Name | None = Field(
+        default=None,
+        description="The run that shall take the event; 409 where it is not the handler's current"
+        " run.",
         examples=[None],
     )
 

@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.events import EventEnvelope
-from schemas.names import HANDLER_ID, MAX_NAME_LENGTH
-from schemas.records import Phase, Status
+from workflow_server.schemas.events import EventEnvelope
+from workflow_server.schemas.names import HANDLER_ID, MAX_NAME_LENGTH
+from workflow_server.schemas.records import Phase, Status
 
 
 class RunRequest(BaseModel):
@@ -41,10 +41,67 @@ class RunRequest(BaseModel):
     )
 
 
+class AwaitedEvent(BaseModel):
+    """An event that a run waits for."""
+
+    type: str = Field(description="The name of the event's class.", examples=["HumanResponseEvent"])
+    qualified_name: str = Field(
+        description="Module and name of the class.",
+        examples=["workflows.events.HumanResponseEvent"],
+    )
+    json_schema: dict[str, Any] | None = Field(
+        alias="schema",
+        description="The JSON Schema of the event's fields. Null in lists of handlers, and where"
+        " the class is not loaded.",
+    )
+    requirements: dict[str, Any] = Field(
+        description="The values that fields must have for the run to take the event. Secrets, and"
+        " values of more than 1,000 bytes, are asterisks."
+    )
+    steps: list[str] = Field(description="The step that waits, or those that take the event.")
+    waiter_id: str | None = Field(
+        description="The id of the `wait_for_event`; null where a step takes the event."
+    )
+    question: int | None = Field(
+        description="The sequence of the open question that was asked with this wait."
+    )
+    due_at: datetime | None = Field(description="When the wait times out; null where it does not.")
+
+
+class AwaitedTimer(BaseModel):
+    """A timer after which a waiting run goes on, or ends."""
+
+    due_at: datetime
+    kind: Literal["wait", "workflow"] = Field(
+        description="Whether a `wait_for_event` times out, or the workflow does."
+    )
+    waiter_id: str | None = Field(description="The id of the wait that times out.")
+
+
+class Awaits(BaseModel):
+    """The events and timers that make a waiting run go on."""
+
+    events: list[AwaitedEvent] = Field(
+        description="The events that the run waits for: those of `wait_for_event` first, at most"
+        " 100 of them, then those that steps take from outside, where a step has asked or nothing"
+        " else is awaited."
+    )
+    timers: list[AwaitedTimer] = Field(description="The run's timers, the first due first.")
+    stuck_because: str | None = Field(
+        description="Why nothing can make the run go on; null where something can."
+    )
+
+
 class OpenQuestion(BaseModel):
     """A question of a run that nobody has answered yet."""
 
     sequence: int = Field(description="The question's sequence, for `reply_to` of the answer.")
+    text: str | None = Field(
+        description="What is asked: the event's `prefix`, or its first text, at most 1,000"
+        " characters of it; null where it has none.",
+        examples=["How old are you?"],
+    )
+    awaits: list[AwaitedEvent] = Field(description="The events that answer it, the likely first.")
 
 
 class HandlerFields(BaseModel):
@@ -66,6 +123,10 @@ class HandlerFields(BaseModel):
     resumable: bool = Field(description="Whether the run could go on after a restart.")
     not_resumable_because: str | None = Field(
         description="Why the run could not go on after a restart; null where it could."
+    )
+    awaits: Awaits | None = Field(
+        description="What the run waits for; null where it does not wait, or where that is not"
+        " known of a run of an earlier release."
     )
     questions: list[OpenQuestion] = Field(description="The run's open questions, oldest first.")
 

@@ -49,11 +49,32 @@ class Question:
     """An open question of a run: an `InputRequiredEvent` that nobody has answered yet.
 
     `waiter_id` names the engine's waiter when the question was asked by `ctx.wait_for_event`; it
-    is None for a question that a step returned or wrote to the stream.
+    is None for a question that a step returned or wrote to the stream. `text` is what it asks, cut
+    where it is long, and None where no field of it is a text. `place` is where in a step it was
+    asked, and `digest` what its envelope hashes to, as long as the step may run again and ask it
+    again.
     """
 
     sequence: int
     waiter_id: str | None = None
+    text: str | None = None
+    place: str | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Awaited:
+    """An event that a step of a run waits for in `ctx.wait_for_event`.
+
+    `event_class` is the module and name of its class, `requirements` a JSON object of the values
+    that its fields must have, as clients may see them, and `due_at` when the wait times out.
+    """
+
+    waiter_id: str
+    event_class: str
+    step: str
+    requirements: bytes = b"{}"
+    due_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,16 +97,22 @@ class RunRecord:
     `tenant` owns the handler, and is empty where nobody in particular does.
     `handler_created_at` is the same in every run of a handler: with `handler_id` it is the
     position of the handler in listings. `start_event` and `result` are event envelopes.
-    `event_count` is the number of events of an ended run, and 0 before. `resumes` counts how often
-    the run was resumed since a step of it finished last. `trace` is the place of the run's first
-    span, as a W3C `traceparent`, where it was traced.
+    `event_count` is the number of events of an ended run, and 0 before. `first_sequence` is the
+    sequence of the run's first event; `next_sequence`, of an ended run, is where the next run of
+    its handler counts on. `resumes` counts how often the run was resumed since a step of it
+    finished last. `trace` is the place of the run's first span, as a W3C `traceparent`, where it
+    was traced.
+
+    `questions` are the open ones, and `answered` those that steps which go on may ask again.
 
     `phase` is where the run stands, and `status` what clients of the first contract know of that:
     a run that is not `ENDED` is running. `accepted` orders runs as they were accepted: a later one
     has a greater number. `slot` is whether the run holds a slot of its workflow. `idle` is kept
     while the run waits, and while it is held; `due_at` is when the first timer of a waiting run is
     due, or a little earlier. `held_because` says why the run is held. `not_resumable_because` says
-    why the run could not go on after a restart, and is None as long as it could.
+    why the run could not go on after a restart, and is None as long as it could. `awaits` has the
+    first of the events that steps of the run wait for, and is None where a release before this
+    field has written the run.
     """
 
     run_id: str
@@ -102,6 +129,7 @@ class RunRecord:
     error: str | None = None
     event_count: int = 0
     questions: tuple[Question, ...] = ()
+    awaits: tuple[Awaited, ...] | None = ()
     not_resumable_because: str | None = None
     idle: Idle | None = None
     resumes: int = 0
@@ -112,6 +140,9 @@ class RunRecord:
     slot: bool = False
     due_at: datetime | None = None
     held_because: str | None = None
+    first_sequence: int = 0
+    next_sequence: int = 0
+    answered: tuple[Question, ...] = ()
 
     @property
     def key(self) -> HandlerKey:
@@ -121,7 +152,9 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """An event of a run: its envelope as the bytes that go out, numbered 0, 1, 2, … in its run.
+    """An event of a run: its envelope as the bytes that go out, numbered without a gap.
+
+    Numbers go on from run to run of a handler, so that each belongs to one event of the handler.
 
     `emitted_at` is when the run emitted it, in whole microseconds since the epoch, as there are too
     many events for a `datetime` each; None where it is not known.
@@ -144,11 +177,47 @@ class TickRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PayloadRecord:
+    """A large value to which ticks and the snapshot of a run refer, by its number in the run."""
+
+    run_id: str
+    number: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class StateRecord:
-    """The `ctx.store` of a run as its last finished step left it."""
+    """The `ctx.store` of a run as a finished step left it.
+
+    `first_change` is the number of the first change that is made to it; `replaces_changes` where
+    there may be earlier ones, which are removed.
+    """
 
     run_id: str
     state: bytes
+    first_change: int = 0
+    replaces_changes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StateChangeRecord:
+    """A change that a finished step has made to the `ctx.store` of a run, numbered in its run."""
+
+    run_id: str
+    number: int
+    change: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredState:
+    """The `ctx.store` of a run: a state, and the changes that were made to it, in order.
+
+    `next_change` is the number of the next one.
+    """
+
+    state: bytes
+    changes: tuple[bytes, ...] = ()
+    next_change: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,22 +245,31 @@ class InboxRecord:
 class Batch:
     """The records of one commit, all of it or nothing: the journals of many runs, in order.
 
-    `runs` is keyed by run id, so that a run is written once a batch, as it was last.
+    `runs` is keyed by run id, so that a run is written once a batch, as it was last. `dropped` has
+    runs and the numbers of payloads that are removed, `cleared` runs whose payloads all are.
     `taken` has, by run id, the number of the last event of a run's inbox that the run has taken:
     it and those before it are removed. `finished` are runs that nobody resumes or retries: their
-    ticks, snapshots and inboxes are removed, after all that the batch writes. `purged` names
-    handlers of which nothing may be left; they are removed last.
+    ticks, snapshots and inboxes are removed, after all that the batch writes. `superseded`
+    are runs that another run of their handler follows, which has a state of its own: their states
+    are removed as well. `purged` names handlers, and `purged_runs` superseded runs, of which
+    nothing may be left; they are removed last.
     """
 
     runs: dict[str, RunRecord] = field(default_factory=dict)
     events: list[EventRecord] = field(default_factory=list)
     ticks: list[TickRecord] = field(default_factory=list)
     states: dict[str, StateRecord] = field(default_factory=dict)
+    changes: list[StateChangeRecord] = field(default_factory=list)
     snapshots: dict[str, SnapshotRecord] = field(default_factory=dict)
     inbox: list[InboxRecord] = field(default_factory=list)
+    payloads: list[PayloadRecord] = field(default_factory=list)
+    dropped: list[tuple[str, int]] = field(default_factory=list)
+    cleared: set[str] = field(default_factory=set)
     taken: dict[str, int] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)
+    superseded: set[str] = field(default_factory=set)
     purged: list[HandlerKey] = field(default_factory=list)
+    purged_runs: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

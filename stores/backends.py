@@ -5,17 +5,17 @@ Each is imported when it is opened: a server on SQLite needs no driver of Postgr
 
 from collections.abc import Callable
 
-from stores.base import Store, StoreError
+from workflow_server.stores.base import Store, StoreError
 
 
 def _open_memory(_url: str) -> Store:
-    from stores.memory import MemoryStore
+    from workflow_server.stores.memory import MemoryStore
 
     return MemoryStore()
 
 
 def _open_sqlite(url: str) -> Store:
-    from stores.sqlite import SqliteStore
+    from workflow_server.stores.sqlite import SqliteStore
 
     path = url.partition("://")[2]
     if not path.startswith("/") or path == "/":
@@ -26,7 +26,7 @@ def _open_sqlite(url: str) -> Store:
 
 
 def _open_postgres(url: str) -> Store:
-    from stores.postgres import PostgresStore
+    from workflow_server.stores.postgres import PostgresStore
 
     return PostgresStore(url)
 

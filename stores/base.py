@@ -4,18 +4,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
 
-from schemas.records import (
+from workflow_server.schemas.records import (
     Batch,
     DueRun,
     EventRecord,
     HandlerKey,
     HandlerQuery,
     InboxRecord,
+    PayloadRecord,
     Phase,
     PhaseCount,
     RunPosition,
     RunRecord,
     SnapshotRecord,
+    StoredState,
     TickPage,
     UnfinishedRun,
 )
@@ -55,11 +57,12 @@ class Store(ABC):
 
         Runs, states and snapshots replace those of the same run, which keeps its handler and its
         `started_at`; a snapshot also removes the run's ticks below its `tick_sequence`. Events,
-        ticks and inboxes are added to; the envelopes have no raw line breaks. Then what `taken` and
-        `finished` name is removed. Writing the same batch again changes nothing, also where its
-        runs have more events and ticks now, so a commit whose outcome is unknown is safe to repeat.
-        A purged handler is removed last, with its runs and all that belongs to them; an unknown one
-        is passed over.
+        ticks, changes of states, inboxes and payloads are added to; the envelopes have no raw line
+        breaks. Then what `taken`, `dropped`, `cleared`, `finished` and `superseded` name is
+        removed. Writing the same batch again changes nothing, also where its runs have more events
+        and ticks now, so a commit whose outcome is unknown is safe to repeat. A purged handler is
+        removed last, with its runs and all that belongs to them, and so is a purged run; an unknown
+        one is passed over, and so is a run that is its handler's current one.
         """
 
     @abstractmethod
@@ -104,6 +107,15 @@ class Store(ABC):
         """
 
     @abstractmethod
+    async def list_not_resumable(
+        self, *, after: UnfinishedRun | None = None, limit: int
+    ) -> Sequence[UnfinishedRun]:
+        """Return the waiting runs of which it is written why they cannot go on after a restart.
+
+        At most `limit` runs, in the order of `list_unfinished`, after a place.
+        """
+
+    @abstractmethod
     async def list_due(self, *, after: DueRun | None = None, limit: int) -> Sequence[DueRun]:
         """Return the waiting runs that have a timer, the first due first, at most `limit`.
 
@@ -130,8 +142,18 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def count_events(self, run_id: str) -> int:
-        """Return how many events the run has, which is the sequence of its next one."""
+    async def list_superseded(self, *, before: datetime, limit: int) -> Sequence[str]:
+        """Return the runs that ended before a time and are no handler's current one, oldest first.
+
+        At most `limit` of them, of all tenants.
+        """
+
+    @abstractmethod
+    async def next_sequence(self, run_id: str) -> int:
+        """Return the sequence of the run's next event; 0 for an unknown run.
+
+        For a run without events that is its `first_sequence`.
+        """
 
     @abstractmethod
     async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
@@ -150,12 +172,22 @@ class Store(ABC):
         """
 
     @abstractmethod
+    async def read_payloads(
+        self, run_id: str, *, after: int, limit: int
+    ) -> Sequence[PayloadRecord]:
+        """Return payloads with a number greater than `after`, ascending; unknown runs have none.
+
+        At most `limit` of them, and fewer where they are large: an empty answer, and it alone,
+        says that there are no more.
+        """
+
+    @abstractmethod
     async def read_inbox(self, run_id: str) -> Sequence[InboxRecord]:
         """Return what is left in the run's inbox, ascending by number; unknown runs have none."""
 
     @abstractmethod
-    async def get_state(self, run_id: str) -> bytes | None:
-        """Return the run's state, or None where no step has written any."""
+    async def get_state(self, run_id: str) -> StoredState | None:
+        """Return the run's state with its changes, or None where no step has written any."""
 
     @abstractmethod
     async def get_snapshot(self, run_id: str) -> SnapshotRecord | None:

@@ -5,27 +5,31 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import TypeVar
 
-from schemas.records import (
+from workflow_server.schemas.records import (
     Batch,
     DueRun,
     EventRecord,
     HandlerKey,
     HandlerQuery,
     InboxRecord,
+    PayloadRecord,
     Phase,
     PhaseCount,
     RunPosition,
     RunRecord,
     SnapshotRecord,
+    StateRecord,
     Status,
+    StoredState,
     TickPage,
     TickRecord,
     UnfinishedRun,
 )
-from schemas.times import to_micros
-from stores.base import Store
+from workflow_server.schemas.times import to_micros
+from workflow_server.stores.base import Store
 
 DEFAULT_MAX_ENDED_HANDLERS = 1_000
 
@@ -37,9 +41,11 @@ class _Run:
     record: RunRecord
     events: list[EventRecord] = field(default_factory=list)
     ticks: list[TickRecord] = field(default_factory=list)
-    state: bytes | None = None
+    state: StateRecord | None = None
+    changes: dict[int, bytes] = field(default_factory=dict)
     snapshot: SnapshotRecord | None = None
     inbox: list[InboxRecord] = field(default_factory=list)
+    payloads: dict[int, PayloadRecord] = field(default_factory=dict)
 
 
 def _position(record: RunRecord) -> tuple[datetime, str]:
@@ -84,23 +90,40 @@ class MemoryStore(Store):
         for tick in batch.ticks:
             _append(self._runs[tick.run_id].ticks, tick)
         for state in batch.states.values():
-            self._runs[state.run_id].state = state.state
+            self._put_state(state)
+        for change in batch.changes:
+            run = self._runs[change.run_id]
+            if run.state is not None and change.number >= run.state.first_change:
+                run.changes.setdefault(change.number, change.change)
         for snapshot in batch.snapshots.values():
             self._put_snapshot(snapshot)
         for item in batch.inbox:
             inbox = self._runs[item.run_id].inbox
             if not inbox or inbox[-1].number < item.number:
                 inbox.append(item)
+        for payload in batch.payloads:
+            self._runs[payload.run_id].payloads.setdefault(payload.number, payload)
+        for run_id, number in batch.dropped:
+            if run_id in self._runs:
+                self._runs[run_id].payloads.pop(number, None)
+        for run_id in batch.cleared | batch.superseded:
+            if run_id in self._runs:
+                self._runs[run_id].payloads.clear()
         for run_id, number in batch.taken.items():
             if run_id in self._runs:
                 run = self._runs[run_id]
                 run.inbox = [item for item in run.inbox if item.number > number]
-        for run_id in batch.finished:
+        for run_id in batch.finished | batch.superseded:
             if run_id in self._runs:
                 run = self._runs[run_id]
                 run.ticks, run.snapshot, run.inbox = [], None, []
+        for run_id in batch.superseded:
+            if run_id in self._runs:
+                self._runs[run_id].state, self._runs[run_id].changes = None, {}
         for key in batch.purged:
             self._purge(key)
+        for run_id in batch.purged_runs:
+            self._purge_superseded(run_id)
         while len(self._ended) > self._max_ended_handlers:
             self._purge(next(iter(self._ended)))
 
@@ -151,6 +174,12 @@ class MemoryStore(Store):
         self._runs_of[record.key] = [record.run_id]
         bisect.insort(self._orders.setdefault(record.tenant, []), _position(record))
 
+    def _put_state(self, state: StateRecord) -> None:
+        run = self._runs[state.run_id]
+        run.state = state
+        first = state.first_change
+        run.changes = {number: run.changes[number] for number in run.changes if number >= first}
+
     def _put_snapshot(self, snapshot: SnapshotRecord) -> None:
         run = self._runs[snapshot.run_id]
         run.snapshot = snapshot
@@ -168,6 +197,13 @@ class MemoryStore(Store):
         for run_id in run_ids:
             self._leave_places(self._runs.pop(run_id).record)
         self._ended.pop(key, None)
+
+    def _purge_superseded(self, run_id: str) -> None:
+        run = self._runs.get(run_id)
+        if run is not None and not run.record.current:
+            del self._runs[run_id]
+            self._runs_of[run.record.key].remove(run_id)
+            self._leave_places(run.record)
 
     async def get_handler(self, key: HandlerKey) -> RunRecord | None:
         run_ids = self._runs_of.get(key)
@@ -214,6 +250,18 @@ class MemoryStore(Store):
         start = bisect.bisect_right(places, after) if after is not None else 0
         return places[start : start + limit]
 
+    async def list_not_resumable(
+        self, *, after: UnfinishedRun | None = None, limit: int
+    ) -> Sequence[UnfinishedRun]:
+        places = self._unfinished.get((Phase.WAITING, None), [])
+        start = bisect.bisect_right(places, after) if after is not None else 0
+        found = (
+            place
+            for place in places[start:]
+            if self._runs[place.run_id].record.not_resumable_because is not None
+        )
+        return list(islice(found, limit))
+
     async def list_due(self, *, after: DueRun | None = None, limit: int) -> Sequence[DueRun]:
         start = bisect.bisect_right(self._due, after) if after is not None else 0
         return self._due[start : start + limit]
@@ -241,9 +289,19 @@ class MemoryStore(Store):
                 ended.append((completed_at, key))
         return [key for _, key in sorted(ended)[:limit]]
 
-    async def count_events(self, run_id: str) -> int:
+    async def list_superseded(self, *, before: datetime, limit: int) -> Sequence[str]:
+        ended = [
+            (record.completed_at, record.run_id)
+            for record in (run.record for run in self._runs.values())
+            if not record.current and record.completed_at and record.completed_at < before
+        ]
+        return [run_id for _, run_id in sorted(ended)[:limit]]
+
+    async def next_sequence(self, run_id: str) -> int:
         run = self._runs.get(run_id)
-        return len(run.events) if run else 0
+        if run is None:
+            return 0
+        return run.events[-1].sequence + 1 if run.events else run.record.first_sequence
 
     async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
         run = self._runs.get(run_id)
@@ -254,13 +312,25 @@ class MemoryStore(Store):
         found = _after(run.ticks, after, limit + 1) if run else []
         return TickPage(found[:limit], is_last=len(found) <= limit)
 
+    async def read_payloads(
+        self, run_id: str, *, after: int, limit: int
+    ) -> Sequence[PayloadRecord]:
+        run = self._runs.get(run_id)
+        numbers = sorted(number for number in run.payloads if number > after) if run else ()
+        return [run.payloads[number] for number in numbers[:limit]] if run else ()
+
     async def read_inbox(self, run_id: str) -> Sequence[InboxRecord]:
         run = self._runs.get(run_id)
         return list(run.inbox) if run else ()
 
-    async def get_state(self, run_id: str) -> bytes | None:
+    async def get_state(self, run_id: str) -> StoredState | None:
         run = self._runs.get(run_id)
-        return run.state if run else None
+        if run is None or run.state is None:
+            return None
+        numbers = sorted(run.changes)
+        next_change = numbers[-1] + 1 if numbers else run.state.first_change
+        changes = tuple(run.changes[number] for number in numbers)
+        return StoredState(run.state.state, changes, next_change)
 
     async def get_snapshot(self, run_id: str) -> SnapshotRecord | None:
         run = self._runs.get(run_id)

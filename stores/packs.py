@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from schemas.records import EventRecord
-from stores.base import StoreError
+from workflow_server.schemas.records import EventRecord
+from workflow_server.stores.base import StoreError
 
 PACK_COLUMNS = ("run_id", "first", "last", "internal", "emitted_at", "envelopes")
 PACK_EVENTS = 256

@@ -11,19 +11,26 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 
-from schemas.records import Batch, HandlerKey
-from stores.base import StoreError, StoreUnavailable
-from stores.batches import TABLES_OF_RUN, TABLES_OF_UNFINISHED, batch_to_rows
-from stores.migrations import pending_migrations
-from stores.packs import PACK_COLUMNS
-from stores.rows import (
+from workflow_server.schemas.records import Batch
+from workflow_server.stores.base import StoreError, StoreUnavailable
+from workflow_server.stores.batches import (
+    TABLES_OF_CURRENT,
+    TABLES_OF_RUN,
+    TABLES_OF_UNFINISHED,
+    batch_to_rows,
+)
+from workflow_server.stores.migrations import pending_migrations
+from workflow_server.stores.packs import PACK_COLUMNS
+from workflow_server.stores.rows import (
+    CHANGE_COLUMNS,
     INBOX_COLUMNS,
+    PAYLOAD_COLUMNS,
     RUN_COLUMNS,
     SNAPSHOT_COLUMNS,
     STATE_COLUMNS,
     TICK_COLUMNS,
 )
-from stores.sql import Rows, SqlStore
+from workflow_server.stores.sql import Rows, SqlStore
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -74,6 +81,11 @@ def _delete(table: str, condition: str) -> str:
     )
 
 
+def _empty(table: str) -> str:
+    """Return the SQL that removes all that belongs to runs, given as an array."""
+    return f"DELETE FROM {table} WHERE run_id = ANY({{}}::text[])"
+
+
 class _Part(NamedTuple):
     """A part of a commit; each `{}` of its SQL stands for one of the arrays."""
 
@@ -86,14 +98,19 @@ PUT_RUNS = _insert("runs", RUN_COLUMNS, _replace(RUN_COLUMNS, "run_id"))
 PUT_EVENTS = _insert("events", PACK_COLUMNS, _replace(PACK_COLUMNS, "run_id", "first"))
 ADD_TICKS = _insert("ticks", TICK_COLUMNS, "DO NOTHING")
 PUT_STATES = _insert("states", STATE_COLUMNS, _replace(STATE_COLUMNS, "run_id"))
+ADD_CHANGES = _insert("state_changes", CHANGE_COLUMNS, "DO NOTHING")
 PUT_SNAPSHOTS = _insert("snapshots", SNAPSHOT_COLUMNS, _replace(SNAPSHOT_COLUMNS, "run_id"))
 ADD_TO_INBOX = _insert("inbox", INBOX_COLUMNS, "DO NOTHING")
+ADD_PAYLOADS = _insert("payloads", PAYLOAD_COLUMNS, "DO NOTHING")
 TRIM_TICKS = _delete("ticks", "ticks.sequence < gone.number")
+FOLD_CHANGES = _delete("state_changes", "state_changes.number < gone.number")
 TAKE_FROM_INBOX = _delete("inbox", "inbox.number <= gone.number")
-FINISH = tuple(
-    f"DELETE FROM {table} WHERE run_id = ANY({{}}::text[])" for table in TABLES_OF_UNFINISHED
-)
-PURGED = "(tenant, handler_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
+DROP_PAYLOADS = _delete("payloads", "payloads.number = gone.number")
+CLEAR = _empty("payloads")
+FINISH = tuple(map(_empty, TABLES_OF_UNFINISHED))
+SUPERSEDE = tuple(map(_empty, TABLES_OF_CURRENT))
+OF_HANDLERS = "(tenant, handler_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
+OF_SUPERSEDED = "run_id = ANY($1::text[]) AND NOT is_current"
 
 
 class PostgresStore(SqlStore):
@@ -264,12 +281,15 @@ async def _migrate(connection: Connection, schema: str) -> None:
 
 
 async def _write(connection: Connection, batch: Batch) -> None:
-    if not batch.purged:
+    if not (batch.purged or batch.purged_runs):
         await _put(connection, batch)
         return
     async with connection.transaction():
         await _put(connection, batch)
-        await _purge(connection, batch.purged)
+        if batch.purged:
+            await _purge(connection, OF_HANDLERS, *zip(*batch.purged, strict=True))
+        if batch.purged_runs:
+            await _purge(connection, OF_SUPERSEDED, batch.purged_runs)
 
 
 async def _put(connection: Connection, batch: Batch) -> None:
@@ -279,16 +299,23 @@ async def _put(connection: Connection, batch: Batch) -> None:
     have nothing in common.
     """
     rows = batch_to_rows(batch)
+    dropped = [(run_id, number) for run_id in rows.dropped for number in rows.dropped[run_id]]
     parts = [
         _Part(PUT_RUNS, [rows.runs]),
         _Part(PUT_EVENTS, [rows.events]),
         _Part(ADD_TICKS, [rows.ticks]),
         _Part(PUT_STATES, [rows.states]),
+        _Part(ADD_CHANGES, [rows.changes]),
+        _Part(FOLD_CHANGES, [*zip(*rows.folded, strict=True)]),
         _Part(PUT_SNAPSHOTS, [rows.snapshots]),
         _Part(ADD_TO_INBOX, [rows.inbox]),
+        _Part(ADD_PAYLOADS, [rows.payloads]),
         _Part(TRIM_TICKS, [*zip(*rows.trimmed, strict=True)]),
         _Part(TAKE_FROM_INBOX, [*zip(*rows.taken, strict=True)]),
+        _Part(DROP_PAYLOADS, [*zip(*dropped, strict=True)]),
+        _Part(CLEAR, [rows.cleared]),
         *(_Part(sql, [rows.finished]) for sql in FINISH),
+        *(_Part(sql, [rows.superseded]) for sql in SUPERSEDE),
     ]
     parts = [part for part in parts if any(part.arrays)]
     arrays = [array for part in parts for array in part.arrays]
@@ -306,14 +333,14 @@ def _statement(*parts: str) -> str:
     return f"WITH {named} SELECT 1" if named else "SELECT 1"
 
 
-async def _purge(connection: Connection, keys: Sequence[HandlerKey]) -> None:
-    owners = list(zip(*keys, strict=True))
+async def _purge(connection: Connection, condition: str, *arrays: Sequence[str]) -> None:
+    """Remove the runs of a condition, with all that belongs to them."""
     for table in TABLES_OF_RUN:
         await connection.execute(
-            f"DELETE FROM {table} WHERE run_id IN (SELECT run_id FROM runs WHERE {PURGED})",
-            *owners,
+            f"DELETE FROM {table} WHERE run_id IN (SELECT run_id FROM runs WHERE {condition})",
+            *arrays,
         )
-    await connection.execute(f"DELETE FROM runs WHERE {PURGED}", *owners)
+    await connection.execute(f"DELETE FROM runs WHERE {condition}", *arrays)
 
 
 def _one_line(error: BaseException) -> str:

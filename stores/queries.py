@@ -5,9 +5,10 @@ databases see that the index will do.
 """
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
-from schemas.records import (
+from workflow_server.schemas.records import (
     DueRun,
     HandlerKey,
     HandlerQuery,
@@ -16,9 +17,9 @@ from schemas.records import (
     Status,
     UnfinishedRun,
 )
-from schemas.times import to_micros
-from stores.packs import PACK_COLUMNS
-from stores.rows import RUN_COLUMNS, TICK_COLUMNS
+from workflow_server.schemas.times import to_micros
+from workflow_server.stores.packs import PACK_COLUMNS
+from workflow_server.stores.rows import PAYLOAD_COLUMNS, RUN_COLUMNS, TICK_COLUMNS
 
 Query = tuple[str, list[Any]]  # its SQL, and its values
 Placeholder = Callable[[int], str]  # of a value, numbered from 1
@@ -29,6 +30,8 @@ RUNNING = "status = 'running'"
 ENDED = "status <> 'running'"
 WAITING_FOR_AN_ANSWER = "questions <> '[]'"
 HAS_TIMER = f"{RUNNING} AND phase = 'waiting' AND due_at IS NOT NULL"
+SUPERSEDED = "NOT is_current"
+NOT_RESUMABLE = f"{RUNNING} AND phase = 'waiting' AND unresumable IS NOT NULL"
 NOT_WORKING = "phase <> 'working'"
 UNFINISHED = tuple(phase for phase in Phase if phase is not Phase.ENDED)
 
@@ -62,6 +65,20 @@ class _Values(list[Any]):
         return self._placeholder(len(self))
 
 
+def state_with_changes(placeholder: Placeholder) -> str:
+    """Return the SQL of a run's state and then its changes, numbered, in one consistent read.
+
+    Its value is the run. The number of the state is one less than that of its first change.
+    """
+    run_id = placeholder(1)
+    return (
+        f"SELECT first_change - 1 AS number, state AS document FROM states WHERE run_id = {run_id}"
+        f" UNION ALL SELECT number, change FROM state_changes WHERE run_id = {run_id}"
+        f" AND number >= (SELECT first_change FROM states WHERE run_id = {run_id})"
+        " ORDER BY number"
+    )
+
+
 def events_page(placeholder: Placeholder) -> str:
     """Return the SQL of a page of a run's packs of events, from the one after a cursor.
 
@@ -79,6 +96,14 @@ def ticks_page(placeholder: Placeholder) -> str:
     Its values are the run, the cursor and the number of rows.
     """
     return _page("ticks", TICK_COLUMNS, f"sequence > {placeholder(2)}", placeholder)
+
+
+def payloads_page(placeholder: Placeholder) -> str:
+    """Return the SQL of a page of a run's payloads after a cursor.
+
+    Its values are the run, the cursor and the number of rows.
+    """
+    return _page("payloads", PAYLOAD_COLUMNS, f"number > {placeholder(2)}", placeholder)
 
 
 def _page(table: str, columns: Sequence[str], condition: str, placeholder: Placeholder) -> str:
@@ -122,6 +147,19 @@ def unfinished_page(
     )
 
 
+def not_resumable_page(after: UnfinishedRun | None, limit: int, placeholder: Placeholder) -> Query:
+    """Return the query for the waiting runs that cannot go on after a restart, after a place."""
+    value = _Values(placeholder)
+    where = NOT_RESUMABLE
+    if after is not None:
+        where += f" AND (accepted, run_id) > ({value(after.accepted)}, {value(after.run_id)})"
+    return (
+        f"SELECT {', '.join(UNFINISHED_COLUMNS)} FROM runs WHERE {where}"
+        f" ORDER BY accepted, run_id LIMIT {value(limit)}",
+        value,
+    )
+
+
 def due_page(after: DueRun | None, limit: int, placeholder: Placeholder) -> Query:
     """Return the query for the waiting runs with a timer after a place."""
     value = _Values(placeholder)
@@ -131,6 +169,16 @@ def due_page(after: DueRun | None, limit: int, placeholder: Placeholder) -> Quer
     return (
         f"SELECT {', '.join(DUE_COLUMNS)} FROM runs WHERE {where}"
         f" ORDER BY due_at, run_id LIMIT {value(limit)}",
+        value,
+    )
+
+
+def superseded_page(before: datetime, limit: int, placeholder: Placeholder) -> Query:
+    """Return the query for the superseded runs that ended before a time, oldest first."""
+    value = _Values(placeholder)
+    return (
+        f"SELECT run_id FROM runs WHERE {SUPERSEDED} AND completed_at < {value(to_micros(before))}"
+        f" ORDER BY completed_at LIMIT {value(limit)}",
         value,
     )
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from schemas.records import Idle, Phase, Question, RunRecord, Status
-from schemas.times import EPOCH, from_micros, to_micros
+from workflow_server.schemas.records import Awaited, Idle, Phase, Question, RunRecord, Status
+from workflow_server.schemas.times import EPOCH, from_micros, to_micros
 
 LATEST = to_micros(datetime.max.replace(tzinfo=UTC))
 DAMAGED = "The stored record of this run is damaged and cannot be read."
@@ -44,11 +44,18 @@ RUN_COLUMNS = (
     "slot",
     "due_at",
     "held_because",
+    "awaits",
+    "first_sequence",
+    "next_sequence",
+    "answered",
 )
+MORE = ("text", "place", "digest")  # parts of a question that earlier releases do not have
 TICK_COLUMNS = ("run_id", "sequence", "tick")
-STATE_COLUMNS = ("run_id", "state")
+STATE_COLUMNS = ("run_id", "state", "first_change")
+CHANGE_COLUMNS = ("run_id", "number", "change")
 SNAPSHOT_COLUMNS = ("run_id", "tick_sequence", "snapshot")
 INBOX_COLUMNS = ("run_id", "number", "delivery")
+PAYLOAD_COLUMNS = ("run_id", "number", "payload")
 
 
 def run_to_row(run: RunRecord) -> tuple[Any, ...]:
@@ -68,7 +75,7 @@ def run_to_row(run: RunRecord) -> tuple[Any, ...]:
         run.result,
         run.error,
         run.event_count,
-        json.dumps([[q.sequence, q.waiter_id] for q in run.questions]) if run.questions else "[]",
+        _write_questions(run.questions),
         run.not_resumable_because,
         _optional_micros(idle.since) if idle else None,
         _optional_micros(idle.wake_at) if idle else None,
@@ -81,6 +88,10 @@ def run_to_row(run: RunRecord) -> tuple[Any, ...]:
         run.slot,
         _optional_micros(run.due_at),
         run.held_because,
+        _write_awaits(run.awaits) if run.awaits is not None else None,
+        run.first_sequence,
+        run.next_sequence,
+        _write_questions(run.answered),
     )
 
 
@@ -111,10 +122,7 @@ def _read_run(row: dict[str, Any]) -> RunRecord:
         result=row["result"],
         error=row["error"],
         event_count=row["event_count"],
-        questions=tuple(
-            Question(sequence=sequence, waiter_id=waiter_id)
-            for sequence, waiter_id in json.loads(row["questions"])
-        ),
+        questions=_read_questions(row["questions"]),
         not_resumable_because=row["unresumable"],
         idle=Idle(
             since=from_micros(since),
@@ -131,6 +139,10 @@ def _read_run(row: dict[str, Any]) -> RunRecord:
         slot=bool(row["slot"]),
         due_at=_optional_time(row["due_at"]),
         held_because=row["held_because"],
+        awaits=_read_awaits(row["awaits"]) if row["awaits"] is not None else None,
+        first_sequence=row["first_sequence"],
+        next_sequence=row["next_sequence"],
+        answered=_read_questions(row["answered"]),
     )
 
 
@@ -149,11 +161,58 @@ def _damaged_run(row: dict[str, Any]) -> RunRecord:
         updated_at=time,
         completed_at=time,
         error=DAMAGED,
-        event_count=row["event_count"] if isinstance(row["event_count"], int) else 0,
+        event_count=_whole(row["event_count"]),
         tenant=str(row["tenant"]),
         phase=Phase.ENDED,
-        accepted=row["accepted"] if isinstance(row["accepted"], int) else 0,
+        accepted=_whole(row["accepted"]),
+        first_sequence=_whole(row["first_sequence"]),
+        next_sequence=_whole(row["next_sequence"]),
     )
+
+
+def _write_questions(questions: Sequence[Question]) -> str:
+    if not questions:
+        return "[]"
+    return json.dumps([[q.sequence, q.waiter_id, q.text, q.place, q.digest] for q in questions])
+
+
+def _read_questions(written: str) -> tuple[Question, ...]:
+    """Return questions; those of earlier releases have no more than two parts."""
+    if written == "[]":
+        return ()
+    return tuple(
+        Question(sequence=sequence, waiter_id=waiter_id, **dict(zip(MORE, more, strict=False)))
+        for sequence, waiter_id, *more in json.loads(written)
+    )
+
+
+def _write_awaits(awaits: Sequence[Awaited]) -> str:
+    if not awaits:
+        return "[]"
+    rows = [
+        [a.waiter_id, a.event_class, a.step, a.requirements.decode(), _optional_micros(a.due_at)]
+        for a in awaits
+    ]
+    return json.dumps(rows)
+
+
+def _read_awaits(text: str) -> tuple[Awaited, ...]:
+    if text == "[]":
+        return ()  # of most runs
+    return tuple(
+        Awaited(
+            waiter_id=waiter_id,
+            event_class=event_class,
+            step=step,
+            requirements=requirements.encode(),
+            due_at=_optional_time(due_at),
+        )
+        for waiter_id, event_class, step, requirements, due_at in json.loads(text)
+    )
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _optional_micros(time: datetime | None) -> int | None:

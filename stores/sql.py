@@ -5,25 +5,27 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from schemas.records import (
+from workflow_server.schemas.records import (
     DueRun,
     EventRecord,
     HandlerKey,
     HandlerQuery,
     InboxRecord,
+    PayloadRecord,
     Phase,
     PhaseCount,
     RunPosition,
     RunRecord,
     SnapshotRecord,
+    StoredState,
     TickPage,
     TickRecord,
     UnfinishedRun,
 )
-from schemas.times import to_micros
-from stores.base import Store
-from stores.packs import PACK_COLUMNS, unpack_events
-from stores.queries import (
+from workflow_server.schemas.times import to_micros
+from workflow_server.stores.base import Store
+from workflow_server.stores.packs import PACK_COLUMNS, unpack_events
+from workflow_server.stores.queries import (
     COUNT_UNFINISHED,
     DUE_COLUMNS,
     LAST_ACCEPTED,
@@ -34,11 +36,16 @@ from stores.queries import (
     events_page,
     listing,
     listing_of_runs,
+    not_resumable_page,
+    payloads_page,
+    state_with_changes,
+    superseded_page,
     ticks_page,
     unfinished_page,
 )
-from stores.rows import (
+from workflow_server.stores.rows import (
     INBOX_COLUMNS,
+    PAYLOAD_COLUMNS,
     RUN_COLUMNS,
     SNAPSHOT_COLUMNS,
     TICK_COLUMNS,
@@ -108,6 +115,13 @@ class SqlStore(Store):
         rows = await self._read_rows(UNFINISHED_COLUMNS, sql, *values)
         return [UnfinishedRun(*row) for row in rows]
 
+    async def list_not_resumable(
+        self, *, after: UnfinishedRun | None = None, limit: int
+    ) -> Sequence[UnfinishedRun]:
+        sql, values = not_resumable_page(after, limit, self._placeholder)
+        rows = await self._read_rows(UNFINISHED_COLUMNS, sql, *values)
+        return [UnfinishedRun(*row) for row in rows]
+
     async def list_due(self, *, after: DueRun | None = None, limit: int) -> Sequence[DueRun]:
         sql, values = due_page(after, limit, self._placeholder)
         return [DueRun(*row) for row in await self._read_rows(DUE_COLUMNS, sql, *values)]
@@ -130,10 +144,15 @@ class SqlStore(Store):
         )
         return [HandlerKey(*row) for row in rows]
 
-    async def count_events(self, run_id: str) -> int:
-        sql = f"SELECT last FROM events WHERE {self._is_run} ORDER BY first DESC LIMIT 1"
-        rows = await self._read(sql, run_id)
-        return int(rows[0][0]) + 1 if rows else 0
+    async def list_superseded(self, *, before: datetime, limit: int) -> Sequence[str]:
+        sql, values = superseded_page(before, limit, self._placeholder)
+        return [run_id for (run_id,) in await self._read(sql, *values)]
+
+    async def next_sequence(self, run_id: str) -> int:
+        last = f"SELECT last FROM events WHERE {self._is_run} ORDER BY first DESC LIMIT 1"
+        first = f"SELECT first_sequence FROM runs WHERE {self._is_run}"
+        rows = await self._read(f"SELECT COALESCE(({last}) + 1, ({first}), 0)", run_id)
+        return int(rows[0][0])
 
     async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
         sql = events_page(self._placeholder)
@@ -146,6 +165,13 @@ class SqlStore(Store):
         is_cut = len(found) > limit or sum(len(row[-1]) for row in found) >= PAGE_BYTES
         return TickPage([TickRecord(*row) for row in found[:limit]], is_last=not is_cut)
 
+    async def read_payloads(
+        self, run_id: str, *, after: int, limit: int
+    ) -> Sequence[PayloadRecord]:
+        sql = payloads_page(self._placeholder)
+        found = await self._read_page(PAYLOAD_COLUMNS, sql, run_id, after, limit)
+        return [PayloadRecord(*row) for row in found]
+
     async def read_inbox(self, run_id: str) -> Sequence[InboxRecord]:
         columns = ", ".join(INBOX_COLUMNS)
         rows = await self._read(
@@ -153,9 +179,12 @@ class SqlStore(Store):
         )
         return [InboxRecord(*row) for row in rows]
 
-    async def get_state(self, run_id: str) -> bytes | None:
-        rows = await self._read(f"SELECT state FROM states WHERE {self._is_run}", run_id)
-        return rows[0][0] if rows else None
+    async def get_state(self, run_id: str) -> StoredState | None:
+        rows = await self._read(state_with_changes(self._placeholder), run_id)
+        if not rows:
+            return None
+        (_, state), *changes = rows
+        return StoredState(state, tuple(change for _, change in changes), rows[-1][0] + 1)
 
     async def get_snapshot(self, run_id: str) -> SnapshotRecord | None:
         columns = ", ".join(SNAPSHOT_COLUMNS)

@@ -12,19 +12,26 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 from pydantic_core import from_json, to_json
 
-from schemas.records import Batch
-from stores.base import StoreError, StoreUnavailable
-from stores.batches import TABLES_OF_RUN, TABLES_OF_UNFINISHED, batch_to_rows
-from stores.migrations import pending_migrations
-from stores.packs import PACK_COLUMNS
-from stores.rows import (
+from workflow_server.schemas.records import Batch
+from workflow_server.stores.base import StoreError, StoreUnavailable
+from workflow_server.stores.batches import (
+    TABLES_OF_CURRENT,
+    TABLES_OF_RUN,
+    TABLES_OF_UNFINISHED,
+    batch_to_rows,
+)
+from workflow_server.stores.migrations import pending_migrations
+from workflow_server.stores.packs import PACK_COLUMNS
+from workflow_server.stores.rows import (
+    CHANGE_COLUMNS,
     INBOX_COLUMNS,
+    PAYLOAD_COLUMNS,
     RUN_COLUMNS,
     SNAPSHOT_COLUMNS,
     STATE_COLUMNS,
     TICK_COLUMNS,
 )
-from stores.sql import Rows, SqlStore
+from workflow_server.stores.sql import Rows, SqlStore
 
 T = TypeVar("T")
 
@@ -46,17 +53,25 @@ PUT_RUNS = (
 PUT_EVENTS = f"INSERT OR REPLACE INTO events ({', '.join(PACK_COLUMNS)}) VALUES", ""
 ADD_TICKS = f"INSERT OR IGNORE INTO ticks ({', '.join(TICK_COLUMNS)}) VALUES", ""
 PUT_STATES = f"INSERT OR REPLACE INTO states ({', '.join(STATE_COLUMNS)}) VALUES", ""
+ADD_CHANGES = f"INSERT OR IGNORE INTO state_changes ({', '.join(CHANGE_COLUMNS)}) VALUES", ""
 PUT_SNAPSHOTS = f"INSERT OR REPLACE INTO snapshots ({', '.join(SNAPSHOT_COLUMNS)}) VALUES", ""
 ADD_TO_INBOX = f"INSERT OR IGNORE INTO inbox ({', '.join(INBOX_COLUMNS)}) VALUES", ""
+ADD_PAYLOADS = f"INSERT OR IGNORE INTO payloads ({', '.join(PAYLOAD_COLUMNS)}) VALUES", ""
 CHUNKS = (256, 64)  # rows a statement; what is left, fewer rows than these, goes into one more
 STATEMENTS = 512  # that stay prepared: one for each number of rows and table that comes up
 BLOBS = frozenset({"start_event", "result"})
 TRIM_TICKS = "DELETE FROM ticks WHERE run_id = ? AND sequence < ?"
+FOLD_CHANGES = "DELETE FROM state_changes WHERE run_id = ? AND number < ?"
 TAKE_FROM_INBOX = "DELETE FROM inbox WHERE run_id = ? AND number <= ?"
-FINISH = tuple(
-    f"DELETE FROM {table} WHERE run_id IN (SELECT value FROM json_each(?))"
-    for table in TABLES_OF_UNFINISHED
+IN_LIST = "run_id IN (SELECT value FROM json_each(?))"
+DROP_PAYLOADS = (
+    "DELETE FROM payloads WHERE run_id = ? AND number IN (SELECT value FROM json_each(?))"
 )
+CLEAR = (f"DELETE FROM payloads WHERE {IN_LIST}",)
+FINISH = tuple(f"DELETE FROM {table} WHERE {IN_LIST}" for table in TABLES_OF_UNFINISHED)
+SUPERSEDE = tuple(f"DELETE FROM {table} WHERE {IN_LIST}" for table in TABLES_OF_CURRENT)
+OF_HANDLER = "tenant = ? AND handler_id = ?"
+OF_SUPERSEDED = f"{IN_LIST} AND NOT is_current"
 
 
 class SqliteStore(SqlStore):
@@ -233,22 +248,39 @@ def _write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     _write_rows(connection, PUT_EVENTS, rows.events)
     _write_rows(connection, ADD_TICKS, rows.ticks)
     _write_rows(connection, PUT_STATES, rows.states)
+    _write_rows(connection, ADD_CHANGES, rows.changes)
+    connection.executemany(FOLD_CHANGES, rows.folded)
     _write_rows(connection, PUT_SNAPSHOTS, rows.snapshots)
     _write_rows(connection, ADD_TO_INBOX, rows.inbox)
+    _write_rows(connection, ADD_PAYLOADS, rows.payloads)
+    for run_id, numbers in rows.dropped.items():
+        connection.execute(DROP_PAYLOADS, (run_id, _list_value(numbers)))
     connection.executemany(TRIM_TICKS, rows.trimmed)
     connection.executemany(TAKE_FROM_INBOX, rows.taken)
-    if rows.finished:
-        run_ids = to_json(rows.finished).decode()
-        for statement in FINISH:
-            connection.execute(statement, (run_ids,))
+    removals = (FINISH, rows.finished), (CLEAR, rows.cleared), (SUPERSEDE, rows.superseded)
+    for statements, run_ids in removals:
+        if run_ids:
+            value = _list_value(run_ids)
+            for statement in statements:
+                connection.execute(statement, (value,))
     for key in batch.purged:
-        for table in TABLES_OF_RUN:
-            connection.execute(
-                f"DELETE FROM {table} WHERE run_id IN"
-                " (SELECT run_id FROM runs WHERE tenant = ? AND handler_id = ?)",
-                key,
-            )
-        connection.execute("DELETE FROM runs WHERE tenant = ? AND handler_id = ?", key)
+        _purge(connection, OF_HANDLER, key)
+    if batch.purged_runs:
+        _purge(connection, OF_SUPERSEDED, (_list_value(batch.purged_runs),))
+
+
+def _list_value(values: Sequence[str] | Sequence[int]) -> str:
+    return to_json(values).decode()
+
+
+def _purge(connection: sqlite3.Connection, condition: str, values: Sequence[Any]) -> None:
+    """Remove the runs of a condition, with all that belongs to them."""
+    for table in TABLES_OF_RUN:
+        connection.execute(
+            f"DELETE FROM {table} WHERE run_id IN (SELECT run_id FROM runs WHERE {condition})",
+            values,
+        )
+    connection.execute(f"DELETE FROM runs WHERE {condition}", values)
 
 
 def _write_rows(

@@ -6,11 +6,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.server import WorkflowServer
 from tests.support.canary import Canary, plant_canary
 from tests.support.live import serving
 from tests.support.waiting import DEADLINE
 from tests.support.workflows import add_all
+from workflow_server.app.server import WorkflowServer
 
 
 @pytest.fixture

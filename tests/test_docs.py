@@ -12,9 +12,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.cli import main
-from app.server import WorkflowServer
-from app.settings import ENV_PREFIX, Settings
 from tests.support.documents import (
     CARRIED_OUT,
     PARSERS,
@@ -27,6 +24,9 @@ from tests.support.documents import (
     require,
     stray_outputs,
 )
+from workflow_server.app.cli import main
+from workflow_server.app.server import WorkflowServer
+from workflow_server.app.settings import ENV_PREFIX, Settings
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", *PAGES]
@@ -45,6 +45,7 @@ def test_there_is_a_page_for_each_subject() -> None:
         "human-in-the-loop",
         "serving-your-own-workflow",
         "streaming",
+        "values",
     }
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
-from app.access import Scope
 from tests.support.backends import FRESH_URLS
 from tests.support.calls import send, start, wait_ended, wait_question
 from tests.support.command import RunningServer, serving, write
 from tests.support.credentials import AUDIENCE, ISSUER, KeyBook, bearer, claims, run_provider, sign
 from tests.support.streams import Frame, read_until
+from workflow_server.app.access import Scope
 
 # Part of all that clients send and workflows make of it; no name or id has it.
 MARK = "XyzzyMark"

@@ -9,10 +9,6 @@ from typing import Any
 
 import pytest
 
-from app.errors import ServiceError
-from app.server import WorkflowServer
-from app.settings import ENV_PREFIX, Settings
-from routers.problems import CODES
 from tests.support.command import RunningServer, run_command, running, serving
 from tests.support.documents import (
     CARRIED_OUT,
@@ -27,6 +23,10 @@ from tests.support.documents import (
     require,
     run,
 )
+from workflow_server.app.errors import ServiceError
+from workflow_server.app.server import WorkflowServer
+from workflow_server.app.settings import ENV_PREFIX, Settings
+from workflow_server.routers.problems import CODES
 
 # Of settings whose flag has another name, or which have none.
 FLAGS = {"cors_origins": "--cors-origin", "api_keys_file": "--api-keys", "api_keys": ""}

@@ -25,14 +25,14 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
 )
 
-from app.access import Access
-from app.server import WorkflowServer
-from app.settings import Limits
-from schemas.events import EventEnvelope
-from schemas.names import MAX_NAME_LENGTH
 from tests.support.live import serving
 from tests.support.waiting import DEADLINE
 from tests.support.workflows import Asker, Conversation, Echo, Failer, Greeter, TypedEcho
+from workflow_server.app.access import Access
+from workflow_server.app.server import WorkflowServer
+from workflow_server.app.settings import Limits
+from workflow_server.schemas.events import EventEnvelope
+from workflow_server.schemas.names import MAX_NAME_LENGTH
 
 # Their runs end at once, but for one that waits, which nothing here starts anew.
 WORKFLOWS = {

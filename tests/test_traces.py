@@ -265,8 +265,8 @@ def test_nothing_of_the_sdk_is_imported_where_no_endpoint_is_named() -> None:
     program = dedent("""
         import sys
 
-        from app.server import WorkflowServer
-        from app.telemetry.traces import configure_traces
+        from workflow_server.app.server import WorkflowServer
+        from workflow_server.app.telemetry.traces import configure_traces
 
         configure_traces()
         WorkflowServer()

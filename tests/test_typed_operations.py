@@ -9,11 +9,12 @@ from pydantic import Field, create_model
 from workflows import Workflow, step
 from workflows.events import Event, HumanResponseEvent, StartEvent, StopEvent
 
-from app.access import Access
-from app.server import WorkflowServer
+from tests.support.awaiting import Interview
 from tests.support.examples import EXAMPLES
 from tests.support.live import open_client
 from tests.support.workflows import WORKFLOWS, Echo, Extra, ExtraWaiter, Greeter, Number
+from workflow_server.app.access import Access
+from workflow_server.app.server import WorkflowServer
 
 Document = dict[str, Any]
 REF = "#/components/schemas/"
@@ -157,6 +158,12 @@ def test_what_can_be_sent_is_told_apart_by_its_type_and_has_examples() -> None:
     }
 
 
+def test_events_between_steps_are_not_offered_to_be_sent() -> None:
+    document = describe(Interview())
+    sent = document["components"]["schemas"]["ItSentEvent"]
+    assert [*sent["discriminator"]["mapping"]] == ["HumanResponseEvent"]
+
+
 def test_odd_events_leave_the_document_valid_and_whole() -> None:
     document = describe(Odd())
     schemas = document["components"]["schemas"]
@@ -182,9 +189,7 @@ def test_events_of_one_name_in_one_workflow_are_sent_under_their_qualified_ones(
     others = [make_namesake("one", text=(str, ...)), make_namesake("two", count=(int, ...))]
     document = describe(ExtraWaiter(), additional_events=others)
     schemas = document["components"]["schemas"]
-    assert {*schemas["ItSentEvent"]["discriminator"]["mapping"]} == {
-        *("StartEvent", "StopEvent", "one.Number", "two.Number")
-    }
+    assert {*schemas["ItSentEvent"]["discriminator"]["mapping"]} == {"one.Number", "two.Number"}
     values = schemas["NumberEnvelope"]["properties"]["value"]["anyOf"]
     assert [follow(document, value)["required"] for value in values] == [["text"], ["count"]]
 

@@ -7,12 +7,12 @@ Nothing here knows HTTP: `routers.access` hands over the credential that a reque
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from app.access.access import Access, make_access
-from app.access.principals import ANYONE, AccessError, Principal, Scope
+from workflow_server.app.access.access import Access, make_access
+from workflow_server.app.access.principals import ANYONE, AccessError, Principal, Scope
 
 if TYPE_CHECKING:
-    from app.access.keys import ApiKey, ApiKeys
-    from app.access.tokens import TokenPolicy, TokenVerifier
+    from workflow_server.app.access.keys import ApiKey, ApiKeys
+    from workflow_server.app.access.tokens import TokenPolicy, TokenVerifier
 
 __all__ = [
     "ANYONE",

@@ -6,13 +6,19 @@ Keys and tokens are imported where there are any: most servers on a loopback add
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.access.principals import AccessError, Clock, Principal, expand_scopes, utc_now
-from app.errors import Unauthenticated
-from app.settings import ENV_PREFIX, Settings
+from workflow_server.app.access.principals import (
+    AccessError,
+    Clock,
+    Principal,
+    expand_scopes,
+    utc_now,
+)
+from workflow_server.app.errors import Unauthenticated
+from workflow_server.app.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
-    from app.access.keys import ApiKeys
-    from app.access.tokens import TokenVerifier
+    from workflow_server.app.access.keys import ApiKeys
+    from workflow_server.app.access.tokens import TokenVerifier
 
 MAX_LENGTH = 16 * 1024  # characters of a credential
 NOT_VALID = "The credential is not valid: it is unknown, or was revoked."
@@ -31,7 +37,7 @@ class Access:
         tokens: "TokenVerifier | None" = None,
         clock: Clock = utc_now,
     ) -> None:
-        from app.access.keys import ApiKeys
+        from workflow_server.app.access.keys import ApiKeys
 
         self._keys = keys if keys is not None else ApiKeys()
         self._tokens = tokens
@@ -79,7 +85,7 @@ def make_access(settings: Settings) -> Access | None:
     verifier = _make_verifier(settings)
     if settings.api_keys is None and settings.api_keys_file is None:
         return Access(tokens=verifier) if verifier is not None else None
-    from app.access.keys import ApiKeys, parse_keys
+    from workflow_server.app.access.keys import ApiKeys, parse_keys
 
     fixed = parse_keys(settings.api_keys or "", where=f"{ENV_PREFIX}API_KEYS")
     file = Path(settings.api_keys_file) if settings.api_keys_file is not None else None
@@ -95,7 +101,7 @@ def _make_verifier(settings: Settings) -> "TokenVerifier | None":
             "Tokens take three settings, of which one is missing: --jwt-issuer, --jwt-audience and"
             " --jwt-jwks."
         )
-    from app.access.tokens import TokenPolicy, TokenVerifier
+    from workflow_server.app.access.tokens import TokenPolicy, TokenVerifier
 
     return TokenVerifier(
         TokenPolicy(

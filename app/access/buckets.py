@@ -3,7 +3,7 @@
 import math
 from collections import OrderedDict
 
-from app.errors import TooManyRequests
+from workflow_server.app.errors import TooManyRequests
 
 MAX_BUCKETS = 10_000
 ROUNDING = 1e-6  # seconds

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from app.access.keys import ApiKey, check_names, hash_key, new_key, parse_keys
-from app.access.principals import AccessError, Scope, utc_now
+from workflow_server.app.access.keys import ApiKey, check_names, hash_key, new_key, parse_keys
+from workflow_server.app.access.principals import AccessError, Scope, utc_now
 
 MODE = 0o600
 

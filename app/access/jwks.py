@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from app.access.principals import AccessError
-from app.address import is_loopback
-from app.errors import IdentityUnavailable
-from app.telemetry.logs import get_logger
+from workflow_server.app.access.principals import AccessError
+from workflow_server.app.address import is_loopback
+from workflow_server.app.errors import IdentityUnavailable
+from workflow_server.app.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from jwt.algorithms import AllowedPublicKeys

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from app.access.principals import NAME, AccessError, Scope
-from app.telemetry.logs import get_logger
+from workflow_server.app.access.principals import NAME, AccessError, Scope
+from workflow_server.app.telemetry.logs import get_logger
 
 logger = get_logger(__name__)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from app.errors import Forbidden
+from workflow_server.app.errors import Forbidden
 
 NAME = r"[A-Za-z0-9._~:@|-]{1,255}"  # of keys and of tenants; no `/`, which ends a tenant in a key
 

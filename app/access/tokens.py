@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from app.access.jwks import ALGORITHMS, KeySet
-from app.access.principals import NAME, AccessError, Principal, Scope, expand_scopes
-from app.errors import Unauthenticated
+from workflow_server.app.access.jwks import ALGORITHMS, KeySet
+from workflow_server.app.access.principals import NAME, AccessError, Principal, Scope, expand_scopes
+from workflow_server.app.errors import Unauthenticated
 
 LEEWAY = 30  # seconds by which clocks may differ
 MAX_NAME_LENGTH = 255

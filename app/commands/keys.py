@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from app.access import Scope
-from app.access.issuing import add_key, issue_key, write_document
-from app.commands.options import read_duration_of
-from app.settings import ENV_PREFIX, Settings
+from workflow_server.app.access import Scope
+from workflow_server.app.access.issuing import add_key, issue_key, write_document
+from workflow_server.app.commands.options import read_duration_of
+from workflow_server.app.settings import ENV_PREFIX, Settings
 
 
 def print_new_key(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from app.commands.errors import UsageError
-from app.commands.servers import make_server
-from app.loader import load_sources
-from app.settings import Settings
+from workflow_server.app.commands.errors import UsageError
+from workflow_server.app.commands.servers import make_server
+from workflow_server.app.loader import load_sources
+from workflow_server.app.settings import Settings
 
 
 def write_openapi(sources: Sequence[str], settings: Settings, output: Path | None) -> None:

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import click
 
-from app.commands.errors import UsageError
-from app.settings import (
+from workflow_server.app.commands.errors import UsageError
+from workflow_server.app.settings import (
     ENV_PREFIX,
     Limits,
     ServiceSettings,
@@ -19,7 +19,7 @@ FIRST = (
     *("host", "port", "store", "persistence_backoff", "idle_timeout", "max_resumes", "on_misfit"),
     *("retention", "sse_heartbeat_interval"),
 )
-LAST = ("shutdown_timeout", "root_path", "log_level", "log_format", "debug")
+LAST = ("shutdown_timeout", "root_path", "loop", "log_level", "log_format", "debug")
 REPEATABLE = ("cors_origins",)
 
 SOURCES_METAVAR = "SOURCE... <list[str]>"
@@ -58,9 +58,10 @@ def make_option(field: str) -> click.Option:
     setting = Settings.model_fields[field]
     description = f"{setting.description} [{ENV_PREFIX}{field.upper()}{_show_default(field)}]"
     names = [str(flag_of(field)), field]
-    if setting.annotation is bool:
+    annotation: object = setting.annotation
+    if annotation is bool:
         return click.Option(names, is_flag=True, default=None, help=description)
-    kind = setting.annotation if setting.annotation in (int, float) else str
+    kind = next((number for number in (int, float) if annotation is number), str)
     repeatable = field in REPEATABLE
     return click.Option(
         names,

@@ -11,14 +11,14 @@ from typing import Any
 
 import click
 
-from app.access.principals import Scope
-from app.commands.options import (
+from workflow_server.app.access.principals import Scope
+from workflow_server.app.commands.options import (
     SourcesCommand,
     list_options,
     make_option,
     make_sources_argument,
 )
-from app.settings import ENV_PREFIX, Settings, load_settings
+from workflow_server.app.settings import ENV_PREFIX, Settings, load_settings
 
 NAME = "workflow-server"
 
@@ -52,7 +52,7 @@ def serve(sources: tuple[str, ...], **flags: Any) -> None:
     """Serve the workflows in the sources until the process ends."""
     given = _drop_absent(flags)
     with _settings_of(given) as settings:
-        from app.commands.serve import serve_sources
+        from workflow_server.app.commands.serve import serve_sources
 
         serve_sources(sources, settings, given)
 
@@ -60,7 +60,7 @@ def serve(sources: tuple[str, ...], **flags: Any) -> None:
 def openapi(sources: tuple[str, ...], output: Path | None, **flags: Any) -> None:
     """Print the OpenAPI document of a server with the workflows in the sources, if any."""
     with _settings_of(flags) as settings:
-        from app.commands.openapi import write_openapi
+        from workflow_server.app.commands.openapi import write_openapi
 
         write_openapi(sources, settings, output)
 
@@ -68,7 +68,7 @@ def openapi(sources: tuple[str, ...], output: Path | None, **flags: Any) -> None
 def migrate(**flags: Any) -> None:
     """Bring a store's schema up to date; `serve` does it by itself when it starts."""
     with _settings_of(flags) as settings:
-        from app.commands.stores import migrate_store
+        from workflow_server.app.commands.stores import migrate_store
 
         migrate_store(settings)
 
@@ -76,7 +76,7 @@ def migrate(**flags: Any) -> None:
 def prune(older_than: str, **flags: Any) -> None:
     """Remove old ended handlers from a store that no server uses."""
     with _settings_of(flags) as settings:
-        from app.commands.stores import prune_handlers
+        from workflow_server.app.commands.stores import prune_handlers
 
         prune_handlers(settings, older_than)
 
@@ -84,7 +84,7 @@ def prune(older_than: str, **flags: Any) -> None:
 def create_key(debug: bool | None, **answers: Any) -> None:
     """Print a new API key, once, and add its hash to a file of keys."""
     with _settings_of({"debug": debug}) as settings:
-        from app.commands.keys import print_new_key
+        from workflow_server.app.commands.keys import print_new_key
 
         print_new_key(settings, **answers)
 
@@ -157,11 +157,11 @@ def _settings_of(flags: Mapping[str, Any]) -> Iterator[Settings]:
 
 def _list_mistakes() -> tuple[type[Exception], ...]:
     """Return the errors that a user can put right; only asked for when there is one."""
-    from app.access import AccessError
-    from app.address import AddressError
-    from app.commands.errors import UsageError
-    from app.loader import LoadError
-    from app.settings import SettingsError
-    from stores.base import StoreError
+    from workflow_server.app.access import AccessError
+    from workflow_server.app.address import AddressError
+    from workflow_server.app.commands.errors import UsageError
+    from workflow_server.app.loader import LoadError
+    from workflow_server.app.settings import SettingsError
+    from workflow_server.stores.base import StoreError
 
     return AccessError, AddressError, LoadError, SettingsError, StoreError, UsageError

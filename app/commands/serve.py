@@ -3,29 +3,30 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.access import make_access
-from app.address import find_port, is_loopback, show_url
-from app.commands.errors import UsageError
-from app.commands.servers import make_server
-from app.commands.stores import describe_store
-from app.loader import LoadedSources, load_sources
-from app.settings import Settings
-from app.telemetry.logs import configure_logs, get_logger
-from app.telemetry.traces import configure_traces
+from workflow_server.app.access import make_access
+from workflow_server.app.address import find_port, is_loopback, show_url
+from workflow_server.app.commands.errors import UsageError
+from workflow_server.app.commands.loops import choose_loop
+from workflow_server.app.commands.servers import make_server
+from workflow_server.app.commands.stores import describe_store
+from workflow_server.app.loader import LoadedSources, load_sources
+from workflow_server.app.settings import Settings
+from workflow_server.app.telemetry.logs import configure_logs, get_logger
+from workflow_server.app.telemetry.traces import configure_traces
 
 if TYPE_CHECKING:
-    from app.server import WorkflowServer
+    from workflow_server.app.server import WorkflowServer
 
 logger = get_logger(__name__)
 
 # What a server that a user's file makes takes from the command line all the same.
-PROCESS_SETTINGS = frozenset({"host", "port", "log_level", "log_format", "debug"})
+PROCESS_SETTINGS = frozenset({"host", "port", "loop", "log_level", "log_format", "debug"})
 
 OPEN_WARNING = """
 *** WARNING: ANYBODY WHO REACHES {host} MAY START, READ AND CANCEL RUNS. ***
@@ -57,7 +58,7 @@ def serve_sources(sources: Sequence[str], settings: Settings, flags: Mapping[str
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
     try:
-        with asyncio.Runner(loop_factory=_choose_loop()) as runner:
+        with asyncio.Runner(loop_factory=choose_loop(settings.loop)) as runner:
             runner.run(_run_server(server, loaded, settings))
     finally:
         finish_traces()
@@ -93,14 +94,6 @@ def _leave_at_once(number: int, frame: FrameType | None) -> None:
     os._exit(0)
 
 
-def _choose_loop() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:  # there is none for Windows
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
-
-
 async def _run_server(server: "WorkflowServer", loaded: LoadedSources, settings: Settings) -> None:
     """Run a server to its end, and say what it serves once it does."""
     # Started before it listens: a store that cannot be used is told instead of an address.
@@ -124,7 +117,7 @@ async def _run_server(server: "WorkflowServer", loaded: LoadedSources, settings:
 
 def _announce(server: "WorkflowServer", loaded: LoadedSources, settings: Settings) -> None:
     """Say what is served, and where: in lines for people, or as an event for programs."""
-    from routers.ui import find_remedy  # here, as in `make_server`
+    from workflow_server.routers.ui import find_remedy  # here, as in `make_server`
 
     remedy = find_remedy()
     if settings.log_format == "text":

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 from workflows.errors import WorkflowValidationError
 
-from app.access import make_access
-from app.commands.errors import UsageError
-from app.loader import LoadedSources
-from app.settings import Settings
+from workflow_server.app.access import make_access
+from workflow_server.app.commands.errors import UsageError
+from workflow_server.app.loader import LoadedSources
+from workflow_server.app.settings import Settings
 
 if TYPE_CHECKING:
-    from app.server import WorkflowServer
+    from workflow_server.app.server import WorkflowServer
 
 
 def make_server(loaded: LoadedSources, settings: Settings) -> "WorkflowServer":
     """Return the user's own server, or one that is set as the settings say, with the workflows."""
     # Here, so that a mistake in a source is told before the web framework is imported.
-    from app.server import WorkflowServer
+    from workflow_server.app.server import WorkflowServer
 
     server = loaded.server
     if not isinstance(server, WorkflowServer):

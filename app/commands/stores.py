@@ -5,10 +5,10 @@ import re
 
 import click
 
-from app.commands.options import read_duration_of
-from app.handlers.retention import prune_store
-from app.settings import Settings
-from stores.backends import open_store
+from workflow_server.app.commands.options import read_duration_of
+from workflow_server.app.handlers.retention import prune_store
+from workflow_server.app.settings import Settings
+from workflow_server.stores.backends import open_store
 
 PASSWORD = re.compile(r"(?<=:)[^/@][^@]*(?=@)")
 
@@ -20,10 +20,11 @@ def migrate_store(settings: Settings) -> None:
 
 
 def prune_handlers(settings: Settings, older_than: str) -> None:
-    """Remove the handlers that ended longer ago, and say how many."""
+    """Remove the handlers, and the earlier runs of others, that ended longer ago; say how many."""
     age = read_duration_of("--older-than", older_than)
     removed = asyncio.run(prune_store(open_store(settings.store), older_than=age))
-    click.echo(f"Removed {removed} handler{'' if removed == 1 else 's'}.")
+    handlers, runs = _count(removed.handlers, "handler"), _count(removed.runs, "earlier run")
+    click.echo(f"Removed {handlers} and {runs} of other handlers.")
 
 
 def hide_password(url: str) -> str:
@@ -38,6 +39,10 @@ def describe_store(server_origin: str | None, store: str) -> str:
     if store.startswith("memory:"):
         return "Runs are kept in memory, and gone when the server ends; --store keeps them."
     return f"Runs are kept in {hide_password(store)}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 async def _migrate(url: str) -> None:

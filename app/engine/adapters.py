@@ -46,10 +46,11 @@ from workflows.runtime.types.step_function import (
 from workflows.runtime.types.ticks import WorkflowTick
 from workflows.runtime.verbose import VerboseDecorator
 
-from app.engine.outcome import judge_step
-from app.engine.session import Session
-from app.engine.shortcuts import EventWriter, is_observed, take_shortcuts
-from app.telemetry.logs import get_logger
+from workflow_server.app.engine.outcome import judge_step
+from workflow_server.app.engine.own_run import Beginning, leaving_own_run
+from workflow_server.app.engine.session import Session
+from workflow_server.app.engine.shortcuts import EventWriter, is_observed, take_shortcuts
+from workflow_server.app.telemetry.logs import get_logger
 
 logger = get_logger(__name__)
 
@@ -192,13 +193,15 @@ class JournalRuntime(BaseRuntimeDecorator):
         serializer: BaseSerializer | None = None,
     ) -> ExternalRunAdapter:
         """Start a run that a step, or the program around the server, starts for itself."""
-        token = _session.set(None)
-        try:
-            return self._decorated.run_workflow(
-                run_id, workflow, init_state, start_event, serialized_state, serializer
-            )
-        finally:
-            _session.reset(token)
+        beginning = Beginning(start_event, init_state, serialized_state, serializer)
+        with leaving_own_run(workflow, beginning):
+            token = _session.set(None)
+            try:
+                return self._decorated.run_workflow(
+                    run_id, workflow, init_state, start_event, serialized_state, serializer
+                )
+            finally:
+                _session.reset(token)
 
     def get_internal_adapter(self, workflow: Workflow) -> InternalRunAdapter:
         session = _session.get()

@@ -1,4 +1,4 @@
-"""Engine objects to bytes: an event or a tick is serialized here, once.
+"""Events to envelopes: an event that goes out is serialized here, once.
 
 The bytes of an envelope go out as they are, inside an SSE `data:` line or as a line of NDJSON, so
 they hold no byte that could break such a framing. JSON itself escapes the control characters
@@ -7,14 +7,20 @@ lone surrogates, which UTF-8 cannot carry, become U+FFFD. NaN and infinities bec
 """
 
 from functools import lru_cache
-from typing import Any
 
-from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
+from pydantic_core import from_json, to_json
 from workflows.events import Event
-from workflows.runtime.types.results import AddWaiter, StepFunctionResult
-from workflows.runtime.types.ticks import TickStepResult, WorkflowTick
 
-from schemas.times import from_micros
+from workflow_server.app.engine.places import (
+    NOTHING,
+    find_fault,
+    find_iterator,
+    find_unserializable,
+    members_of,
+    open_fields,
+    replace_surrogates,
+)
+from workflow_server.schemas.times import from_micros
 
 MAX_DIGITS = 4300  # of an integer, as `sys.get_int_max_str_digits()` has it by default
 TOO_LONG = b"0" * (MAX_DIGITS + 1)
@@ -22,8 +28,6 @@ MAX_DEPTH = 200  # of arrays and objects in one another, as JSON is read here
 DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 _QUALIFIED_NAME_KEY = b',"qualified_name":'
 _UNSAFE = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
-# What pydantic raises, itself or through a serializer of the user's, for a value it cannot write.
-_SERIALIZATION_ERRORS = (PydanticSerializationError, TypeError, ValueError, RecursionError)
 
 
 class NotSerializable(Exception):
@@ -35,7 +39,7 @@ def encode_event(event: Event, *, max_size: int | None = None) -> bytes:
 
     That is also an envelope of more than `max_size` bytes.
     """
-    envelope = b"".join((b'{"value":', encode_value(event), _envelope_tail(type(event))))
+    envelope = _enclose(event, encode_value(event))
     if max_size is not None and len(envelope) > max_size:
         raise NotSerializable(
             f"{type(event).__name__} has {len(envelope)} bytes of JSON, and {max_size} are allowed"
@@ -43,12 +47,40 @@ def encode_event(event: Event, *, max_size: int | None = None) -> bytes:
     return envelope
 
 
+def encode_start(event: Event) -> bytes:
+    """Return a start event's envelope, without what JSON cannot carry.
+
+    Where the event's own serializer fails, its members are written one by one.
+    """
+    try:
+        return encode_event(event)
+    except NotSerializable:
+        members = members_of(event).items()
+        written = {name: value for name, value in members if not find_fault(value, "")}
+        value = to_json(replace_surrogates(written), inf_nan_mode="null")
+        return _enclose(event, _finish(event, value))
+
+
+def _enclose(event: Event, value: bytes) -> bytes:
+    return b"".join((b'{"value":', value, _envelope_tail(type(event))))
+
+
 def encode_value(event: Event) -> bytes:
     """Return the event's fields as a JSON object."""
+    may_hold_iterators = event.__pydantic_private__ != NOTHING or open_fields(type(event))
+    if may_hold_iterators and (place := find_iterator(event)):
+        raise NotSerializable(
+            f"{type(event).__name__}{place} cannot be serialized: it can be read only once"
+        )
     try:
         value = type(event).__pydantic_serializer__.to_json(event)
-    except _SERIALIZATION_ERRORS as error:
+    except Exception as error:  # noqa: BLE001  # the classes are the user's, and may raise anything
         value = _encode_leniently(event, error)
+    return _finish(event, value)
+
+
+def _finish(event: Event, value: bytes) -> bytes:
+    """Return JSON that every reader takes; `NotSerializable` where it is none."""
     if _may_be_too_long(value):
         _check_readable(value, f"{type(event).__name__} holds a number that is too long")
     if _may_be_deep(value):
@@ -85,39 +117,18 @@ def _has_many(bracket: bytes, value: bytes) -> bool:
     return True
 
 
+def check_readable(document: bytes, *, depth: int) -> None:
+    """Raise ValueError for JSON that could not be read so deep in another document."""
+    if _may_be_too_long(document) or _may_be_deep(document):
+        from_json(b"[" * depth + document + b"]" * depth)
+
+
 def _check_readable(value: bytes, sentence: str) -> None:
     """Refuse what JSON parsers, our own among them, do not take, though it can be written."""
     try:
         from_json(b'{"value":%b}' % value)
     except ValueError as error:
         raise NotSerializable(sentence) from error
-
-
-def encode_tick(tick: WorkflowTick) -> bytes:
-    """Return a tick as JSON, from which `WorkflowTickAdapter` makes it again."""
-    try:
-        encoded = type(tick).__pydantic_serializer__.to_json(tick)
-        if isinstance(tick, TickStepResult) and any(map(_required, tick.result)):
-            encoded = _with_requirements(tick, encoded)
-    except _SERIALIZATION_ERRORS as error:
-        raise NotSerializable(str(error)) from error
-    if _may_be_deep(encoded):
-        _check_readable(encoded, "it is nested too deeply")
-    return encoded
-
-
-def _required(result: StepFunctionResult) -> dict[str, Any]:
-    """Return what a `wait_for_event` requires of its event."""
-    return result.requirements if isinstance(result, AddWaiter) else {}
-
-
-def _with_requirements(tick: TickStepResult, encoded: bytes) -> bytes:
-    """Put in what the engine leaves out: replayed without it, a waiter would take any event."""
-    fields = from_json(encoded)
-    for result, written in zip(tick.result, fields["result"], strict=True):
-        if required := _required(result):
-            written["requirements"] = to_jsonable_python(required)
-    return to_json(fields)
 
 
 def without_qualified_name(envelope: bytes) -> bytes:
@@ -168,53 +179,7 @@ def _encode_leniently(event: Event, error: Exception) -> bytes:
     """Encode an event that holds lone surrogates, at which the fast way stops."""
     try:
         fields = event.model_dump(mode="python")
-        return to_json(_replace_surrogates(fields), inf_nan_mode="null")
-    except _SERIALIZATION_ERRORS:
-        place = _find_unserializable(event)
+        return to_json(replace_surrogates(fields), inf_nan_mode="null")
+    except Exception:  # noqa: BLE001  # as above
+        place = find_unserializable(event)
         raise NotSerializable(f"{type(event).__name__}{place} cannot be serialized") from error
-
-
-def _replace_surrogates(value: Any) -> Any:
-    match value:
-        case str():
-            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        case dict():
-            return {_replace_surrogates(k): _replace_surrogates(v) for k, v in value.items()}
-        case list() | tuple():
-            return [_replace_surrogates(item) for item in value]
-        case _:
-            return value
-
-
-def _find_unserializable(event: Event) -> str:
-    """Return the place and class of the first value that JSON cannot carry, for a sentence."""
-    # A StopEvent keeps its result, and every event its undeclared fields, outside the fields.
-    fields = {**dict(event.__dict__), **event._data}
-    result = getattr(event, "_result", None)
-    if result is not None:
-        fields["result"] = result
-    for name, value in fields.items():
-        found = _describe_unserializable(value, f".{name}", depth=0)
-        if found:
-            return found
-    return ""
-
-
-def _describe_unserializable(value: Any, path: str, *, depth: int) -> str:
-    try:
-        to_json(_replace_surrogates(value))
-    except _SERIALIZATION_ERRORS:
-        for step, item in _children(value) if depth < 20 else ():
-            found = _describe_unserializable(item, f"{path}{step}", depth=depth + 1)
-            if found:
-                return found
-        return f"{path} (of class {type(value).__name__})"
-    return ""
-
-
-def _children(value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, dict):
-        return [(f"[{key!r:.40}]", item) for key, item in value.items()]
-    if isinstance(value, list | tuple):
-        return [(f"[{index}]", item) for index, item in enumerate(value)]
-    return []

@@ -6,18 +6,27 @@ workflow's own events and state class, and the events that were registered with 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from functools import lru_cache
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import from_json
 from workflows.context.serializers import JsonSerializer
 from workflows.events import Event
 
-from app.engine.codec import qualified_name
-from app.errors import BadRequest
-from schemas.problems import Fault
+from workflow_server.app.engine.codec import qualified_name
+from workflow_server.app.errors import BadRequest
+from workflow_server.schemas.problems import Fault
 
 E = TypeVar("E", bound=Event)
+M = TypeVar("M", bound=BaseModel)
+R = TypeVar("R", bound=BadRequest)
+
+JSON_TYPES = (str, int, bool, NoneType, list, dict)
+# Modules of what a field's declaration may hold without changing a value.
+CONSTRAINTS = ("annotated_types", "pydantic.fields", "pydantic._internal._fields")
 
 ENVELOPE_KEYS = frozenset({"type", "types", "value", "data", "qualified_name"})
 
@@ -69,21 +78,79 @@ class EventDecoder:
         place: tuple[str, ...],
     ) -> E:
         """Return the event of a class with these fields; `error` names each faulty one."""
-        values = _flatten(event_class, fields, error=error, place=place)
+        values = flatten(event_class, fields, error=error, place=place)
+        return self.validate(event_class, values, error=error, place=place)
+
+    def validate(
+        self,
+        model: type[M],
+        values: dict[str, Any],
+        *,
+        error: type[BadRequest],
+        place: tuple[str, ...],
+    ) -> M:
+        """Return a model of these values; `error` names each faulty one."""
         try:
             with self.serializer.validation_context():
-                return event_class.model_validate(values)
+                return model.model_validate(values)
         except ValidationError as invalid:
-            faults = [
-                Fault(loc=[*place, *fault["loc"]], msg=fault["msg"], type=fault["type"])
-                for fault in invalid.errors(
-                    include_url=False, include_context=False, include_input=False
-                )
-            ]
-            raise error(_sentence(event_class, faults, len(place)), faults=faults) from invalid
+            raise describe_invalid(invalid, model.__name__, error=error, place=place) from invalid
         except (ValueError, TypeError, AttributeError, KeyError) as invalid:
             # A class of the user's may check its fields in a constructor of its own.
-            raise error(f"{event_class.__name__} refuses these fields: {invalid}.") from invalid
+            raise error(f"{model.__name__} refuses these fields: {invalid}.") from invalid
+
+
+def describe_invalid(
+    invalid: ValidationError, name: str, *, error: type[R], place: tuple[str, ...]
+) -> R:
+    """Return the error that names each faulty field of a class."""
+    faults = [
+        Fault(loc=[*place, *fault["loc"]], msg=fault["msg"], type=fault["type"])
+        for fault in invalid.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    return error(_sentence(name, faults, len(place)), faults=faults)
+
+
+@lru_cache(maxsize=4096)
+def comes_back_from_json(event_class: type[Event]) -> bool:
+    """Return whether an event that was built from JSON is the same when it is built from its own.
+
+    That is so where no code of its class takes part, and each field holds what JSON holds.
+    """
+    decorators = event_class.__pydantic_decorators__
+    own = (
+        decorators.validators,
+        decorators.field_validators,
+        decorators.root_validators,
+        decorators.field_serializers,
+        decorators.model_validators,
+        decorators.computed_fields,
+    )
+    engine = Event.__module__
+    serializers = decorators.model_serializers.values()
+    return (
+        not any(own)
+        and all(getattr(each.func, "__module__", None) == engine for each in serializers)
+        and event_class.__init__.__module__ == engine
+        and set(event_class.__private_attributes__) <= {"_data"}
+        and all(map(_is_plain, event_class.model_fields.values()))
+    )
+
+
+def _is_plain(field: FieldInfo) -> bool:
+    constraints = all(type(each).__module__ in CONSTRAINTS for each in field.metadata)
+    is_shown = not field.exclude and field.alias is None
+    return constraints and is_shown and _holds_json(field.annotation)
+
+
+def _holds_json(annotation: Any) -> bool:
+    """Return whether a type is of what JSON holds; a float is not, for it may be no number."""
+    origin = get_origin(annotation)
+    if origin in (list, dict, Union, UnionType):
+        return all(map(_holds_json, get_args(annotation)))
+    if origin is Literal:
+        return all(type(value) in JSON_TYPES for value in get_args(annotation))
+    return annotation is Any or annotation in JSON_TYPES
 
 
 def as_object(data: dict[str, Any] | str, *, what: str, error: type[BadRequest]) -> dict[str, Any]:
@@ -121,7 +188,7 @@ def has_declared_fields_only(event_class: type[Event], fields: Mapping[str, Any]
     return names.issuperset(fields)
 
 
-def _flatten(
+def flatten(
     event_class: type[Event], fields: object, *, error: type[BadRequest], place: tuple[str, ...]
 ) -> dict[str, Any]:
     """Return an event's fields as one object, undeclared ones among the declared.
@@ -144,10 +211,10 @@ def _flatten(
     return flat
 
 
-def _sentence(event_class: type[Event], faults: list[Fault], depth: int) -> str:
+def _sentence(name: str, faults: list[Fault], depth: int) -> str:
     parts = []
     for fault in faults[:5]:
         field = ".".join(str(part) for part in fault.loc[depth:])
         parts.append(f"'{field}': {fault.msg}" if field else fault.msg)
     more = f", and {len(faults) - 5} more" if len(faults) > 5 else ""
-    return f"{event_class.__name__} does not accept the fields: {'; '.join(parts)}{more}."
+    return f"{name} does not accept the fields: {'; '.join(parts)}{more}."

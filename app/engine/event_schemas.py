@@ -11,13 +11,21 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
-from pydantic_core import core_schema, from_json, to_json
+from pydantic_core import PydanticSerializationError, core_schema, from_json, to_json
+from workflows.events import HumanResponseEvent
 
-from app.telemetry.logs import get_logger
+from workflow_server.app.telemetry.logs import get_logger
 
 logger = get_logger(__name__)
 
 JsonSchema = dict[str, Any]
+
+# A `HumanResponseEvent` takes any fields, and nearly every workflow reads this one.
+RESPONSE: JsonSchema = {
+    "title": "Response",
+    "type": "string",
+    "description": "The answer. Other fields are taken too.",
+}
 
 
 class SchemaGenerator(GenerateJsonSchema):
@@ -25,6 +33,16 @@ class SchemaGenerator(GenerateJsonSchema):
 
     def emit_warning(self, kind: JsonSchemaWarningKind, detail: str) -> None:
         """Pass over what JSON Schema cannot say of a class: its author does not read this."""
+
+    def encode_default(self, dft: Any) -> Any:
+        """Return a default as JSON has it; the one error tells of every kind that it cannot have.
+
+        Bytes that are no text were another one before pydantic 2.13.
+        """
+        try:
+            return super().encode_default(dft)
+        except UnicodeDecodeError as error:
+            raise PydanticSerializationError(str(error)) from error
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         """Return the schema of a field that has a default."""
@@ -62,6 +80,8 @@ def describe(model: type[BaseModel]) -> JsonSchema:
     schema = read_schema(model, lambda: model.model_json_schema(schema_generator=SchemaGenerator))
     if schema is None:
         return {"additionalProperties": True, "title": model.__name__, "type": "object"}
+    if issubclass(model, HumanResponseEvent) and not schema.get("properties", "$ref" in schema):
+        return {**schema, "properties": {"response": RESPONSE}, "additionalProperties": True}
     return schema
 
 

@@ -12,8 +12,9 @@ from workflows.events import (
 )
 from workflows.runtime.types.results import AddWaiter, StepWorkerFailed, StepWorkerOutput
 
-from app.engine.codec import NotSerializable, encode_event
-from schemas.records import Status
+from workflow_server.app.engine.codec import NotSerializable, encode_event
+from workflow_server.app.engine.loops import find_loop_remedy
+from workflow_server.schemas.records import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,9 @@ def describe(error: BaseException) -> str:
 
 def _describe_failure(event: WorkflowFailedEvent) -> str:
     attempts = f" after {event.attempts} attempts" if (event.attempts or 0) > 1 else ""
-    return f"Step '{event.step_name}' failed{attempts}: {describe(event.exception)}"
+    sentence = f"Step '{event.step_name}' failed{attempts}: {describe(event.exception)}"
+    remedy = find_loop_remedy(event.exception)
+    return f"{sentence.rstrip('.')}. {remedy}" if remedy else sentence
 
 
 def _failure_envelope(sentence: str, published: StopEvent | None) -> bytes:

@@ -1,12 +1,11 @@
 """A run from its journal: the snapshot, and the ticks after it, through the engine's reducer."""
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic_core import from_json
-from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.runtime.control_loop.reduce import _reduce_tick
 from workflows.runtime.types.commands import (
     CommandCompleteRun,
@@ -21,18 +20,30 @@ from workflows.runtime.types.step_id import StepId
 from workflows.runtime.types.ticks import (
     TickStepResult,
     TickWaiterTimeout,
-    WorkflowTickAdapter,
 )
 
-from app.engine import outcome
-from app.engine.outcome import Outcome
-from app.engine.served import ServedWorkflow
-from app.engine.session import Delivery, RunInput
-from app.engine.snapshots import Snapshot, Timer, wrap
-from app.engine.state import TrackedState
-from app.engine.waiters import open_waiters
-from app.reads import Reads
-from schemas.records import InboxRecord, Phase, RunRecord, SnapshotRecord, TickRecord
+from workflow_server.app.engine import outcome
+from workflow_server.app.engine.outcome import Outcome
+from workflow_server.app.engine.payloads import PayloadMissing, Payloads, has_payloads, put_back
+from workflow_server.app.engine.run_input import Delivery, RunInput
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.engine.snapshots import Timer, read_snapshot, wrap
+from workflow_server.app.engine.state import TrackedState
+from workflow_server.app.engine.state_documents import merge
+from workflow_server.app.engine.tick_log import Written
+from workflow_server.app.engine.ticks import decode_tick
+from workflow_server.app.engine.values.codec import is_current
+from workflow_server.app.engine.waiters import open_waiters
+from workflow_server.app.reads import Reads
+from workflow_server.schemas.records import (
+    InboxRecord,
+    PayloadRecord,
+    Phase,
+    RunRecord,
+    SnapshotRecord,
+    StoredState,
+    TickRecord,
+)
 
 PAGE = 1_000
 
@@ -52,9 +63,10 @@ class StoredJournal:
     record: RunRecord
     snapshot: SnapshotRecord | None
     ticks: Sequence[TickRecord]
-    state: bytes | None
+    payloads: Sequence[PayloadRecord]
+    state: StoredState | None
     inbox: Sequence[InboxRecord]
-    event_count: int
+    next_sequence: int
 
 
 @dataclass(slots=True)
@@ -67,8 +79,10 @@ class Recovered:
 
     run_input: RunInput
     timers: list[Timer] = field(default_factory=list)
+    written: Written = field(default_factory=Written)
     inbox: dict[int, Delivery] = field(default_factory=dict)
     next_tick: int = 0
+    next_change: int = 0
     has_begun: bool = True
     ended: Outcome | None = None
 
@@ -83,14 +97,25 @@ async def read_journal(record: RunRecord, reads: Reads) -> StoredJournal:
         page = await reads.ask(store.read_ticks(run_id, after=after, limit=PAGE))
         ticks += page.ticks
         after, is_last = ticks[-1].sequence if ticks else after, page.is_last
+    documents = [tick.tick for tick in ticks] + ([snapshot.snapshot] if snapshot else [])
     return StoredJournal(
         record=record,
         snapshot=snapshot,
         ticks=ticks,
+        payloads=await _read_payloads(run_id, reads) if any(map(has_payloads, documents)) else (),
         state=await reads.ask(store.get_state(run_id)),
         inbox=await reads.ask(store.read_inbox(run_id)),
-        event_count=await reads.ask(store.count_events(run_id)),
+        next_sequence=await reads.ask(store.next_sequence(run_id)),
     )
+
+
+async def _read_payloads(run_id: str, reads: Reads) -> Sequence[PayloadRecord]:
+    payloads: list[PayloadRecord] = []
+    after = -1
+    while page := await reads.ask(reads.store.read_payloads(run_id, after=after, limit=PAGE)):
+        payloads += page
+        after = page[-1].number
+    return payloads
 
 
 def recover(journal: StoredJournal, workflow: ServedWorkflow) -> Recovered:
@@ -99,9 +124,6 @@ def recover(journal: StoredJournal, workflow: ServedWorkflow) -> Recovered:
     Raises `Misfit` where it does not fit the code of the workflow, and `NotRecoverable` where no
     code would make it go on.
     """
-    reason = journal.record.not_resumable_because
-    if reason is not None:
-        raise NotRecoverable(f"The run could not be resumed: {reason}.")
     try:
         return _recover(journal, workflow)
     except NotRecoverable:
@@ -115,39 +137,63 @@ def recover(journal: StoredJournal, workflow: ServedWorkflow) -> Recovered:
 
 
 def _recover(journal: StoredJournal, workflow: ServedWorkflow) -> Recovered:
-    serializer = _serializer_of(workflow)
+    codec, older = workflow.codec, workflow.older_serializer
     run_input = RunInput(
         start_event=None,
         broker=BrokerState.from_workflow(workflow.workflow),
         state=TrackedState(workflow.state_class()),
-        serializer=workflow.runtime.get_serializer(workflow.workflow),
+        codec=codec,
     )
-    recovered = Recovered(run_input)
+    recovered = Recovered(run_input, written=_written(journal))
     if journal.state is not None:
-        run_input.state = TrackedState.decode(journal.state, serializer, resumes=True)
+        state = merge(journal.state)
+        run_input.state = TrackedState.decode(state, codec, older, resumes=True)
+        recovered.next_change = journal.state.next_change
+    journal = _complete(journal)
     if journal.snapshot is not None:
-        _load_snapshot(recovered, journal.snapshot, workflow, serializer)
-    _replay(recovered, journal, serializer)
-    if not run_input.broker.is_running and recovered.ended is None:
-        run_input.start_event = _start_event(journal.record, workflow)
+        _load_snapshot(recovered, journal.snapshot, workflow)
+    _replay(recovered, journal, workflow)
     recovered.inbox = {
-        record.number: Delivery.decode(record.delivery, serializer) for record in journal.inbox
+        record.number: Delivery.decode(record.delivery, codec, older) for record in journal.inbox
     }
+    if not run_input.broker.is_running and recovered.ended is None:
+        run_input.start_event = _start_event(journal.record, recovered.inbox, workflow)
     may_be_new = journal.record.phase in (Phase.QUEUED, Phase.HELD)
-    recovered.has_begun = bool(recovered.next_tick or journal.event_count or not may_be_new)
+    has_events = journal.next_sequence > journal.record.first_sequence
+    recovered.has_begun = bool(recovered.next_tick or has_events or not may_be_new)
     waiting = {waiter.id for waiter in open_waiters(run_input.broker)}
     recovered.timers = [timer for timer in recovered.timers if timer.tick.waiter_id in waiting]
     return recovered
 
 
-def _load_snapshot(
-    recovered: Recovered,
-    record: SnapshotRecord,
-    workflow: ServedWorkflow,
-    serializer: BaseSerializer,
-) -> None:
-    with serializer.validation_context():
-        snapshot = Snapshot.model_validate_json(record.snapshot)
+def _written(journal: StoredJournal) -> Written:
+    return Written(
+        payloads=Payloads(journal.payloads),
+        snapshot_bytes=len(journal.snapshot.snapshot) if journal.snapshot is not None else 0,
+        ticks=len(journal.ticks),
+        tick_bytes=sum(len(record.tick) for record in journal.ticks),
+    )
+
+
+def _complete(journal: StoredJournal) -> StoredJournal:
+    """Return a journal whose ticks and snapshot are whole again."""
+    payloads = {record.number: record.payload for record in journal.payloads}
+    try:
+        snapshot = journal.snapshot
+        if snapshot is not None:
+            snapshot = replace(snapshot, snapshot=put_back(snapshot.snapshot, payloads))
+        ticks = [replace(tick, tick=put_back(tick.tick, payloads)) for tick in journal.ticks]
+    except PayloadMissing as error:
+        raise NotRecoverable(
+            f"The run could not be resumed: its journal is damaged, for {error}."
+        ) from error
+    return replace(journal, snapshot=snapshot, ticks=ticks)
+
+
+def _load_snapshot(recovered: Recovered, record: SnapshotRecord, workflow: ServedWorkflow) -> None:
+    codec, older = workflow.codec, workflow.older_serializer
+    snapshot = read_snapshot(record.snapshot, codec, older)
+    serializer = codec if is_current(record.snapshot) else older
     known = {str(step) for step in recovered.run_input.broker.workers}
     for step, worker in snapshot.context.workers.items():
         busy = worker.queue or worker.in_progress or worker.collected_waiters
@@ -160,13 +206,13 @@ def _load_snapshot(
     for required in snapshot.requirements:
         for waiter in broker.workers[StepId.from_str(required.step)].collected_waiters:
             if waiter.waiter_id == required.waiter_id:
-                waiter.requirements = wrap(required.fields)
+                waiter.requirements = required.restore()
     recovered.run_input.broker = broker
     recovered.timers = list(snapshot.timers)
     recovered.next_tick = record.tick_sequence
 
 
-def _replay(recovered: Recovered, journal: StoredJournal, serializer: BaseSerializer) -> None:
+def _replay(recovered: Recovered, journal: StoredJournal, workflow: ServedWorkflow) -> None:
     broker = recovered.run_input.broker
     for record in journal.ticks:
         if record.sequence != recovered.next_tick:
@@ -174,9 +220,8 @@ def _replay(recovered: Recovered, journal: StoredJournal, serializer: BaseSerial
                 "The run could not be resumed: its journal is damaged, for tick"
                 f" {recovered.next_tick} is missing."
             )
-        with serializer.validation_context():
-            tick = WorkflowTickAdapter.validate_json(record.tick)
-        if isinstance(tick, TickStepResult):
+        tick = decode_tick(record.tick, workflow.codec, workflow.older_serializer)
+        if isinstance(tick, TickStepResult) and not is_current(record.tick):
             _restore_requirements(tick)
         now = getattr(tick, "stamped_at", None) or time.time()
         broker, commands = _reduce_tick(tick, broker, now, run_id=journal.record.run_id)
@@ -215,28 +260,10 @@ def _ending(commands: Iterable[WorkflowCommand]) -> Outcome | None:
     return None
 
 
-def _start_event(record: RunRecord, workflow: ServedWorkflow) -> Any:
+def _start_event(record: RunRecord, inbox: Mapping[int, Delivery], workflow: ServedWorkflow) -> Any:
+    for delivery in inbox.values():
+        if delivery.starts:
+            return delivery.event
     if record.start_event is None:
         raise NotRecoverable("The run could not be resumed: its start event is missing.")
     return workflow.rebuild_start_event(from_json(record.start_event))
-
-
-class _RecoverySerializer(JsonSerializer):
-    """Builds the workflow's own classes from its table, and imports others as the engine does."""
-
-    def __init__(self, workflow: ServedWorkflow) -> None:
-        super().__init__()
-        self._declared = workflow.decoder.serializer
-
-    def resolve_class(self, qualified_name: str) -> type[Any]:
-        try:
-            return self._declared.resolve_class(qualified_name)
-        except ValueError:
-            return super().resolve_class(qualified_name)
-
-
-def _serializer_of(workflow: ServedWorkflow) -> BaseSerializer:
-    serializer = workflow.runtime.get_serializer(workflow.workflow)
-    if type(serializer) is JsonSerializer:
-        return _RecoverySerializer(workflow)
-    return serializer

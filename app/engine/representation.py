@@ -20,7 +20,7 @@ from workflows.representation import (
 from workflows.representation.build import _create_resource_config_node, _create_resource_node
 from workflows.resource import ResourceDefinition, _ResourceConfig
 
-from app.engine.event_schemas import JsonSchema, describe
+from workflow_server.app.engine.event_schemas import JsonSchema, describe
 
 
 def represent(workflow: Workflow) -> dict[str, Any]:

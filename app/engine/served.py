@@ -1,6 +1,5 @@
 """A workflow as it is served: what may be sent to it, and how its runs are started."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,13 +8,15 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from workflows import Workflow
 from workflows.context.pre_context import PreContext
+from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.context.state_store import DictState, infer_state_type
 from workflows.errors import ContextSerdeError
 from workflows.events import Event, StartEvent
 from workflows.runtime.types.internal_state import BrokerState
 
-from app.engine.adapters import JournalRuntime
-from app.engine.decoding import (
+from workflow_server.app.engine.adapters import JournalRuntime
+from workflow_server.app.engine.awaitable import AwaitableEvents
+from workflow_server.app.engine.decoding import (
     ENVELOPE_KEYS,
     EventDecoder,
     as_object,
@@ -23,11 +24,15 @@ from app.engine.decoding import (
     envelope_value,
     has_declared_fields_only,
 )
-from app.engine.event_schemas import describe
-from app.engine.representation import find_description, represent
-from app.engine.session import RunInput
-from app.engine.state import TrackedState
-from app.errors import InvalidContext, InvalidEvent, InvalidStartEvent, UnknownStep
+from workflow_server.app.engine.event_schemas import describe
+from workflow_server.app.engine.own_run import OwnRun
+from workflow_server.app.engine.representation import find_description, represent
+from workflow_server.app.engine.run_input import RunInput
+from workflow_server.app.engine.run_parameters import has_own_run
+from workflow_server.app.engine.state import TrackedState
+from workflow_server.app.engine.values.codec import Codec
+from workflow_server.app.engine.values.older import OlderSerializer
+from workflow_server.app.errors import InvalidContext, InvalidEvent, InvalidStartEvent, UnknownStep
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,36 @@ class ServedWorkflow:
     @cached_property
     def decoder(self) -> EventDecoder:
         """Builds what clients send, of this workflow's classes alone."""
-        classes = dict.fromkeys(
-            [*self.events, self.workflow.start_event_class, self.workflow.stop_event_class]
-        )
-        state_class = self.state_class
-        return EventDecoder(classes, *([] if state_class is DictState else [state_class]))
+        *events, state_class = self._own_classes
+        return EventDecoder(events, *([] if state_class is DictState else [state_class]))
+
+    @property
+    def _own_classes(self) -> Sequence[type[Any]]:
+        """The classes that the workflow declares; its state's is the last."""
+        workflow = self.workflow
+        events = [*self.events, workflow.start_event_class, workflow.stop_event_class]
+        return [*dict.fromkeys(events), self.state_class]
+
+    @cached_property
+    def codec(self) -> Codec:
+        """Encodes and decodes what the workflow's runs hold."""
+        return Codec(self._own_classes, self._own_serializer)
+
+    @cached_property
+    def older_serializer(self) -> BaseSerializer:
+        """Decodes what the engine's serializer encoded before there was a codec."""
+        return self._own_serializer or OlderSerializer(self.codec.classes)
+
+    @cached_property
+    def _own_serializer(self) -> BaseSerializer | None:
+        """The serializer that the workflow was given, or None where it has the engine's."""
+        serializer = self.runtime.get_serializer(self.workflow)
+        return None if type(serializer) is JsonSerializer else serializer
+
+    @cached_property
+    def awaitable(self) -> AwaitableEvents:
+        """The events that the workflow's runs can wait for."""
+        return AwaitableEvents(self.workflow, self.decoder.event_classes)
 
     @cached_property
     def state_class(self) -> type[BaseModel]:
@@ -74,10 +104,22 @@ class ServedWorkflow:
         return self.workflow._num_concurrent_runs
 
     @cached_property
+    def own_run(self) -> OwnRun | None:
+        """The `run()` of the workflow's own, or None where it has the engine's."""
+        return OwnRun(self.workflow, self.decoder) if has_own_run(self.workflow) else None
+
+    @property
+    def start_model(self) -> type[BaseModel]:
+        """The model of the fields that a run starts from."""
+        if self.own_run is not None:
+            return self.own_run.parameters.shown
+        start_class: type[StartEvent] = self.workflow.start_event_class
+        return start_class
+
+    @cached_property
     def schemas(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The JSON Schemas of the start and the stop event."""
-        workflow = self.workflow
-        return describe(workflow.start_event_class), describe(workflow.stop_event_class)
+        return describe(self.start_model), describe(self.workflow.stop_event_class)
 
     @cached_property
     def event_schemas(self) -> tuple[dict[str, Any], ...]:
@@ -115,6 +157,25 @@ class ServedWorkflow:
                 return self._read_start_envelope(start_class, fields)
         return self._read_start_envelope(start_class, fields)
 
+    async def call_own_run(
+        self,
+        own_run: OwnRun,
+        data: dict[str, Any] | str | None,
+        kwargs: dict[str, Any] | None,
+        carried: RunInput,
+    ) -> RunInput:
+        """Return the input of the run that the workflow's own `run()` starts."""
+        start_class: type[StartEvent] = self.workflow.start_event_class
+        event_class, fields, parameters = start_class, kwargs or {}, own_run.parameters
+        if data is not None and data != "":
+            fields = as_object(data, what="start_event", error=InvalidStartEvent)
+            if _looks_like_envelope(fields) and not parameters.names.issuperset(fields):
+                event_class, fields = self._open_start_envelope(start_class, fields)
+        is_other = event_class is not start_class
+        if is_other or (parameters.takes_start_event and not parameters.takes(fields)):
+            return await own_run.begin(self._build_start(event_class, fields), carried)
+        return await own_run.begin(fields, carried)
+
     def rebuild_start_event(self, envelope: dict[str, Any]) -> StartEvent:
         """Return the start event that was kept with a run."""
         name = envelope["qualified_name"]
@@ -126,18 +187,24 @@ class ServedWorkflow:
     def _read_start_envelope(
         self, start_class: type[StartEvent], envelope: dict[str, Any]
     ) -> StartEvent:
+        return self._build_start(*self._open_start_envelope(start_class, envelope))
+
+    def _open_start_envelope(
+        self, start_class: type[StartEvent], envelope: dict[str, Any]
+    ) -> tuple[type[StartEvent], Any]:
+        """Return the class of a start event, and its fields."""
         name = envelope_name(envelope)
         if name is None:
-            return self._build_start(start_class, envelope)
+            return start_class, envelope
         if name == StartEvent.__name__:
             # From Python clients that were given none; a class of this name is the start class.
-            return self._build_start(start_class, envelope_value(envelope))
+            return start_class, envelope_value(envelope)
         event_class = self.decoder.resolve(name, error=InvalidStartEvent)
         if not issubclass(event_class, start_class):
             raise InvalidStartEvent(
                 f"The workflow starts from {start_class.__name__}, not from {name:.100}."
             )
-        return self._build_start(event_class, envelope_value(envelope))
+        return event_class, envelope_value(envelope)
 
     def _build_start(self, event_class: type[StartEvent], fields: object) -> StartEvent:
         return self.decoder.build(
@@ -179,22 +246,23 @@ class ServedWorkflow:
             return
         raise UnknownStep(f"The step '{step}' does not take {type(event).__name__}.")
 
-    def fresh_input(self, start_event: StartEvent) -> RunInput:
+    def fresh_input(self, start_event: StartEvent | None) -> RunInput:
         """Return the input of a run that starts from nothing but its start event."""
         return RunInput(
             start_event=start_event,
             broker=BrokerState.from_workflow(self.workflow),
             state=TrackedState(self.state_class()),
-            serializer=self.workflow.runtime.get_serializer(self.workflow),
+            codec=self.codec,
         )
 
-    def continued_input(self, start_event: StartEvent, state: bytes) -> RunInput:
+    def continued_input(self, start_event: StartEvent | None, state: bytes) -> RunInput:
         """Return the input of a run that starts with the state an earlier one left.
 
         Raises ValueError for a state that cannot be restored.
         """
         run_input = self.fresh_input(start_event)
-        run_input.state = TrackedState.decode(state, run_input.serializer)
+        run_input.state = TrackedState.decode(state, self.codec, self.older_serializer)
+        run_input.is_fresh = False
         return run_input
 
     def context_input(
@@ -204,6 +272,13 @@ class ServedWorkflow:
         kwargs: dict[str, Any] | None,
     ) -> RunInput:
         """Return the input of a run that starts from a client's serialized `Context`."""
+        run_input = self.read_context(context)
+        if not run_input.broker.is_running:
+            run_input.start_event = self.read_start_event(data, kwargs)
+        return run_input
+
+    def read_context(self, context: dict[str, Any]) -> RunInput:
+        """Return the input of a run from a client's serialized `Context`, with no start event."""
         serializer, events = self.decoder.serializer, self.decoder.event_serializer
         try:
             pre: PreContext[Any] = PreContext(
@@ -212,7 +287,7 @@ class ServedWorkflow:
             broker = BrokerState.from_serialized(pre.init_snapshot, self.workflow, events)
             state = TrackedState(self.state_class())
             if pre.serialized_state:
-                state = TrackedState.decode(json.dumps(pre.serialized_state).encode(), serializer)
+                state = TrackedState.decode_payload(pre.serialized_state, serializer)
         except (ContextSerdeError, ValueError, TypeError, KeyError, AttributeError) as error:
             reason = _reason(error)
             raise InvalidContext(f"The context cannot be started from: {reason}.") from error
@@ -220,13 +295,13 @@ class ServedWorkflow:
             raise InvalidContext(
                 f"The context's state must be of class {self.state_class.__name__}."
             )
-        start_event = None if pre.is_running else self.read_start_event(data, kwargs)
         return RunInput(
-            start_event=start_event,
+            start_event=None,
             broker=broker,
             state=state,
-            serializer=self.workflow.runtime.get_serializer(self.workflow),
+            codec=self.codec,
             has_context=True,
+            is_fresh=False,
         )
 
 

@@ -6,16 +6,13 @@ comes from outside (a delivery, a request to cancel) goes to the engine as ticks
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from workflows.context.serializers import BaseSerializer
-from workflows.events import Event, InputRequiredEvent, StartEvent, StopEvent, WorkflowIdleEvent
+from workflows.events import Event, InputRequiredEvent, StopEvent, WorkflowIdleEvent
 from workflows.runtime.control_loop.runner import _ControlLoopRunner
 from workflows.runtime.types.internal_state import BrokerState
 from workflows.runtime.types.results import AddWaiter
-from workflows.runtime.types.step_id import StepId
 from workflows.runtime.types.ticks import (
     TickAddEvent,
     TickCancelRun,
@@ -23,17 +20,26 @@ from workflows.runtime.types.ticks import (
     TickSessionStart,
     TickStepResult,
     WorkflowTick,
-    WorkflowTickAdapter,
 )
 
-from app.engine.codec import NotSerializable, encode_event, encode_tick
-from app.engine.snapshots import Timer, find_reruns, take_snapshot, timers_of
-from app.engine.state import UNRESTORABLE, TrackedState
-from app.engine.tracing import RunTrace
-from app.engine.waiters import Waiter, open_waiters, waiter_of
-from app.errors import InvalidStartEvent
-
-SNAPSHOT_TICKS = 100  # after so many ticks a run's state is written whole, and they are dropped
+from workflow_server.app.engine.asking import Place, StepEnd, end_of, find_place
+from workflow_server.app.engine.codec import NotSerializable
+from workflow_server.app.engine.run_input import Delivery, RunInput
+from workflow_server.app.engine.snapshots import Timer, find_reruns, timers_of
+from workflow_server.app.engine.state import UNRESTORABLE
+from workflow_server.app.engine.state_writer import StateWriter
+from workflow_server.app.engine.tick_log import Journal as TickJournal
+from workflow_server.app.engine.tick_log import TickLog, Written
+from workflow_server.app.engine.ticks import measure
+from workflow_server.app.engine.tracing import RunTrace
+from workflow_server.app.engine.waiters import (
+    Waiter,
+    asker_of,
+    describe_waiters,
+    find_due,
+    open_waiters,
+)
+from workflow_server.schemas.records import Awaited
 
 # Ticks that leave a waiting run waiting: nothing has come in.
 IDLE_TICKS = (TickIdleCheck, TickSessionStart)
@@ -47,58 +53,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(slots=True)
-class RunInput:
-    """The input of a run: its start event, the engine's state and `ctx.store`.
-
-    `start_event` is None when the context was running. `has_context` says that the engine's state
-    is one that a client gave.
-    """
-
-    start_event: StartEvent | None
-    broker: BrokerState
-    state: TrackedState
-    serializer: BaseSerializer
-    has_context: bool = False
-
-    @property
-    def start_envelope(self) -> bytes | None:
-        """The start event as an envelope, to be kept with the run."""
-        if self.start_event is None:
-            return None
-        try:
-            return encode_event(self.start_event)
-        except NotSerializable as error:
-            raise InvalidStartEvent(f"The start event cannot be stored: {error}.") from error
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """An event from outside for a run, and the step that shall take it, or None for any step."""
-
-    event: Event
-    step: str | None
-
-    def to_tick(self) -> TickAddEvent:
-        """Return the tick that hands the event to the engine."""
-        step_id = StepId.root(self.step) if self.step is not None else None
-        return TickAddEvent(event=self.event, step_id=step_id)
-
-    def encode(self) -> bytes:
-        """Return the delivery as bytes to be kept; `NotSerializable` where it cannot be."""
-        return encode_tick(self.to_tick())
-
-    @classmethod
-    def decode(cls, encoded: bytes, serializer: BaseSerializer) -> "Delivery":
-        """Return the delivery that was kept; ValueError where its class no longer fits."""
-        with serializer.validation_context():
-            tick = WorkflowTickAdapter.validate_json(encoded)
-        if not isinstance(tick, TickAddEvent):
-            raise ValueError("what was kept for the run is no event")
-        return cls(tick.event, str(tick.step_id) if tick.step_id is not None else None)
-
-
-class Journal(Protocol):
+class Journal(TickJournal, Protocol):
     """The part of the run's journal that a session uses.
 
     `is_open` is whether a unit is open: the engine is carrying out what a tick caused.
@@ -116,14 +71,11 @@ class Journal(Protocol):
     def open_unit(self) -> None:
         """Hold back what follows, to be committed together."""
 
-    def add_tick(self, tick: bytes) -> None:
-        """Write down a tick."""
-
     def set_state(self, state: bytes) -> None:
         """Write down the state that a step left."""
 
-    def set_snapshot(self, snapshot: bytes) -> None:
-        """Write down the engine's state before the next tick."""
+    def add_state_change(self, change: bytes) -> None:
+        """Write down what has changed in it since."""
 
 
 class Recorder(Protocol):
@@ -136,11 +88,20 @@ class Recorder(Protocol):
     def add_event(self, event: Event) -> int:
         """Write down an event, also outside a unit; `NotSerializable` if it cannot be."""
 
-    def add_question(self, event: Event, waiter_id: str | None) -> None:
-        """Write down an event that asks, of a waiter if it is named; as `add_event` else."""
+    def ask(self, event: Event, place: Place | None) -> None:
+        """Write down an event that asks, written by a step at a place; as `add_event` else."""
+
+    def ask_at_end(self, event: Event, invocation: str | None, waiter_id: str | None) -> None:
+        """Write down an event that asks, with which a step has ended, or waits; as `add_event`."""
 
     def event_taken(self, event: Event) -> None:
         """An event from outside has reached the engine."""
+
+    def has_asked(self, invocation: str | None) -> bool:
+        """Say whether an attempt of a step has asked anything."""
+
+    def asker_finished(self, end: StepEnd) -> None:
+        """An attempt of a step that has asked has finished."""
 
     def step_finished(self) -> None:
         """An attempt of a step has finished, well or not."""
@@ -150,6 +111,9 @@ class Recorder(Protocol):
 
     def end_tick(self, list_waiters: Callable[[], Sequence[Waiter]], *, came_in: bool) -> None:
         """The tick is carried out; `came_in` is false where it was a mere look at the run."""
+
+    def write_awaits(self, awaits: tuple[Awaited, ...]) -> None:
+        """Write down what steps of the run wait for."""
 
     def mark_not_resumable(self, reason: str) -> None:
         """The run could not go on after a restart, for this reason."""
@@ -183,6 +147,7 @@ class Session:
         self.run_input = run_input
         self.mailbox: asyncio.Queue[WorkflowTick] = asyncio.Queue()
         self.state = run_input.state
+        self.state.write_with(StateWriter(run_input.codec))
         self.terminal: StopEvent | None = None
         self.trace: RunTrace | None = None
         self.count_step = count_step
@@ -193,9 +158,10 @@ class Session:
         self._clock = clock
         self._runner: _ControlLoopRunner | None = None
         self._tick: WorkflowTick | None = None
-        self._ticks_since_snapshot = 0
+        self._log = TickLog(self._journal, run_input.codec)
         self._timers: Sequence[Timer] = ()
         self._awaited: dict[type[Event], None] = {}
+        self._has_waiters = self._may_wait = run_input.has_context  # it may
         self._closed = False
 
     # What is asked from outside.
@@ -207,13 +173,26 @@ class Session:
 
     def list_waiters(self) -> Sequence[Waiter]:
         """Return the waiters of the run's steps that no event has resolved yet."""
-        broker = self.run_input.broker if self._runner is None else self._runner.state
-        return open_waiters(broker)
+        return open_waiters(self._broker)
 
-    def restore(self, timers: Sequence[Timer]) -> None:
-        """Take over what the journal says of timers and waiters."""
-        self._timers = timers
+    @property
+    def _broker(self) -> BrokerState:
+        return self.run_input.broker if self._runner is None else self._runner.state
+
+    def describe_awaits(self) -> tuple[Awaited, ...]:
+        """Return what the record says of the run's waiters."""
+        timers = self._timers if self._runner is None else timers_of(self._runner)
+        return describe_waiters(self.list_waiters(), timers)
+
+    def restore(self, timers: Sequence[Timer], written: Written, *, may_wait: bool) -> None:
+        """Take over what the journal says of timers and waiters, and what it has.
+
+        `may_wait` is whether the run may be idle.
+        """
+        self._may_wait, self._timers = may_wait, timers
+        self._log.restore(written)
         self._awaited = dict.fromkeys(waiter.event_class for waiter in self.list_waiters())
+        self._has_waiters = bool(self._awaited)
 
     def deliver(self, delivery: Delivery) -> None:
         """Hand an event from outside to the engine."""
@@ -243,12 +222,18 @@ class Session:
         return self._timeout - broker.elapsed_alive
 
     def write_state(self) -> None:
-        """Write down the run's `ctx.store`."""
+        """Write down what has changed in the run's `ctx.store`."""
         try:
-            self._journal.set_state(self.state.encode(self.run_input.serializer))
+            update = self.state.update()
+            if update is None:
+                return
+            if update.is_whole:
+                self._journal.set_state(update.document)
+            else:
+                self._journal.add_state_change(update.document)
         except NotSerializable as error:
             self._journal.set_state(UNRESTORABLE)
-            self._recorder.mark_not_resumable(f"its state cannot be stored: {error}")
+            self._mark_not_resumable(f"its state cannot be stored: {error}")
 
     def write_snapshot(self) -> bool:
         """Write down the engine's state whole; return false while that cannot be done."""
@@ -256,17 +241,12 @@ class Session:
             broker, timers = self.run_input.broker, self._timers
         else:
             broker, timers = self._runner.state, timers_of(self._runner)
-        snapshot = take_snapshot(broker, self.run_input.serializer, timers)
-        if snapshot is None:
-            return False
-        self._journal.set_snapshot(snapshot)
-        self._ticks_since_snapshot = 0
-        return True
+        return self._log.write_snapshot(broker, timers)
 
     @property
     def is_in_snapshot(self) -> bool:
-        """Return whether the last snapshot holds all that the engine has done."""
-        return self._ticks_since_snapshot == 0
+        """Return whether nothing was done since the last snapshot, or since the run came back."""
+        return self._log.is_in_snapshot
 
     # What the engine's adapters call.
 
@@ -292,7 +272,8 @@ class Session:
 
     def write_at_once(self, event: Event) -> bool:
         """Put an event into the stream, unless too much is uncommitted; say whether it is there."""
-        if not self._journal.has_room:
+        # A question is written at once in any case: its place in the step is known only now.
+        if not self._journal.has_room and not isinstance(event, InputRequiredEvent):
             return False
         self._write(event)
         return True
@@ -301,14 +282,12 @@ class Session:
         """Write down a tick, and with a step's result the state that the step left."""
         self._journal.open_unit()
         self._tick = tick
-        self._ticks_since_snapshot += 1
         try:
-            encoded = encode_tick(tick)
-            self._journal.add_tick(encoded)
-            if len(encoded) > self._max_event_size and isinstance(tick, TickAddEvent):
+            size = self._log.add(tick)
+            if size > self._max_event_size and isinstance(tick, TickAddEvent):
                 self._check_size(tick.event)
         except NotSerializable as error:
-            self._recorder.mark_not_resumable(f"what a step took or gave cannot be stored: {error}")
+            self._mark_not_resumable(f"what a step took or gave cannot be stored: {error}")
         if isinstance(tick, TickStepResult):
             self._end_step(tick)
         elif isinstance(tick, TickAddEvent):
@@ -322,10 +301,14 @@ class Session:
         if terminal is not None:
             # A stop event that was published into the stream, and did not end the run.
             self._recorder.add_event(terminal)
-        if self._ticks_since_snapshot >= SNAPSHOT_TICKS:
+        if self._log.is_snapshot_due:
             self.write_snapshot()
         came_in = not isinstance(self._tick, IDLE_TICKS)
         self._tick = None
+        if self._has_waiters:
+            awaits = self.describe_awaits()
+            self._has_waiters = bool(awaits)
+            self._recorder.write_awaits(awaits)
         self._recorder.end_tick(self.list_waiters, came_in=came_in)
 
     # What follows from it.
@@ -338,8 +321,10 @@ class Session:
             self.terminal = event
             return
         try:
-            if isinstance(event, InputRequiredEvent):
-                self._recorder.add_question(event, waiter_of(event, self._tick))
+            if isinstance(event, InputRequiredEvent) and by_engine:
+                self._recorder.ask_at_end(event, *asker_of(event, self._tick))
+            elif isinstance(event, InputRequiredEvent):
+                self._recorder.ask(event, find_place())
             else:
                 self._recorder.add_event(event)
         except NotSerializable as error:
@@ -350,10 +335,10 @@ class Session:
     def _wait(self) -> None:
         if self._runner is None:
             return
-        wake_at = min((timer.at for timer in timers_of(self._runner)), default=None)
+        due = find_due(self.list_waiters(), timers_of(self._runner))
         spent = self._runner.state.elapsed_alive
         self._recorder.wait(
-            wake_at=datetime.fromtimestamp(wake_at, UTC) if wake_at is not None else None,
+            wake_at=min(filter(None, due), default=None),
             timeout_left=self._timeout - spent if self._timeout is not None else None,
         )
 
@@ -363,19 +348,30 @@ class Session:
         for result in tick.result:
             if isinstance(result, AddWaiter):
                 self._awaited[result.event_type] = None
+                self._has_waiters = True
+        if self._recorder.has_asked(tick.invocation_id):
+            self._recorder.asker_finished(end_of(tick, self._broker))
         self._recorder.step_finished()
 
     def _resume_steps(self) -> None:
         """Let the state know which step that runs again is which of those that were cut off."""
         if self._runner is None:
             return
+        if self._may_wait:
+            self.mailbox.put_nowait(TickIdleCheck())  # else the engine looks only after work
         reruns = find_reruns(self.run_input.broker, self._runner.state)
         if self.state.rename_steps(reruns):
+            self.state.touch()
             self.write_state()
+
+    def _mark_not_resumable(self, reason: str) -> None:
+        """Write down why the run could not go on after a restart; its ticks are not kept then."""
+        self._log.close()
+        self._recorder.mark_not_resumable(reason)
 
     def _check_size(self, event: Event) -> None:
         """End the run where an event that a step gave is too large."""
-        try:
-            encode_event(event, max_size=self._max_event_size)
-        except NotSerializable as error:
-            self._recorder.cannot_go_on(f"An event is too large: {error}.")
+        size, allowed = measure(event, self.run_input.codec), self._max_event_size
+        if size > allowed:
+            sentence = f"{type(event).__name__} has {size} bytes of JSON, and {allowed} are allowed"
+            self._recorder.cannot_go_on(f"An event is too large: {sentence}.")

@@ -6,7 +6,6 @@ top of it, to the same field: such a write is *settled*. A step that is cut off 
 run is resumed, and makes its writes again; the settled ones among them are passed over then.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 from contextvars import ContextVar
@@ -14,17 +13,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import from_json
 from workflows.context.serializers import BaseSerializer
-from workflows.context.state_store import InMemoryStateStore, create_in_memory_payload
+from workflows.context.state_store import InMemoryStateStore
 from workflows.events import DictLikeModel
 from workflows.runtime.types.results import StepWorkerStateContextVar
 
-from app.engine.codec import NotSerializable
+from workflow_server.app.engine.state_changes import ATOMS, is_flat
+from workflow_server.app.engine.state_documents import SETTLED, encode_whole
+from workflow_server.app.engine.state_writer import StateUpdate, StateWriter
+from workflow_server.app.engine.values.codec import Codec, is_current
 
 MAX_WRITES = 50  # that are kept apart, of steps that go on; later ones are merged into the last
 UNRESTORABLE = b""  # kept in place of a state that could not be encoded; it cannot be decoded
 OUTSIDE = ""  # the author of writes that no running step makes, such as a task that it left
-SETTLED = "standing"  # the stored key of the settled writes, beside the engine's own keys
 ABSENT = object()  # the value of a field that is not there
 
 # The field that `set` is writing, which counts as written even where its value is the same object.
@@ -89,7 +91,9 @@ class TrackedState(InMemoryStateStore[Any]):
 
     `_latest` is the state as steps see it, `_kept` the state as it is stored. `_writes` are those
     between the two, oldest first. `_settled` has, by author and field, the ordinal of the author's
-    last settled write: up to it, the author's writes leave the field as it is.
+    last settled write: up to it, the author's writes leave the field as it is. `_handed` has, by
+    author, the fields that were handed out and can be changed in place; `_names` are the fields
+    that may have changed since the state was written. None is every field.
     """
 
     def __init__(self, initial_state: Any) -> None:
@@ -99,6 +103,45 @@ class TrackedState(InMemoryStateStore[Any]):
         self._writes: list[_Write] = []
         self._counts: Counter[str] = Counter()
         self._settled: dict[str, dict[str, int]] = {}
+        self._handed: dict[str, set[str] | None] = {}
+        self._names: set[str] | None = set()
+        self._was_written = False
+        self._writer: StateWriter | None = None
+
+    def write_with(self, writer: StateWriter) -> None:
+        """Let a writer say what of the state is to be written."""
+        self._writer = writer
+
+    async def get(self, path: str, default: Any = ...) -> Any:
+        value = await super().get(path, default)
+        if type(value) not in ATOMS:
+            self._look_at()
+            self._hand_out(path.partition(".")[0] or None)
+        return value
+
+    async def get_state(self) -> Any:
+        state = await super().get_state()
+        if not all(map(is_flat, map(list, map(dict.values, _parts(state))))):
+            self._look_at()
+            self._hand_out(None)
+        return state
+
+    async def _load_state_for_edit(self, storage: Any = None) -> Any:
+        # What cannot be copied is changed in place there, too.
+        self._hand_out(None)
+        return await super()._load_state_for_edit(storage)
+
+    def _look_at(self) -> None:
+        if self._writer is not None and self._writer.is_blank:
+            self._writer.look_at(self._kept)
+
+    def _hand_out(self, name: str | None) -> None:
+        author = _author()
+        names = self._handed.setdefault(author, set())
+        if name is None or names is None:
+            self._handed[author] = None
+        else:
+            names.add(name)
 
     async def set(self, path: str, value: Any) -> None:
         token = _named.set(path.partition(".")[0])
@@ -131,7 +174,7 @@ class TrackedState(InMemoryStateStore[Any]):
             writes.append(write)
 
     def end_step(self, invocation_id: str | None) -> bool:
-        """Keep the writes of a step that has ended; return whether the state is to be stored."""
+        """Keep the writes of a step that has ended; return whether the state may have changed."""
         ended = {OUTSIDE, invocation_id or OUTSIDE}
         kept: list[_Write] = []
         left: list[_Write] = []
@@ -142,15 +185,41 @@ class TrackedState(InMemoryStateStore[Any]):
             else:
                 left.append(write)
         for write in reversed(kept):
-            self._kept = write.put_on(self._kept)
+            self._add_names(None if write.whole is not None else write.fields)
+            if left:
+                self._kept = write.put_on(self._kept)
             for author in write.ordinals.keys() - ended:
                 self._settle(author, write)
         self._writes = left[::-1]
         if not left:
             self._kept = self._latest
-        # Any call that wrote counts: a value may have been changed in place, which nobody sees.
+        handed = [self._handed.pop(author) for author in ended if author in self._handed]
+        for names in handed:
+            self._add_names(names)
         has_written = sum(self._counts.pop(author, 0) for author in ended) > 0
-        return self._settled.pop(invocation_id or OUTSIDE, None) is not None or has_written
+        if self._settled.pop(invocation_id or OUTSIDE, None) is not None or has_written:
+            self._was_written = True
+        return self._was_written or bool(handed)
+
+    def _add_names(self, names: Set[str] | None) -> None:
+        if names is None:
+            self._names = None
+        elif self._names is not None:
+            self._names |= names
+
+    def update(self) -> StateUpdate | None:
+        """Return what is to be written of the kept state, or None where it has not changed.
+
+        `NotSerializable` where JSON cannot carry it.
+        """
+        assert self._writer is not None
+        names, self._names = self._names, set()
+        was_written, self._was_written = self._was_written, False
+        return self._writer.write(self._kept, names, self._settled, at_least=was_written)
+
+    def touch(self) -> None:
+        """Let the state be written as if a step had written to it."""
+        self._names, self._was_written = None, True
 
     def _settle(self, author: str, write: _Write) -> None:
         ordinals = self._settled.setdefault(author, {})
@@ -166,29 +235,33 @@ class TrackedState(InMemoryStateStore[Any]):
         self._settled = {renamed[old]: before[old] for old in before if old in renamed}
         return bool(before)
 
-    def encode(self, serializer: BaseSerializer) -> bytes:
-        """Return the kept state as JSON; `NotSerializable` where it cannot be."""
-        try:
-            payload = create_in_memory_payload(self._kept, serializer).model_dump()
-            if self._settled:
-                payload[SETTLED] = self._settled
-            return json.dumps(payload).encode("ascii")
-        except (TypeError, ValueError, RecursionError) as error:
-            raise NotSerializable(str(error)) from error
+    def encode(self, codec: Codec) -> bytes:
+        """Return the kept state as JSON; `NotSerializable` where it would not come back."""
+        return encode_whole(self._kept, self._settled, codec)
 
     @classmethod
     def decode(
-        cls, state: bytes, serializer: BaseSerializer, *, resumes: bool = False
+        cls, state: bytes, codec: Codec, older: BaseSerializer, *, resumes: bool = False
     ) -> "TrackedState":
         """Return the state that was encoded; ValueError where it cannot be built again.
 
-        `resumes` where the same run goes on: its settled writes are restored too.
+        `older` decodes what the engine's serializer has encoded. `resumes` where the same run goes
+        on: its settled writes are restored too.
         """
-        payload = json.loads(state)
-        restored = cls.from_dict(payload, serializer)
-        assert isinstance(restored, cls)
+        payload = from_json(state)
+        if is_current(state):
+            restored = cls(codec.read(payload["state"]))
+        else:
+            restored = cls.decode_payload(payload, older)
         if resumes:
             restored._settled = payload.get(SETTLED, {})
+        return restored
+
+    @classmethod
+    def decode_payload(cls, payload: dict[str, Any], serializer: BaseSerializer) -> "TrackedState":
+        """Return the state that the engine's serializer has encoded."""
+        restored = cls.from_dict(payload, serializer)
+        assert isinstance(restored, cls)
         return restored
 
 
@@ -206,15 +279,28 @@ def _compare(
     """Return the write that makes one state of another."""
     is_whole = type(old) is not type(new)
     parts = tuple(
-        dict.fromkeys(before.keys() - after.keys(), ABSENT)
-        | {
-            name: value
-            for name, value in after.items()
-            if is_whole or name == named or not _is_same(before.get(name, ABSENT), value)
-        }
-        for before, after in zip(_parts(old), _parts(new), strict=True)
+        [
+            _find_written(before, after, named, is_whole=is_whole)
+            for before, after in zip(_parts(old), _parts(new), strict=True)
+        ]
     )
     return _Write(ordinals, frozenset().union(*parts), parts, new if is_whole else None)
+
+
+def _find_written(
+    before: dict[str, Any], after: dict[str, Any], named: str | None, *, is_whole: bool
+) -> dict[str, Any]:
+    """Return what makes one part of a state of another."""
+    if not before and not after:
+        return {}
+    gone = dict.fromkeys(before.keys() - after.keys(), ABSENT)
+    return gone | {
+        name: value
+        for name, value in after.items()
+        if is_whole
+        or name == named
+        or ((old := before.get(name, ABSENT)) is not value and not _is_same(old, value))
+    }
 
 
 def _parts(state: BaseModel) -> Iterator[dict[str, Any]]:
@@ -225,8 +311,6 @@ def _parts(state: BaseModel) -> Iterator[dict[str, Any]]:
 
 
 def _is_same(old: object, new: object) -> bool:
-    if old is new:
-        return True
     try:
         return type(old) is type(new) and bool(old == new)
     except Exception:  # noqa: BLE001  # the classes are the user's, and may raise anything

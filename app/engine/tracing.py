@@ -11,8 +11,8 @@ from opentelemetry import context, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from workflows.runtime.types.results import StepWorkerOutput
 
-from app.engine.outcome import judge_step
-from schemas.records import RunRecord, Status
+from workflow_server.app.engine.outcome import judge_step
+from workflow_server.schemas.records import RunRecord, Status
 
 STATUS = "workflow.status"
 

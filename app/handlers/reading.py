@@ -4,14 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
-from app.errors import Draining, HandlerNotFound, NotStarted, RunNotFound, StreamTaken
-from app.reads import Reads
-from app.runs.run import LiveRun
-from app.scheduling.live import LiveRuns
-from app.streams.subscription import SharedPositions, Subscription
-from app.streams.tail import EventTail
-from app.telemetry.metrics import Metrics
-from schemas.records import (
+from workflow_server.app.errors import (
+    Draining,
+    HandlerNotFound,
+    NotStarted,
+    RunNotFound,
+    StreamTaken,
+)
+from workflow_server.app.reads import Reads
+from workflow_server.app.runs.run import LiveRun
+from workflow_server.app.scheduling.live import LiveRuns
+from workflow_server.app.streams.subscription import SharedPositions, Subscription
+from workflow_server.app.streams.tail import EventTail
+from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.schemas.records import (
     HandlerKey,
     HandlerPosition,
     HandlerQuery,
@@ -133,7 +139,8 @@ class HandlerReading:
         """Return a reader of a run's events after a cursor, independent of all other readers."""
         place = await self._find_run(key, run_id)
         record = place.record
-        tail, last = await self._tail_of(place), record.event_count - 1
+        tail = await self._tail_of(place)
+        last = record.first_sequence + record.event_count - 1
         if after == "now":
             after = tail.last if tail else last
         if tail is not None and tail.failed and not tail.ended and after >= tail.last:
@@ -143,6 +150,7 @@ class HandlerReading:
             reads=self._reads,
             tail=tail,
             after=after,
+            first=record.first_sequence,
             last=last,
             readers=self._metrics.readers,
         )
@@ -202,7 +210,7 @@ class HandlerReading:
         # There before the store is asked: the run may be restored, go on and leave meanwhile.
         tail = self._live.share_tail(record.run_id)
         if not tail.known:
-            tail.reach(await self._reads.ask(self._store.count_events(record.run_id)) - 1)
+            tail.reach(await self._reads.ask(self._store.next_sequence(record.run_id)) - 1)
             latest = await self._reads.ask(self._store.get_run(record.run_id))
             if latest is None or latest.phase is Phase.ENDED:
                 tail.end()  # while the store was asked

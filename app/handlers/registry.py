@@ -11,10 +11,13 @@ from dataclasses import replace
 from typing import Any, Literal, assert_never
 
 from pydantic_core import to_json
+from workflows.events import StartEvent
 
-from app.engine.served import ServedWorkflow
-from app.engine.session import Clock, RunInput
-from app.errors import (
+from workflow_server.app.engine.run_input import RunInput
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.engine.session import Clock
+from workflow_server.app.engine.state_documents import merge
+from workflow_server.app.errors import (
     Draining,
     EventTooLarge,
     HandlerEnded,
@@ -23,23 +26,24 @@ from app.errors import (
     InvalidHandlerId,
     NothingToCancel,
     OtherWorkflow,
+    RunNotCurrent,
     StateNotRestorable,
     StoreFailed,
 )
-from app.handlers.reading import HandlerReading, Here, Place, Recent, Stored
-from app.reads import UNREACHABLE, Reads
-from app.runs.commit_log import CommitLog
-from app.runs.run import LiveRun
-from app.scheduling.claims import Claims
-from app.scheduling.live import LiveRuns
-from app.scheduling.queue import RunQueue
-from app.scheduling.restoring import Restorer
-from app.settings import Limits
-from app.telemetry.metrics import Metrics
-from schemas import names
-from schemas.handlers import RunRequest
-from schemas.records import HandlerKey, Phase, RunRecord, Status
-from stores.base import StoreError
+from workflow_server.app.handlers.reading import HandlerReading, Here, Place, Recent, Stored
+from workflow_server.app.reads import UNREACHABLE, Reads
+from workflow_server.app.runs.commit_log import CommitLog
+from workflow_server.app.runs.run import LiveRun
+from workflow_server.app.scheduling.claims import Claims
+from workflow_server.app.scheduling.live import LiveRuns
+from workflow_server.app.scheduling.queue import RunQueue
+from workflow_server.app.scheduling.restoring import Restorer
+from workflow_server.app.settings import Limits
+from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.schemas import names
+from workflow_server.schemas.handlers import RunRequest
+from workflow_server.schemas.records import HandlerKey, Phase, RunRecord, Status
+from workflow_server.stores.base import StoreError
 
 HANDLER_ID = re.compile(names.HANDLER_ID)
 ID_BYTES = 8
@@ -113,13 +117,20 @@ class HandlerRegistry(HandlerReading):
         *,
         step: str | None,
         reply_to: int | None,
+        run_id: str | None = None,
     ) -> None:
         """Return once the event is written down, and so reaches the run exactly once.
 
-        Raises `InvalidEvent`, `EventTooLarge`, `UnknownStep`, `HandlerNotFound`, `HandlerEnded`,
-        `HandlerHeld` or `QuestionNotOpen`.
+        Raises `InvalidEvent`, `EventTooLarge`, `UnknownStep`, `HandlerNotFound`, `RunNotCurrent`,
+        `HandlerEnded`, `HandlerHeld` or `QuestionNotOpen`.
         """
-        match await self._find_restored(key):
+        place = await self._find_restored(key)
+        if run_id is not None and run_id != place.record.run_id:
+            raise RunNotCurrent(
+                f"The handler '{key.id}' has another run by now, '{place.record.run_id}'; the event"
+                f" is for '{run_id}'."
+            )
+        match place:
             case Here(run=live, record=record) if record.phase is not Phase.ENDED:
                 pass
             case Here(record=record) | Recent(record=record) | Stored(record=record):
@@ -174,6 +185,14 @@ class HandlerRegistry(HandlerReading):
         if record is not None:
             self._positions.forget(record.run_id)
         return True
+
+    async def purge_superseded(self, run_id: str) -> None:
+        """Remove every trace of a run that another run of its handler follows."""
+        try:
+            await self._log.purge(run_id)
+        except StoreError as error:
+            raise StoreFailed(UNREACHABLE) from error
+        self._positions.forget(run_id)
 
     async def _find_restored(self, key: HandlerKey) -> Place:
         """Return where the handler's run is, after it was brought into memory where it can go on.
@@ -241,16 +260,28 @@ class HandlerRegistry(HandlerReading):
                 f"The handler '{previous.handler_id}' belongs to the workflow"
                 f" '{previous.workflow_name}'; choose another id."
             )
+        data, kwargs, own_run = request.start_event, request.kwargs, workflow.own_run
+        if own_run is not None:
+            if request.context:
+                carried = workflow.read_context(request.context)
+            else:
+                carried = await self._carry(workflow, None, previous)
+            return await workflow.call_own_run(own_run, data, kwargs, carried)
         if request.context:
-            return workflow.context_input(request.context, request.start_event, request.kwargs)
-        start_event = workflow.read_start_event(request.start_event, request.kwargs)
+            return workflow.context_input(request.context, data, kwargs)
+        return await self._carry(workflow, workflow.read_start_event(data, kwargs), previous)
+
+    async def _carry(
+        self, workflow: ServedWorkflow, start_event: StartEvent | None, previous: RunRecord | None
+    ) -> RunInput:
+        """Return the input of a run that starts from the state of an earlier run, if any."""
         if previous is None:
             return workflow.fresh_input(start_event)
         state = await self._reads.ask(self._store.get_state(previous.run_id))
         if state is None:
             return workflow.fresh_input(start_event)
         try:
-            return workflow.continued_input(start_event, state)
+            return workflow.continued_input(start_event, merge(state))
         except ValueError as error:
             raise StateNotRestorable(
                 "The state that the handler's last run left cannot be restored."
@@ -270,6 +301,7 @@ class HandlerRegistry(HandlerReading):
             handler_id=key.id,
             tenant=key.tenant,
             handler_created_at=previous.handler_created_at if previous else now,
+            first_sequence=previous.next_sequence if previous else 0,
             workflow_name=workflow.name,
             started_at=now,
             updated_at=now,

@@ -1,64 +1,99 @@
-"""Retention: ended handlers that are older than is wanted, removed in small batches."""
+"""Retention: what ended longer ago than is wanted, removed in small batches.
+
+That is each handler whose current run ended long ago, and of the others each superseded run that
+did: a conversation of years keeps the turns of the last weeks.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from app.engine.session import Clock, utc_now
-from app.errors import StoreFailed
-from app.reads import Reads
-from app.telemetry.logs import get_logger
-from app.telemetry.metrics import Metrics
-from schemas.records import Batch, HandlerKey
-from stores.base import Store
+from workflow_server.app.engine.session import Clock, utc_now
+from workflow_server.app.errors import StoreFailed
+from workflow_server.app.reads import Reads
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.schemas.records import Batch, HandlerKey
+from workflow_server.stores.base import Store
 
 logger = get_logger(__name__)
 
-Purge = Callable[[HandlerKey], Awaitable[bool]]
-
-BATCH = 100  # handlers that one look at the store removes
+BATCH = 100  # handlers, or runs, that one look at the store removes
 PAUSE = 60.0  # seconds between two looks that found nothing
 
 
-async def prune(reads: Reads, purge: Purge, *, older_than: timedelta, clock: Clock) -> int:
-    """Remove every handler that ended longer ago than this; return how many were removed.
+class Purges(NamedTuple):
+    """The ways to remove a handler, and a superseded run by its id.
 
-    `purge` may decline to remove a handler, which has begun to run again, by returning false.
+    `handler` may decline to remove one that has begun to run again, by returning false.
     """
+
+    handler: Callable[[HandlerKey], Awaitable[bool]]
+    run: Callable[[str], Awaitable[None]]
+
+
+class Removed(NamedTuple):
+    """Numbers of what was removed: handlers, and superseded runs of other handlers."""
+
+    handlers: int
+    runs: int
+
+
+async def prune(reads: Reads, purges: Purges, *, older_than: timedelta, clock: Clock) -> Removed:
+    """Remove every handler and every superseded run that ended longer ago than this."""
+    before = clock() - older_than
+    return Removed(
+        handlers=await _prune_handlers(reads, purges, before),
+        runs=await _prune_superseded(reads, purges, before),
+    )
+
+
+async def _prune_handlers(reads: Reads, purges: Purges, before: datetime) -> int:
     removed = 0
-    while expired := await reads.ask(
-        reads.store.list_ended(before=clock() - older_than, limit=BATCH)
-    ):
-        purged = sum(await asyncio.gather(*(purge(key) for key in expired)))
+    while expired := await reads.ask(reads.store.list_ended(before=before, limit=BATCH)):
+        purged = sum(await asyncio.gather(*(purges.handler(key) for key in expired)))
         removed += purged
         if not purged:
             break
     return removed
 
 
-async def keep_pruning(reads: Reads, purge: Purge, *, retention: timedelta, clock: Clock) -> None:
+async def _prune_superseded(reads: Reads, purges: Purges, before: datetime) -> int:
+    removed = 0
+    while expired := await reads.ask(reads.store.list_superseded(before=before, limit=BATCH)):
+        await asyncio.gather(*(purges.run(run_id) for run_id in expired))
+        removed += len(expired)
+    return removed
+
+
+async def keep_pruning(reads: Reads, purges: Purges, *, retention: timedelta, clock: Clock) -> None:
     """Remove what is older than `retention`, now and then, for ever."""
     while True:
         try:
-            removed = await prune(reads, purge, older_than=retention, clock=clock)
+            removed = await prune(reads, purges, older_than=retention, clock=clock)
         except StoreFailed as error:
             logger.warning("pruning was cut off", error=str(error))
         else:
-            if removed:
-                logger.info("handlers pruned", handlers=removed)
+            if any(removed):
+                logger.info("handlers pruned", handlers=removed.handlers, runs=removed.runs)
         await asyncio.sleep(PAUSE)
 
 
-async def prune_store(store: Store, *, older_than: timedelta) -> int:
-    """Remove handlers that ended longer ago from a store that no server uses; say how many."""
+async def prune_store(store: Store, *, older_than: timedelta) -> Removed:
+    """Remove what ended longer ago from a store that no server uses; say how much."""
 
-    async def purge(key: HandlerKey) -> bool:
+    async def purge_handler(key: HandlerKey) -> bool:
         await store.commit(Batch(purged=[key]))
         return True
+
+    async def purge_run(run_id: str) -> None:
+        await store.commit(Batch(purged_runs=[run_id]))
 
     await store.start()
     try:
         reads = Reads(store, Metrics())
-        return await prune(reads, purge, older_than=older_than, clock=utc_now)
+        purges = Purges(purge_handler, purge_run)
+        return await prune(reads, purges, older_than=older_than, clock=utc_now)
     finally:
         await store.stop()

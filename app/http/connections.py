@@ -14,17 +14,17 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.errors import (
+from workflow_server.app.errors import (
     BadRequest,
     ClientTooSlow,
     HeadTooLarge,
     ServiceError,
     TooManyConnections,
 )
-from app.http.listeners import accept_last
-from app.settings import Limits
-from app.telemetry.logs import get_logger
-from routers.problems import service_problem
+from workflow_server.app.http.listeners import accept_last
+from workflow_server.app.settings import Limits
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.routers.problems import service_problem
 
 logger = get_logger(__name__)
 

@@ -12,7 +12,7 @@ import struct
 import sys
 from collections.abc import Sequence
 
-from app.telemetry.logs import get_logger
+from workflow_server.app.telemetry.logs import get_logger
 
 logger = get_logger(__name__)
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from workflows import Workflow
 from workflows.events import Event
 
-from app.engine.peers import find_peer, take_workflows
-from app.loader.errors import LoadError
+from workflow_server.app.engine.peers import find_peer, take_workflows
+from workflow_server.app.loader.errors import LoadError
 
 # Where a word begins in the name of a class: RAG|Workflow, Order|Intake.
 WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -103,7 +103,7 @@ def suggest_instance(workflow_class: type[Workflow]) -> str:
 def is_server(value: object) -> bool:
     """Tell whether a value is a `WorkflowServer`: by name, as that class builds on this package."""
     return any(
-        (parent.__module__, parent.__qualname__) == ("app.server", "WorkflowServer")
+        (parent.__module__, parent.__qualname__) == ("workflow_server.app.server", "WorkflowServer")
         for parent in type(value).__mro__
     )
 

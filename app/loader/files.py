@@ -15,6 +15,8 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+from workflow_server.former_names import find_other, holds_nothing
+
 PACKAGE = "workflow_files"
 
 
@@ -31,8 +33,9 @@ def find_outermost(file: Path) -> Path:
 class UserFiles(MetaPathFinder):
     """Names users' files, and finds them by these names once it is in `sys.meta_path`.
 
-    It also lets files of one folder import one another by their plain names: as the same modules,
-    and behind all that is installed, so that a workflow in `calendar.py` does no harm.
+    It also lets files of one folder import one another by their plain names, and by those that
+    begin with a folder around them: as the same modules, and behind all that is installed, so that
+    a workflow in `calendar.py` does no harm.
     """
 
     def __init__(self) -> None:
@@ -65,22 +68,24 @@ class UserFiles(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Find `workflow_files`, what is directly in it, and the plain names of what is."""
+        """Find `workflow_files`, what is in it, and other names by which files import that."""
         if fullname == PACKAGE:
             return ModuleSpec(PACKAGE, None, is_package=True)
         parent, _, name = fullname.rpartition(".")
         if parent == PACKAGE:
             return self.find_file(name)
-        if self._is_plain_name(fullname):
-            return ModuleSpec(fullname, _PlainNameLoader())
-        return None
+        actual = self._resolve(parent, name, path or ())
+        if actual is not None:
+            return ModuleSpec(fullname, _AliasLoader(actual))
+        return None if parent else self._find_enclosing(name)
 
     def find_file(self, name: str) -> ModuleSpec | None:
         """Find the file or package that is called `workflow_files.NAME`."""
         fullname = f"{PACKAGE}.{name}"
         match self._outermost.get(name):
             case None:
-                return PathFinder.find_spec(fullname, self._roots)
+                spec = PathFinder.find_spec(fullname, self._roots)
+                return None if spec is None or holds_nothing(spec) else spec
             case path if path.is_dir():
                 return spec_from_file_location(
                     fullname, path / "__init__.py", submodule_search_locations=[str(path)]
@@ -90,24 +95,41 @@ class UserFiles(MetaPathFinder):
 
     def find_installed(self, name: str) -> ModuleSpec | None:
         """Find the top-level module that is called so without this finder."""
-        others = (finder for finder in sys.meta_path if finder is not self)
-        specs = (finder.find_spec(name, None) for finder in others)
-        return next((spec for spec in specs if spec is not None), None)
+        return find_other(name, without=(self,))
 
-    def _is_plain_name(self, fullname: str) -> bool:
-        top, _, inner = fullname.partition(".")
-        if inner:
-            module = sys.modules.get(top)
-            return module is not None and module.__name__ == f"{PACKAGE}.{top}"
-        file = self.find_file(top)
+    def _resolve(self, parent: str, name: str, path: Sequence[str]) -> str | None:
+        """Return the name below `workflow_files` of what is imported by another, or None."""
+        if not parent:
+            return f"{PACKAGE}.{name}" if self._is_plain_name(name) else None
+        holder = sys.modules[parent].__name__
+        if parent.partition(".")[0] != PACKAGE and holder.partition(".")[0] == PACKAGE:
+            return f"{holder}.{name}"
+        is_beside = any(folder in self._roots for folder in path)
+        return f"{PACKAGE}.{name}" if is_beside and self.find_file(name) else None
+
+    def _is_plain_name(self, name: str) -> bool:
+        file = self.find_file(name)
         if file is None:
             return False
-        installed = self.find_installed(top)
+        installed = self.find_installed(name)
         return installed is None or installed.origin == file.origin
 
+    def _find_enclosing(self, name: str) -> ModuleSpec | None:
+        """Find a folder around a file by its name: `app`, for `app/agents/flow.py`."""
+        if self.find_installed(name) is not None:
+            return None
+        for outermost in self._outermost.values():
+            for folder in outermost.parents:
+                if folder.name == name:
+                    return PathFinder.find_spec(name, [str(folder.parent)])
+        return None
 
-class _PlainNameLoader(Loader):
-    """Makes `NAME` the same module as `workflow_files.NAME`."""
+
+class _AliasLoader(Loader):
+    """Makes a name the same module as another."""
+
+    def __init__(self, actual: str) -> None:
+        self._actual = actual
 
     def exec_module(self, module: ModuleType) -> None:
-        sys.modules[module.__name__] = import_module(f"{PACKAGE}.{module.__name__}")
+        sys.modules[module.__name__] = import_module(self._actual)

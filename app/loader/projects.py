@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from app.loader.errors import LoadError
-from app.loader.shadowing import show
+from workflow_server.app.loader.errors import LoadError
+from workflow_server.app.loader.shadowing import show
 
 FILE = "pyproject.toml"
 TABLES = ("llamaagents", "llamadeploy")

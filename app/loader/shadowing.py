@@ -1,14 +1,13 @@
-"""Refuses users' files whose imports would find another module than the one beside them."""
+"""The imports of users' files: which of them mean files beside these, and which our modules."""
 
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.loader.errors import LoadError
-from app.loader.files import UserFiles, find_outermost
-
-OUR_PACKAGES = ("app", "routers", "schemas", "stores")
+from workflow_server import former_names
+from workflow_server.app.loader.errors import LoadError
+from workflow_server.app.loader.files import UserFiles, find_outermost
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +20,20 @@ class Import:
     relative: bool = False
 
 
-def refuse_shadowed_imports(file: Path, files: UserFiles) -> None:
-    """Raise `LoadError` when the file, or one beside it that it imports, would get a wrong module.
+def prepare_imports(file: Path, files: UserFiles) -> None:
+    """See to it that a file, and those beside it that it imports, get the modules that they mean.
 
-    That is where a neighbour has the name of one of our packages, or of a file that another folder
-    brought in before.
+    There is nothing in a file `app.py` that could be `app.server`: that is the former name of ours.
+    Raises `LoadError` where a neighbour has the name of a file that another folder brought in.
     """
     root = find_outermost(file).parent
     pending, seen = [file], {file}
     while pending:
         importer = pending.pop()
         for statement in read_imports(importer, root):
-            if statement.relative or _means_neighbour(importer, statement, root, files):
+            if _means_ours(statement, root):
+                former_names.bind(".".join(statement.module))
+            elif statement.relative or _means_neighbour(importer, statement, root, files):
                 imported = set(_list_files(root, statement)) - seen
                 pending.extend(imported)
                 seen |= imported
@@ -78,6 +79,15 @@ def show(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
+def _means_ours(statement: Import, root: Path) -> bool:
+    """Tell whether an import means a module within one of our packages, by its former name."""
+    name, *inner = statement.module
+    if statement.relative or not inner or name not in former_names.NAMES:
+        return False
+    neighbour = find_neighbour(root, name)
+    return neighbour is not None and neighbour.is_file()
+
+
 def _means_neighbour(importer: Path, statement: Import, root: Path, files: UserFiles) -> bool:
     """Tell whether an import means the user's own file; `LoadError` when it would not get it."""
     name = statement.module[0]
@@ -85,14 +95,6 @@ def _means_neighbour(importer: Path, statement: Import, root: Path, files: UserF
     if neighbour is None or neighbour == importer:
         return False
     where = f"{show(importer)}, line {statement.line}, imports {'.'.join(statement.module)}"
-    if name in OUR_PACKAGES:
-        # There is nothing in a file app.py that could be `app.server`: that is ours.
-        if neighbour.is_file() and len(statement.module) > 1:
-            return False
-        raise LoadError(
-            f"{where}, but {name} is one of workflow-server's own packages and hides "
-            f"{show(neighbour)}: rename {show(neighbour)}."
-        )
     installed = files.find_installed(name)
     if installed is not None:
         return _lies_in(installed.origin, neighbour)

@@ -14,19 +14,20 @@ from types import ModuleType
 from workflows import Workflow
 from workflows.events import Event
 
-from app.engine.peers import PEERS
-from app.loader.contents import (
+from workflow_server import former_names
+from workflow_server.app.engine.peers import PEERS
+from workflow_server.app.loader.contents import (
     Contents,
     find_bare_class,
     read_contents,
     read_value,
     suggest_instance,
 )
-from app.loader.errors import LoadError
-from app.loader.files import UserFiles, find_outermost
-from app.loader.projects import Project, find_project
-from app.loader.shadowing import OUR_PACKAGES, find_neighbour, refuse_shadowed_imports, show
-from app.telemetry.logs import get_logger
+from workflow_server.app.loader.errors import LoadError
+from workflow_server.app.loader.files import PACKAGE, UserFiles, find_outermost
+from workflow_server.app.loader.projects import Project, find_project
+from workflow_server.app.loader.shadowing import find_neighbour, prepare_imports, show
+from workflow_server.app.telemetry.logs import get_logger
 
 logger = get_logger(__name__)
 
@@ -88,6 +89,8 @@ def load_sources(sources: Sequence[str]) -> LoadedSources:
     files = UserFiles()
     targets = [(source, _find_targets(source, files)) for source in sources]
     sys.meta_path.insert(0, files)
+    import_module(PACKAGE)  # which folders without an `__init__.py` in it ask for
+    former_names.install()
     loaded: dict[_Target, _Loaded] = {}
     for source, found in targets:
         for target in found:
@@ -141,8 +144,6 @@ def _find_module(source: str, roots: Sequence[Path], files: UserFiles) -> _Targe
     file = next(filter(None, (_find_file_of(module, root) for root in roots)), None)
     mend = f"give the file instead: {show(file)}." if file else "give a file instead."
     top = module.partition(".")[0]
-    if top in OUR_PACKAGES:
-        raise LoadError(f"{source} means workflow-server's own package {top}: {mend}")
     sys.path.extend(str(root) for root in roots if str(root) not in sys.path)
     found = files.find_installed(top)
     if found is None:
@@ -161,7 +162,7 @@ def _find_file_of(module: str, folder: Path) -> Path | None:
 
 def _load(target: _Target, files: UserFiles) -> _Loaded:
     if target.file is not None:
-        refuse_shadowed_imports(target.file, files)
+        prepare_imports(target.file, files)
     module = _import(target)
     contents = _read(module, target)
     if contents.peer is not None:

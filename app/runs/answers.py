@@ -6,7 +6,7 @@ from typing import Any
 
 from workflows.events import Event
 
-from app.engine.session import Delivery
+from workflow_server.app.engine.run_input import Delivery
 
 
 def refuse(waited_for: asyncio.Future[Any], error: Exception) -> None:

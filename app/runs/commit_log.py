@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Protocol
 
-from app.telemetry.logs import get_logger
-from app.telemetry.metrics import Metrics
-from schemas.records import Batch, HandlerKey
-from stores.base import Store, StoreError, StoreUnavailable
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.schemas.records import Batch, HandlerKey
+from workflow_server.stores.base import Store, StoreError, StoreUnavailable
 
 logger = get_logger(__name__)
 
-Purges = dict[HandlerKey, asyncio.Future[None]]
+Purges = dict[HandlerKey | str, asyncio.Future[None]]  # by handlers, and by the ids of runs
 
 COMMIT_TIMEOUT = 30.0  # seconds after which a commit counts as failed
 SLOW_COMMIT = 5.0  # seconds after which a commit that goes on is no sign of health
@@ -112,12 +112,12 @@ class CommitLog:
         self._idle.clear()
         self._wake.set()
 
-    async def purge(self, key: HandlerKey) -> None:
-        """Return when nothing of the handler with this key is left in the store."""
-        purged = self._purges.get(key)
+    async def purge(self, target: HandlerKey | str) -> None:
+        """Return when nothing of a handler, or of a superseded run, is left in the store."""
+        purged = self._purges.get(target)
         if purged is None:
             purged = asyncio.get_running_loop().create_future()
-            self._purges[key] = purged
+            self._purges[target] = purged
             self._idle.clear()
             self._wake.set()
         await asyncio.shield(purged)
@@ -142,7 +142,10 @@ class CommitLog:
                 self._idle.set()
 
     async def _commit(self, journals: list[Journal], purges: Purges) -> None:
-        batch = Batch(purged=list(purges))
+        batch = Batch(
+            purged=[target for target in purges if isinstance(target, HandlerKey)],
+            purged_runs=[target for target in purges if isinstance(target, str)],
+        )
         for journal in journals:
             journal.drain(batch)
         await self._write(batch)

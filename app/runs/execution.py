@@ -6,17 +6,20 @@ from collections.abc import Callable
 from pydantic import Field
 from workflows.events import InternalDispatchEvent, StopEvent
 
-from app.engine import outcome
-from app.engine.outcome import Outcome, RunFailed
-from app.engine.served import ServedWorkflow
-from app.engine.session import Clock, Session
-from app.engine.tracing import RunTrace
-from app.runs import phase
-from app.runs.answers import Answers
-from app.runs.recorder import Recorder
-from app.runs.slots import Slot
-from app.telemetry.bound import bind_contextvars
-from schemas.records import Phase, Status
+from workflow_server.app.engine import outcome
+from workflow_server.app.engine.outcome import Outcome, RunFailed
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.engine.session import Clock, Session
+from workflow_server.app.engine.tracing import RunTrace
+from workflow_server.app.runs import phase
+from workflow_server.app.runs.answers import Answers
+from workflow_server.app.runs.recorder import Recorder
+from workflow_server.app.runs.slots import Slot
+from workflow_server.app.telemetry.bound import bind_contextvars
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.schemas.records import Phase, Status
+
+logger = get_logger(__name__)
 
 
 class RunResumedEvent(InternalDispatchEvent):
@@ -146,7 +149,12 @@ class Execution:
             self.task = None
             self._end_trace(None)  # not an end
             return
-        ended = self._judge(task)
+        try:
+            ended = self._judge(task)
+        except Exception as error:  # the result's classes are the user's, and may raise anything
+            logger.exception("outcome of a run cannot be written", run_id=self._session.run_id)
+            sentence = f"The result cannot be written: it raised {type(error).__name__}."
+            ended = outcome.failed(RunFailed(sentence), None)
         self._session.close()
         self._journal.open_unit()
         self._on_outcome(ended)

@@ -1,17 +1,20 @@
 """The intake of a run: the way of an event from outside into it, exactly once."""
 
 import asyncio
+from collections.abc import Sequence
 
 from workflows.events import Event
 
-from app.engine.codec import NotSerializable
-from app.engine.session import Delivery, Session
-from app.errors import HandlerEnded, StoreFailed
-from app.runs.answers import Answer, Answers
-from app.runs.execution import Execution
-from app.runs.recorder import Recorder
-from app.runs.slots import Slot
-from schemas.records import Status
+from workflow_server.app.engine.codec import NotSerializable
+from workflow_server.app.engine.run_input import Delivery
+from workflow_server.app.engine.session import Session
+from workflow_server.app.engine.waiters import Waiter
+from workflow_server.app.errors import HandlerEnded, InvalidEvent, StoreFailed
+from workflow_server.app.runs.answers import Answer, Answers
+from workflow_server.app.runs.execution import Execution
+from workflow_server.app.runs.recorder import Recorder
+from workflow_server.app.runs.slots import Slot
+from workflow_server.schemas.records import Status
 
 
 class Intake:
@@ -39,19 +42,14 @@ class Intake:
     async def send(self, event: Event, *, step: str | None, reply_to: int | None) -> None:
         """Return when the event is written down, and so reaches the run exactly once.
 
-        A queued run takes it when it begins. Raises `HandlerEnded`, `QuestionNotOpen`, or
-        `NotStarted`, where the server stops before.
+        A queued run takes it when it begins. Raises `HandlerEnded`, `QuestionNotOpen`,
+        `InvalidEvent` for an answer that nobody waits for, or `NotStarted`, where the server stops
+        before.
         """
         task, is_cancelling = self._execution.task, self._execution.is_cancelling
         if task is None or task.done() or is_cancelling or self._session.terminal is not None:
             raise self.ended_error()
-        questions = self._recorder.questions
-        if reply_to is None:
-            question = questions.take_oldest(event)
-        else:
-            question = reply_to
-            questions.take(reply_to, event, self._session.list_waiters())
-        answer = Answer(Delivery(event, step), question)
+        answer = Answer(Delivery(event, step), self._take_question(event, reply_to))
         # Behind what is in the inbox already, also where the slot has just been granted.
         is_early = self._slot.is_pending or bool(self._answers.list_waiting())
         self._answers.add(answer)
@@ -65,6 +63,18 @@ class Intake:
         if self._journal.is_failed:
             raise StoreFailed("The event could not be written down.")
 
+    def _take_question(self, event: Event, reply_to: int | None) -> int | None:
+        """Return the question that an event answers, spent on it; None where it answers none."""
+        questions, waiters = self._recorder.questions, self._session.list_waiters()
+        is_awaited = self._slot.workflow.awaitable.is_awaited(event, waiters)
+        if reply_to is None:
+            return questions.take_oldest(event, waiters) if is_awaited else None
+        questions.check_open(reply_to, waiters)
+        if not is_awaited:
+            raise InvalidEvent(_not_awaited(event, waiters))
+        questions.take(reply_to, event, waiters)
+        return reply_to
+
     def ended_error(self) -> HandlerEnded:
         """Return what to say to the sender of an event to a run that ends or has ended."""
         record = self._journal.record
@@ -76,7 +86,8 @@ class Intake:
         """Write down an event, and that it answers its question."""
         self._journal.open_unit()
         try:
-            answer.number = self._journal.add_delivery(answer.delivery.encode())
+            delivery = answer.delivery.encode(self._session.run_input.codec)
+            answer.number = self._journal.add_delivery(delivery)
         except NotSerializable as error:
             reason = f"an event that was sent to it cannot be stored: {error}"
             self._recorder.mark_not_resumable(reason)
@@ -84,3 +95,15 @@ class Intake:
             self._recorder.questions.settle(answer.question)
             self._recorder.write_questions()
         self._journal.close_unit()
+
+
+def _not_awaited(event: Event, waiters: Sequence[Waiter]) -> str:
+    """Return why an event cannot answer a question."""
+    name = type(event).__name__
+    unmet = next((w.find_unmet(event) for w in waiters if w.is_for(event)), None)
+    if unmet is not None:
+        return f"The question asks for an answer with another '{unmet}'."
+    awaited = ", ".join(sorted({waiter.event_class.__name__ for waiter in waiters}))
+    if not awaited:
+        return f"The question is not answered by {name}: no step takes it or waits for it now."
+    return f"The question is not answered by {name}: the run waits for {awaited}."

@@ -7,25 +7,27 @@ its own. `on_failed` is called once if the store fails for good, with the journa
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from app.runs import phase
-from app.runs.commit_log import CommitLog
-from app.streams.tail import EventTail
-from schemas.records import (
+from workflow_server.app.runs import phase
+from workflow_server.app.runs.commit_log import CommitLog
+from workflow_server.app.streams.tail import EventTail
+from workflow_server.schemas.records import (
     Batch,
     EventRecord,
     InboxRecord,
+    PayloadRecord,
     Phase,
     RunRecord,
     SnapshotRecord,
+    StateChangeRecord,
     StateRecord,
     Status,
     TickRecord,
 )
-from schemas.times import to_micros
+from workflow_server.schemas.times import to_micros
 
 MAX_UNCOMMITTED_BYTES = 1 << 20
 
@@ -39,8 +41,12 @@ class _Unit:
     events: list[EventRecord] = field(default_factory=list)
     ticks: list[TickRecord] = field(default_factory=list)
     state: StateRecord | None = None
+    changes: list[StateChangeRecord] = field(default_factory=list)
     snapshot: SnapshotRecord | None = None
     inbox: list[InboxRecord] = field(default_factory=list)
+    payloads: list[PayloadRecord] = field(default_factory=list)
+    dropped: list[tuple[str, int]] = field(default_factory=list)
+    cleared: bool = False
     taken: int | None = None
     completed: bool = False
     size: int = 0
@@ -53,9 +59,14 @@ class _Unit:
         self.superseded = later.superseded or self.superseded
         self.events += later.events
         self.ticks += later.ticks
-        self.state = later.state or self.state
+        if later.state is not None:
+            self.state, self.changes = later.state, []
+        self.changes += later.changes
         self.snapshot = later.snapshot or self.snapshot
         self.inbox += later.inbox
+        self.payloads += later.payloads
+        self.dropped += later.dropped
+        self.cleared = self.cleared or later.cleared
         self.taken = later.taken if later.taken is not None else self.taken
         self.completed = self.completed or later.completed
         self.size += later.size
@@ -64,8 +75,8 @@ class _Unit:
     @property
     def is_empty(self) -> bool:
         """Return whether the unit holds nothing."""
-        records = (self.run, self.events, self.ticks, self.state, self.snapshot, self.inbox)
-        return not any(records)
+        records = (self.run, self.events, self.ticks, self.snapshot, self.inbox)
+        return not (any(records) or self.state or self.changes)
 
     def add_to(self, batch: Batch) -> None:
         """Write the records into a batch."""
@@ -76,9 +87,12 @@ class _Unit:
         batch.ticks += self.ticks
         if self.state is not None:
             batch.states[self.state.run_id] = self.state
+        batch.changes += self.changes
         if self.snapshot is not None:
             batch.snapshots[self.snapshot.run_id] = self.snapshot
         batch.inbox += self.inbox
+        batch.payloads += self.payloads
+        batch.dropped += self.dropped
         if self.run is None:
             return
         # Where events of an inbox are taken, or a run completes, its record is written too.
@@ -86,8 +100,10 @@ class _Unit:
             batch.taken[self.run.run_id] = self.taken
         if self.completed:
             batch.finished.add(self.run.run_id)
+        if self.cleared:
+            batch.cleared.add(self.run.run_id)
         if self.superseded is not None:
-            batch.finished.add(self.superseded.run_id)
+            batch.superseded.add(self.superseded.run_id)
 
 
 class RunJournal:
@@ -107,6 +123,7 @@ class RunJournal:
         tail: EventTail,
         next_tick: int = 0,
         next_delivery: int = 0,
+        has_payloads: bool = False,
         on_committed: Callable[[RunRecord | None], None],
         on_failed: Callable[[], None],
     ) -> None:
@@ -115,10 +132,12 @@ class RunJournal:
         self.next_sequence = tail.last + 1
         self._next_tick = next_tick
         self._next_delivery = next_delivery
+        self.has_payloads = has_payloads
         self._log = log
         self._on_committed = on_committed
         self._on_failed = on_failed
         self.is_open = False
+        self.next_change = 0
         # What is written down goes from the first to the last of these.
         self._latest = _Unit()
         self._ready = _Unit()
@@ -181,13 +200,34 @@ class RunJournal:
 
     def set_state(self, state: bytes) -> None:
         """Write down the state that a step left."""
-        self._latest.state = StateRecord(self.record.run_id, state)
+        # Those before it may be in the store, also where a commit of them was said to have failed.
+        self._latest.state = StateRecord(
+            self.record.run_id, state, self.next_change, replaces_changes=self.next_change > 0
+        )
+        self._latest.changes = []
         self._grow(len(state))
+
+    def add_state_change(self, change: bytes) -> None:
+        """Write down what has changed in the state since."""
+        self._latest.changes.append(StateChangeRecord(self.record.run_id, self.next_change, change))
+        self.next_change += 1
+        self._grow(len(change))
 
     def set_snapshot(self, snapshot: bytes) -> None:
         """Write down the engine's state before the next tick."""
         self._latest.snapshot = SnapshotRecord(self.record.run_id, self._next_tick, snapshot)
         self._grow(len(snapshot))
+
+    def add_payloads(self, payloads: Iterable[tuple[int, bytes]]) -> None:
+        """Write down large values to which ticks and snapshots refer, with their numbers."""
+        for number, payload in payloads:
+            self.has_payloads = True
+            self._latest.payloads.append(PayloadRecord(self.record.run_id, number, payload))
+            self._grow(len(payload))
+
+    def drop_payloads(self, numbers: Iterable[int]) -> None:
+        """Write down that nothing refers to these any more; a snapshot says so."""
+        self._latest.dropped += [(self.record.run_id, number) for number in numbers]
 
     def set_record(self, record: RunRecord, *, superseded: RunRecord | None = None) -> None:
         """Write down where the run stands, and that it follows an earlier run of its handler."""
@@ -203,8 +243,10 @@ class RunJournal:
             # Nobody resumes or retries it.
             for unit in (self._ready, self._latest):
                 unit.ticks.clear()
+                unit.payloads.clear()
                 unit.snapshot = None
             self._latest.completed = True
+            self._latest.cleared = self.has_payloads
         elif self._next_delivery:
             self._latest.taken = self._next_delivery - 1
         self.add_event(envelope, internal=False, emitted_at=to_micros(now))
@@ -215,7 +257,9 @@ class RunJournal:
                 now=now,
                 result=envelope if status is Status.COMPLETED else None,
                 error=error,
-                event_count=self.next_sequence,
+                event_count=self.next_sequence - self.record.first_sequence,
+                # Runs from before sequences counted on may have had greater ones.
+                next_sequence=max(self.next_sequence, self.record.next_sequence),
             )
         )
 
@@ -265,7 +309,7 @@ class RunJournal:
         """
         drained = self._in_flight
         waits = self.record.phase is Phase.WAITING
-        return waits and not (drained.run or drained.events or drained.state)
+        return waits and not (drained.run or drained.events or drained.state or drained.changes)
 
     def failed(self) -> None:
         """Keep what was drained for another try, and end the run."""

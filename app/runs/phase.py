@@ -10,8 +10,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from app.telemetry.logs import get_logger
-from schemas.records import Idle, Phase, RunRecord, Status
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.schemas.records import Idle, Phase, RunRecord, Status
 
 logger = get_logger(__name__)
 
@@ -61,6 +61,8 @@ def end(record: RunRecord, status: Status, *, now: datetime, **changes: Any) -> 
         due_at=None,
         held_because=None,
         questions=(),
+        awaits=(),
+        answered=(),
         **changes,
     )
 

@@ -1,13 +1,13 @@
 """The open questions of a run, so that a double click cannot answer the next one."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from workflows.events import Event, HumanResponseEvent
 
-from app.engine.waiters import Waiter
-from app.errors import InvalidEvent, QuestionNotOpen
-from schemas.records import Question
+from workflow_server.app.engine.waiters import Waiter
+from workflow_server.app.errors import InvalidEvent, QuestionNotOpen
+from workflow_server.schemas.records import Question
 
 
 @dataclass(slots=True)
@@ -17,14 +17,53 @@ class OpenQuestions:
     A question of a waiter is open as long as its waiter is. Any other question is open until an
     event answers it: one that names it, or a `HumanResponseEvent` that names none, which answers
     the oldest. An answer is taken as soon as it is accepted, and settled once it is journalled.
+    `answered` are those of steps that go on, which may ask them again.
     """
 
     questions: tuple[Question, ...] = ()
+    answered: tuple[Question, ...] = ()
     _taken: set[int] = field(default_factory=set)
 
-    def ask(self, sequence: int, waiter_id: str | None) -> None:
-        """Open a question."""
-        self.questions = (*self.questions, Question(sequence=sequence, waiter_id=waiter_id))
+    def ask(
+        self,
+        sequence: int,
+        waiter_id: str | None = None,
+        *,
+        text: str | None = None,
+        place: str | None = None,
+        digest: str | None = None,
+    ) -> None:
+        """Open a question; one that was asked at its place before is closed."""
+        asked = Question(
+            sequence=sequence, waiter_id=waiter_id, text=text, place=place, digest=digest
+        )
+        self.questions = (*_elsewhere(self.questions, place), asked)
+        self.answered = _elsewhere(self.answered, place)
+
+    def find(self, place: str) -> Question | None:
+        """Return the open question that was asked at a place, if any."""
+        return next((q for q in self.questions if q.place == place), None)
+
+    def is_open(self, sequence: int) -> bool:
+        """Return whether a question is open."""
+        return any(q.sequence == sequence for q in self.questions)
+
+    def was_answered(self, place: str, digest: str) -> bool:
+        """Return whether a question in these words was asked at a place, and is answered."""
+        return any(q.place == place and q.digest == digest for q in self.answered)
+
+    def bind(self, sequence: int, waiter_id: str) -> None:
+        """Let a question be one of a waiter."""
+        self.questions = tuple(
+            replace(q, waiter_id=waiter_id) if q.sequence == sequence else q for q in self.questions
+        )
+
+    def forget_places(self, work: str) -> None:
+        """Forget where a step has asked that does not run again for this work."""
+        self.questions = tuple(
+            replace(q, place=None, digest=None) if _is_of(q, work) else q for q in self.questions
+        )
+        self.answered = tuple(q for q in self.answered if not _is_of(q, work))
 
     def check_open(self, sequence: int, waiters: Iterable[Waiter]) -> Waiter | None:
         """Return a question's waiter, if it has one; `QuestionNotOpen` where it is not open."""
@@ -47,9 +86,15 @@ class OpenQuestions:
             _check_answer(event, waiter)
         self._taken.add(sequence)
 
-    def take_oldest(self, event: Event) -> int | None:
-        """Accept an event that names no question; return the one that it answers, if any."""
+    def take_oldest(self, event: Event, waiters: Iterable[Waiter]) -> int | None:
+        """Accept an event that names no question; return the one that it answers, if any.
+
+        The question of a waiter is closed with the waiter, and no other one by its answer.
+        """
         if not isinstance(event, HumanResponseEvent):
+            return None
+        asking = {question.waiter_id for question in self.questions}
+        if any(waiter.id in asking and waiter.takes(event) for waiter in waiters):
             return None
         for question in self.questions:
             if question.waiter_id is None and question.sequence not in self._taken:
@@ -60,6 +105,8 @@ class OpenQuestions:
     def settle(self, sequence: int) -> None:
         """Close a question whose answer is journalled."""
         self._taken.discard(sequence)
+        settled = (q for q in self.questions if q.sequence == sequence)
+        self.answered += tuple(q for q in settled if q.place is not None and q.waiter_id is None)
         self.questions = tuple(q for q in self.questions if q.sequence != sequence)
 
     def drop_resolved(self, waiters: Iterable[Waiter]) -> None:
@@ -70,13 +117,21 @@ class OpenQuestions:
         )
 
 
+def _elsewhere(questions: tuple[Question, ...], place: str | None) -> tuple[Question, ...]:
+    return tuple(q for q in questions if place is None or q.place != place)
+
+
+def _is_of(question: Question, work: str) -> bool:
+    return question.place is not None and question.place.startswith(f"{work} ")
+
+
 def _check_answer(event: Event, waiter: Waiter) -> None:
     """Refuse an event that the waiter would not take, lest the question be spent on it."""
-    if not isinstance(event, waiter.event_class):
+    if not waiter.is_for(event):
         raise InvalidEvent(
             f"The question is answered by {waiter.event_class.__name__},"
             f" not by {type(event).__name__}."
         )
-    for name, value in waiter.requirements.items():
-        if getattr(event, name, None) != value:
-            raise InvalidEvent(f"The question asks for an answer with another '{name}'.")
+    unmet = waiter.find_unmet(event)
+    if unmet is not None:
+        raise InvalidEvent(f"The question asks for an answer with another '{unmet}'.")

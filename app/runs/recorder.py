@@ -11,18 +11,21 @@ from typing import Protocol
 
 from workflows.events import Event, InternalDispatchEvent
 
-from app.engine.codec import encode_event
-from app.engine.outcome import clean_text
-from app.engine.session import Clock
-from app.engine.waiters import Waiter
-from app.runs import phase
-from app.runs.answers import Answers
-from app.runs.journal import RunJournal
-from app.runs.questions import OpenQuestions
-from app.runs.slots import Slot
-from app.telemetry.logs import get_logger
-from schemas.records import Idle, Phase
-from schemas.times import to_micros
+from workflow_server.app.engine.asking import Place, StepEnd
+from workflow_server.app.engine.codec import encode_event
+from workflow_server.app.engine.outcome import clean_text
+from workflow_server.app.engine.session import Clock
+from workflow_server.app.engine.waiters import Waiter
+from workflow_server.app.runs import phase
+from workflow_server.app.runs.answers import Answers
+from workflow_server.app.runs.asking import AskingSteps
+from workflow_server.app.runs.journal import RunJournal
+from workflow_server.app.runs.questions import OpenQuestions
+from workflow_server.app.runs.slots import Slot
+from workflow_server.app.runs.stuck import STUCK, is_stuck
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.schemas.records import Awaited, Idle, Phase
+from workflow_server.schemas.times import to_micros
 
 logger = get_logger(__name__)
 
@@ -51,12 +54,14 @@ class Recorder:
         observer: RecorderObserver,
     ) -> None:
         self.journal = journal
-        self.questions = OpenQuestions(journal.record.questions)
+        self.questions = OpenQuestions(journal.record.questions, journal.record.answered)
+        self._asking = AskingSteps(self.questions, journal, clock)
         self._answers = answers
         self._slot = slot
         self._max_event_size = max_event_size
         self._clock = clock
         self._observer = observer
+        self._was_stuck = is_stuck(journal.record, slot.workflow)
 
     def add_event(self, event: Event) -> int:
         """Write down an event and return its sequence; `NotSerializable` if it cannot be."""
@@ -66,9 +71,15 @@ class Recorder:
             emitted_at=to_micros(self._clock()),
         )
 
-    def add_question(self, event: Event, waiter_id: str | None) -> None:
-        """Write down an event that asks, and its question as open."""
-        self.questions.ask(self.add_event(event), waiter_id)
+    def ask(self, event: Event, place: Place | None) -> None:
+        """Write down an event that asks, written by a step, unless the step has asked it before."""
+        self._asking.ask(encode_event(event, max_size=self._max_event_size), place)
+        self.write_questions()
+
+    def ask_at_end(self, event: Event, invocation: str | None, waiter_id: str | None) -> None:
+        """Write down an event that asks, with which a step has ended, unless it wrote it itself."""
+        envelope = encode_event(event, max_size=self._max_event_size)
+        self._asking.ask_at_end(envelope, invocation, waiter_id)
         self.write_questions()
 
     def event_taken(self, event: Event) -> None:
@@ -84,6 +95,14 @@ class Recorder:
         if not answer.written.done():
             answer.written.set_result(None)
 
+    def has_asked(self, invocation: str | None) -> bool:
+        """Return whether an attempt of a step has asked anything."""
+        return invocation in self._asking.askers
+
+    def asker_finished(self, end: StepEnd) -> None:
+        """Settle what a step has asked: it ends, or waits for the answer."""
+        self._asking.end_step(end)
+
     def step_finished(self) -> None:
         """Forget how often the run was resumed: it has come further."""
         if self.journal.record.resumes:
@@ -98,10 +117,19 @@ class Recorder:
         slot = self._slot.rest()
         self.journal.set_record(phase.wait(record, idle, due_at=find_due(idle), slot=slot))
         self._observer.became_idle()
+        if not self._was_stuck and is_stuck(self.journal.record, self._slot.workflow):
+            self._was_stuck = True
+            logger.warning(
+                "run can never go on",
+                run_id=record.run_id,
+                handler_id=record.handler_id,
+                reason=STUCK,
+            )
 
     def end_tick(self, list_waiters: Callable[[], Sequence[Waiter]], *, came_in: bool) -> None:
         """Close the unit of a tick; a run that waited goes on where something came in."""
-        if self.questions.questions:
+        if self.questions.questions or self._asking.askers:
+            self._asking.end_tick()
             self.questions.drop_resolved(list_waiters())
             self.write_questions()
         if came_in and self.journal.record.phase is Phase.WAITING:
@@ -111,9 +139,16 @@ class Recorder:
 
     def write_questions(self) -> None:
         """Write down which questions are open."""
-        record, questions = self.journal.record, self.questions.questions
-        if record.questions != questions:
-            self.journal.set_record(replace(record, questions=questions, updated_at=self._clock()))
+        record, asked = self.journal.record, self.questions
+        if (record.questions, record.answered) != (asked.questions, asked.answered):
+            changed = replace(record, questions=asked.questions, answered=asked.answered)
+            self.journal.set_record(replace(changed, updated_at=self._clock()))
+
+    def write_awaits(self, awaits: tuple[Awaited, ...]) -> None:
+        """Write down what steps of the run wait for."""
+        record = self.journal.record
+        if record.awaits != awaits:
+            self.journal.set_record(replace(record, awaits=awaits, updated_at=self._clock()))
 
     def mark_not_resumable(self, reason: str) -> None:
         """Write down why the run could not go on after a restart; the first reason stays."""

@@ -11,23 +11,26 @@ from dataclasses import replace
 from datetime import datetime
 from typing import ParamSpec, Protocol
 
-from app.engine.outcome import Outcome
-from app.engine.replay import Recovered
-from app.engine.served import ServedWorkflow
-from app.engine.session import Clock, RunInput, Session
-from app.engine.tracing import trace_run
-from app.errors import NotStarted, RunUnfinished, StoreFailed
-from app.runs import phase
-from app.runs.answers import Answer, Answers, refuse
-from app.runs.commit_log import CommitLog
-from app.runs.execution import Execution
-from app.runs.intake import Intake
-from app.runs.journal import RunJournal
-from app.runs.recorder import Recorder, find_due
-from app.runs.slots import Slot
-from app.streams.tail import EventTail
-from app.telemetry.metrics import Metrics
-from schemas.records import Phase, RunRecord, Status
+from workflow_server.app.engine.codec import NotSerializable
+from workflow_server.app.engine.outcome import Outcome
+from workflow_server.app.engine.places import find_unserializable
+from workflow_server.app.engine.replay import Recovered
+from workflow_server.app.engine.run_input import RunInput
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.engine.session import Clock, Session
+from workflow_server.app.engine.tracing import trace_run
+from workflow_server.app.errors import NotStarted, RunUnfinished, StoreFailed
+from workflow_server.app.runs import phase
+from workflow_server.app.runs.answers import Answer, Answers, refuse
+from workflow_server.app.runs.commit_log import CommitLog
+from workflow_server.app.runs.execution import Execution
+from workflow_server.app.runs.intake import Intake
+from workflow_server.app.runs.journal import RunJournal
+from workflow_server.app.runs.recorder import Recorder, find_due
+from workflow_server.app.runs.slots import Slot
+from workflow_server.app.streams.tail import EventTail
+from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.schemas.records import Phase, RunRecord, Status
 
 P = ParamSpec("P")
 
@@ -159,19 +162,41 @@ class LiveRun:
         self.journal.open_unit()
         self.journal.set_record(record, superseded=superseded)
         if superseded is not None or has_context:
+            self.session.state.touch()
             self.session.write_state()
         if has_context:
-            self.session.write_snapshot()
+            if not self.session.write_snapshot():
+                self._recorder.mark_not_resumable(
+                    "the context that it starts from cannot be stored"
+                )
+            self._recorder.write_awaits(self.session.describe_awaits())
+        self._keep_start()
         self.journal.close_unit()
         self._execution.begin(resumes=False)
+
+    def _keep_start(self) -> None:
+        """Write the start event into the inbox too, where its envelope may not hold all of it."""
+        envelope = self.journal.record.start_event or b""
+        delivery = self.session.run_input.find_start_delivery(envelope)
+        if delivery is None:
+            return
+        try:
+            number = self.journal.add_delivery(delivery.encode(self.session.run_input.codec))
+        except NotSerializable as error:
+            place = find_unserializable(delivery.event)
+            what = f"{type(delivery.event).__name__}{place}" if place else error
+            self._recorder.mark_not_resumable(f"its start event cannot be stored: {what}")
+        else:
+            self._answers.add(Answer(delivery, number=number, is_handed_over=True))
 
     def resume(self, recovered: Recovered) -> None:
         """Go on where the journal ends, when the run has a slot; or begin, where it has not begun.
 
         A run that was at work and has no slot now is queued again.
         """
-        record = self.visible = self.journal.record
+        self.visible = self.journal.record
         self._take_over(recovered)
+        record = self.journal.record
         if self.slot.is_pending and record.phase is not Phase.QUEUED:
             self.journal.set_record(phase.queue(record))
         self._execution.begin(resumes=recovered.has_begun)
@@ -181,8 +206,9 @@ class LiveRun:
 
         It goes on waiting until something comes in: what brought it back may be refused.
         """
-        record = self.visible = self.journal.record
+        self.visible = self.journal.record
         self._take_over(recovered)
+        record = self.journal.record
         timeout_left = self.session.count_alive(waited)
         if record.idle is not None and (timeout_left is not None or record.phase is Phase.HELD):
             # The time in which the run was not in memory counts for the workflow's timeout.
@@ -198,9 +224,14 @@ class LiveRun:
 
     def _take_over(self, recovered: Recovered) -> None:
         self._execution.trace = trace_run(self.journal.record)
-        self.session.restore(recovered.timers)
+        may_wait = self.journal.record.phase is not Phase.WAITING and recovered.has_begun
+        self.session.restore(recovered.timers, recovered.written, may_wait=may_wait)
+        self.journal.next_change = recovered.next_change
+        self.journal.has_payloads = bool(recovered.written.payloads)
+        if self.journal.record.awaits is None:
+            self._recorder.write_awaits(self.session.describe_awaits())
         for number, delivery in recovered.inbox.items():
-            self._answers.add(Answer(delivery, number=number))
+            self._answers.add(Answer(delivery, number=number, is_handed_over=delivery.starts))
 
     # What clients ask.
 

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Protocol
 
-from app.engine.served import ServedWorkflow
+from workflow_server.app.engine.served import ServedWorkflow
 
 
 class SlotKeeper(Protocol):

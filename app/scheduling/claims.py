@@ -1,21 +1,22 @@
 """Claims: the runs of the store that this process goes on with, brought into memory at its start.
 
-That is every run that was at work, then every queued one, both in the order of acceptance, then
-every held one, which is tried again.
+That is every run that was at work, then every queued one, both in the order of acceptance. Then
+those that wait and cannot go on are ended, and every held one is tried again.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
-from app.engine.served import ServedWorkflow
-from app.errors import StoreFailed
-from app.reads import Reads
-from app.scheduling.live import LiveRuns
-from app.scheduling.queue import RunQueue
-from app.scheduling.restoring import RETRY_PAUSE, Restorer
-from app.telemetry.logs import get_logger
-from schemas.records import Phase, UnfinishedRun
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.errors import StoreFailed
+from workflow_server.app.reads import Reads
+from workflow_server.app.scheduling.live import LiveRuns
+from workflow_server.app.scheduling.queue import RunQueue
+from workflow_server.app.scheduling.restoring import RETRY_PAUSE, Restorer
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.schemas.records import Phase, UnfinishedRun
 
 logger = get_logger(__name__)
 
@@ -97,6 +98,7 @@ class Claims:
             await self._claim(claimed)
         self._queue.open()
         self._restorer.forget_early()
+        await self._claim_page_by_page(Phase.WAITING, self._store.list_not_resumable)
         await self._claim(Phase.HELD)
         for counted in await self._reads.ask(self._store.count_unfinished()):
             name = counted.workflow_name
@@ -110,13 +112,15 @@ class Claims:
 
     async def _claim(self, claimed: Phase, *, workflow_name: str | None = None) -> None:
         """Restore all runs of a phase, in the order of acceptance."""
+        pages = partial(self._store.list_unfinished, claimed, workflow_name=workflow_name)
+        await self._claim_page_by_page(claimed, pages)
+
+    async def _claim_page_by_page(
+        self, claimed: Phase, list_page: Callable[..., Awaitable[Sequence[UnfinishedRun]]]
+    ) -> None:
         after: UnfinishedRun | None = None
         while True:
-            page = await self._reads.ask(
-                self._store.list_unfinished(
-                    claimed, workflow_name=workflow_name, after=after, limit=CLAIMED_AT_ONCE
-                )
-            )
+            page = await self._reads.ask(list_page(after=after, limit=CLAIMED_AT_ONCE))
             await self._restorer.claim([place.run_id for place in page], claimed)
             if len(page) < CLAIMED_AT_ONCE:
                 return

@@ -4,11 +4,11 @@ import asyncio
 from collections import OrderedDict
 from itertools import islice
 
-from app.runs.run import LiveRun
-from app.scheduling.live import LiveRuns
-from app.scheduling.timers import Timers
-from app.scheduling.waits import wait_for
-from schemas.records import HandlerKey
+from workflow_server.app.runs.run import LiveRun
+from workflow_server.app.scheduling.live import LiveRuns
+from workflow_server.app.scheduling.timers import Timers
+from workflow_server.app.scheduling.waits import wait_for
+from workflow_server.schemas.records import HandlerKey
 
 EVICTED_AT_ONCE = 100  # runs
 SHORTEST_STAY = 0.05  # seconds that a run stays in memory, for what has restored it

@@ -9,17 +9,18 @@ from collections import Counter
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
-from app.engine.served import ServedWorkflow
-from app.engine.session import Clock, RunInput
-from app.runs.commit_log import CommitLog
-from app.runs.run import LiveRun
-from app.runs.slots import Slot
-from app.scheduling.recent import EndedRun, EndedRuns
-from app.settings import Limits
-from app.streams.tail import EventTail
-from app.telemetry.logs import get_logger
-from app.telemetry.metrics import Metrics
-from schemas.records import HandlerKey, Phase, RunRecord
+from workflow_server.app.engine.run_input import RunInput
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.engine.session import Clock
+from workflow_server.app.runs.commit_log import CommitLog
+from workflow_server.app.runs.run import LiveRun
+from workflow_server.app.runs.slots import Slot
+from workflow_server.app.scheduling.recent import EndedRun, EndedRuns
+from workflow_server.app.settings import Limits
+from workflow_server.app.streams.tail import EventTail
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.schemas.records import HandlerKey, Phase, RunRecord
 
 logger = get_logger(__name__)
 
@@ -134,7 +135,7 @@ class LiveRuns:
         superseded: RunRecord | None,
     ) -> LiveRun:
         """Start a run that was accepted."""
-        tail = self._tails[record.run_id] = EventTail()
+        tail = self._tails[record.run_id] = EventTail(last=record.first_sequence - 1)
         run = self.add(record, workflow, run_input, slot, tail)
         self._ended.forget(record.key)
         run.start(superseded=superseded)

@@ -11,12 +11,12 @@ import heapq
 from collections import Counter
 from itertools import count
 
-from app.engine.served import ServedWorkflow
-from app.engine.session import Clock
-from app.errors import TooManyRuns
-from app.runs.slots import Slot
-from app.settings import Limits
-from schemas.times import to_micros
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.engine.session import Clock
+from workflow_server.app.errors import TooManyRuns
+from workflow_server.app.runs.slots import Slot
+from workflow_server.app.settings import Limits
+from workflow_server.schemas.times import to_micros
 
 # Whether a run has yet to begin, its place in the order of acceptance, and what tells equals apart.
 Entry = tuple[bool, int, int, Slot]

@@ -3,8 +3,8 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from app.streams.tail import EventTail
-from schemas.records import HandlerKey, RunRecord
+from workflow_server.app.streams.tail import EventTail
+from workflow_server.schemas.records import HandlerKey, RunRecord
 
 MAX_RUNS = 256
 MAX_BYTES = 32 << 20  # of events

@@ -9,9 +9,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from app.engine import outcome
-from app.engine.outcome import RunFailed
-from app.engine.replay import (
+from workflow_server.app.engine import outcome
+from workflow_server.app.engine.outcome import RunFailed
+from workflow_server.app.engine.replay import (
     Misfit,
     NotRecoverable,
     Recovered,
@@ -19,20 +19,20 @@ from app.engine.replay import (
     read_journal,
     recover,
 )
-from app.engine.served import ServedWorkflow
-from app.engine.session import Clock
-from app.errors import NotStarted, StoreFailed
-from app.reads import UNREACHABLE, Reads
-from app.runs.commit_log import CommitLog
-from app.runs.recorder import find_due
-from app.runs.run import LiveRun
-from app.runs.slots import Slot
-from app.scheduling.live import LiveRuns, ids_of
-from app.scheduling.queue import RunQueue
-from app.scheduling.stored import StoredRuns
-from app.telemetry.logs import get_logger
-from app.telemetry.metrics import Metrics
-from schemas.records import Idle, Phase, RunRecord
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.engine.session import Clock
+from workflow_server.app.errors import NotStarted, StoreFailed
+from workflow_server.app.reads import UNREACHABLE, Reads
+from workflow_server.app.runs.commit_log import CommitLog
+from workflow_server.app.runs.recorder import find_due
+from workflow_server.app.runs.run import LiveRun
+from workflow_server.app.runs.slots import Slot
+from workflow_server.app.scheduling.live import LiveRuns, ids_of
+from workflow_server.app.scheduling.queue import RunQueue
+from workflow_server.app.scheduling.stored import StoredRuns
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.schemas.records import Idle, Phase, RunRecord
 
 logger = get_logger(__name__)
 
@@ -180,6 +180,10 @@ class Restorer:
             return live
         workflow = self._workflows.get(record.workflow_name)
         try:
+            if record.not_resumable_because is not None:
+                raise NotRecoverable(
+                    f"The run could not be resumed: {record.not_resumable_because}."
+                )
             if workflow is None:
                 raise Misfit(
                     "The run could not be resumed: its workflow is no longer served as"
@@ -223,7 +227,7 @@ class Restorer:
             await self._stored.end(record, recovered.ended)
             return None
         tail = self._live.share_tail(record.run_id)
-        tail.reach(journal.event_count - 1)
+        tail.reach(journal.next_sequence - 1)
         run = self._live.add(
             record,
             workflow,

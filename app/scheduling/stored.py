@@ -1,17 +1,17 @@
 """Stored runs: what is written down of runs that are not in memory."""
 
-from app.engine.outcome import Outcome
-from app.engine.session import Clock
-from app.errors import StoreFailed
-from app.reads import UNREACHABLE, Reads
-from app.runs import phase
-from app.runs.commit_log import CommitLog
-from app.runs.journal import RunJournal
-from app.scheduling.live import LiveRuns, ids_of
-from app.scheduling.queue import RunQueue
-from app.streams.tail import EventTail
-from app.telemetry.logs import get_logger
-from schemas.records import Phase, RunRecord
+from workflow_server.app.engine.outcome import Outcome
+from workflow_server.app.engine.session import Clock
+from workflow_server.app.errors import StoreFailed
+from workflow_server.app.reads import UNREACHABLE, Reads
+from workflow_server.app.runs import phase
+from workflow_server.app.runs.commit_log import CommitLog
+from workflow_server.app.runs.journal import RunJournal
+from workflow_server.app.scheduling.live import LiveRuns, ids_of
+from workflow_server.app.scheduling.queue import RunQueue
+from workflow_server.app.streams.tail import EventTail
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.schemas.records import Phase, RunRecord
 
 logger = get_logger(__name__)
 
@@ -50,7 +50,7 @@ class StoredRuns:
         """Write down the end of a run that does not go on."""
         store, run_id = self._reads.store, record.run_id
         tail = self._live.share_tail(run_id)
-        tail.reach(await self._reads.ask(store.count_events(run_id)) - 1)
+        tail.reach(await self._reads.ask(store.next_sequence(run_id)) - 1)
         inbox = await self._reads.ask(store.read_inbox(run_id))
         next_delivery = inbox[-1].number + 1 if inbox else 0
         journal = self._open_journal(record, tail, next_delivery=next_delivery)
@@ -81,6 +81,7 @@ class StoredRuns:
             self._log,
             tail=tail,
             next_delivery=next_delivery,
+            has_payloads=True,
             on_committed=committed,
             on_failed=lambda: self.unwritten.add(before.run_id),
         )

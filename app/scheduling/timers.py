@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-from app.engine.session import Clock
-from app.errors import StoreFailed
-from app.reads import Reads
-from app.scheduling.waits import LONGEST_WAIT, wait_for
-from app.telemetry.logs import get_logger
-from schemas.records import DueRun
-from schemas.times import to_micros
+from workflow_server.app.engine.session import Clock
+from workflow_server.app.errors import StoreFailed
+from workflow_server.app.reads import Reads
+from workflow_server.app.scheduling.waits import LONGEST_WAIT, wait_for
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.schemas.records import DueRun
+from workflow_server.schemas.times import to_micros
 
 logger = get_logger(__name__)
 

@@ -9,10 +9,10 @@ from collections import OrderedDict
 
 from prometheus_client import Gauge
 
-from app.errors import StoreFailed
-from app.reads import Reads
-from app.streams.tail import EventTail, Page
-from stores.base import StoreError
+from workflow_server.app.errors import StoreFailed
+from workflow_server.app.reads import Reads
+from workflow_server.app.streams.tail import EventTail, Page
+from workflow_server.stores.base import StoreError
 
 STORE_PAGE_EVENTS = 1_024
 MAX_SHARED_POSITIONS = 10_000
@@ -66,7 +66,8 @@ class SharedPositions:
 class Subscription:
     """One reader of one run: a cursor that moves over its pages until the run has ended.
 
-    `last` is the sequence of the run's last event, where the run has ended and is not live.
+    `first` is the sequence of the run's first event, and `last` that of its last one, where the run
+    has ended and is not live. A cursor from an earlier run reads all events.
     """
 
     # Thousands of them may be open, and quiet.
@@ -82,11 +83,12 @@ class Subscription:
         reads: Reads,
         tail: EventTail | None,
         after: int,
+        first: int = 0,
         last: int,
         readers: Gauge | None = None,
     ) -> None:
         self.run_id = run_id
-        self.cursor = max(after, -1)
+        self.cursor = max(after, first - 1)
         self._reads = reads
         self._tail = tail
         self._last = last

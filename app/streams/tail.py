@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from schemas.records import EventRecord
+from workflow_server.schemas.records import EventRecord
 
 TAIL_BYTES = 1 << 21
 TAIL_EVENTS = 4_096

@@ -13,21 +13,19 @@ from datetime import UTC, datetime
 from logging import LogRecord
 from traceback import format_exception, format_tb
 
-from app.telemetry.bound import merge_contextvars
-from app.telemetry.renderers import Renderer, make_renderer
-from stores.base import StoreError
+from workflow_server.app.telemetry.bound import merge_contextvars
+from workflow_server.app.telemetry.renderers import Renderer, make_renderer
+from workflow_server.stores.base import StoreError
 
 # The first part of the names of loggers that are not the user's own.
 SERVICE_LOGGERS = frozenset(
     {
-        "app",
         "asyncio",
         "fastapi",
-        "routers",
         "sse_starlette",
         "starlette",
-        "stores",
         "uvicorn",
+        "workflow_server",
         "workflows",
     }
 )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from schemas.records import Batch, RunRecord, Status
+from workflow_server.schemas.records import Batch, RunRecord, Status
 
 PREFIX = "workflow_server"
 CONTENT_TYPE = CONTENT_TYPE_LATEST

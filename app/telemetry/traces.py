@@ -7,7 +7,7 @@ from threading import Thread
 
 from opentelemetry import trace
 
-from app.telemetry.logs import get_logger
+from workflow_server.app.telemetry.logs import get_logger
 
 logger = get_logger(__name__)
 

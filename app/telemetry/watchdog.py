@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-from app.telemetry.logs import get_logger
-from app.telemetry.metrics import Metrics
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.app.telemetry.metrics import Metrics
 
 logger = get_logger(__name__)
 

@@ -6,7 +6,7 @@ was released; a change is a new one.
 
 from importlib.resources import files
 
-from stores.base import StoreError
+from workflow_server.stores.base import StoreError
 
 
 def load_migrations(backend: str) -> list[str]:

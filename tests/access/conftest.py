@@ -6,11 +6,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.access import Scope
-from app.server import WorkflowServer
 from tests.support.credentials import IdentityProvider, KeyBook, run_provider
 from tests.support.live import open_client
 from tests.support.workflows import add_all
+from workflow_server.app.access import Scope
+from workflow_server.app.server import WorkflowServer
 
 
 @pytest.fixture

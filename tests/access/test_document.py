@@ -16,7 +16,6 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
 )
 
-from app.access import Access, Scope
 from tests.support.credentials import KeyBook, bearer
 from tests.support.live import serving
 from tests.test_schemathesis import (
@@ -32,6 +31,7 @@ from tests.test_schemathesis import (
     make_handlers,
     make_server,
 )
+from workflow_server.app.access import Access, Scope
 
 FEW = settings(SETTINGS, max_examples=40)
 

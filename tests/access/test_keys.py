@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from app.access import Access, AccessError, ApiKey, ApiKeys, Scope
-from app.access.issuing import add_key, issue_key
-from app.access.keys import hash_key, parse_keys
-from app.errors import Unauthenticated
 from tests.support.command import run_command, serving, write, write_echo
 from tests.support.credentials import KeyBook
+from workflow_server.app.access import Access, AccessError, ApiKey, ApiKeys, Scope
+from workflow_server.app.access.issuing import add_key, issue_key
+from workflow_server.app.access.keys import hash_key, parse_keys
+from workflow_server.app.errors import Unauthenticated
 
 HASH = "sha256:" + "0" * 64
 ENTRY = {"name": "a", "hash": HASH, "scopes": ["read"]}
@@ -264,7 +264,7 @@ class TestServing:
     def test_a_server_that_would_stay_open_in_spite_of_the_settings_is_refused(
         self, tmp_path: Path
     ) -> None:
-        own = ("from app.server import WorkflowServer", "server = WorkflowServer()")
+        own = ("from workflow_server import WorkflowServer", "server = WorkflowServer()")
         write(tmp_path / "own.py", *own)
         KeyBook(tmp_path / "keys.json").add("a", Scope.READ)
         variables = {"WORKFLOW_SERVER_API_KEYS_FILE": "keys.json"}

@@ -5,12 +5,12 @@ import logging
 import httpx
 import pytest
 
-from app.access import Access, Scope
-from app.server import WorkflowServer
-from app.settings import Limits
 from tests.support.credentials import KeyBook, bearer
 from tests.support.live import open_client
 from tests.support.problems import problem_of
+from workflow_server.app.access import Access, Scope
+from workflow_server.app.server import WorkflowServer
+from workflow_server.app.settings import Limits
 
 REFUSED = (401, "unauthenticated")
 TOO_MANY = (429, "too_many_requests")
@@ -49,7 +49,9 @@ async def test_the_log_is_told_of_refused_credentials_so_often_and_no_oftener(
     caplog.set_level(logging.INFO)
     answers = [await guarded.get("/handlers", headers=bearer("s3cr3t")) for _ in range(150)]
     refused = [answer for answer in answers if answer.status_code == 401]
-    told = [vars(record) for record in caplog.records if record.name == "routers.access"]
+    told = [
+        vars(record) for record in caplog.records if record.name == "workflow_server.routers.access"
+    ]
     assert len(refused) < len(answers)
     assert [(line["msg"], line["client"], line["reason"]) for line in told] == [
         ("credential refused", "127.0.0.1", "not valid any more, or never") for _ in refused

@@ -7,14 +7,14 @@ import httpx
 import pytest
 from starlette.routing import BaseRoute
 
-from app.access import Access, Scope
-from app.main import GUARDED_ROUTERS, OPEN_ROUTERS
-from app.server import WorkflowServer
 from tests.support.calls import start_asker
 from tests.support.credentials import KeyBook, bearer, claims, sign
 from tests.support.problems import problem_of
 from tests.support.waiting import DEADLINE
 from tests.support.workflows import Greeter
+from workflow_server.app.access import Access, Scope
+from workflow_server.app.main import GUARDED_ROUTERS, OPEN_ROUTERS
+from workflow_server.app.server import WorkflowServer
 
 OPEN = {("get", "/health"), ("get", "/livez"), ("get", "/readyz")}
 PAGES = (

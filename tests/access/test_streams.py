@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from app.access import Scope
-from app.server import WorkflowServer
-from stores.sqlite import SqliteStore
 from tests.support.calls import answer, start, start_asker, wait_ended
 from tests.support.credentials import IdentityProvider, KeyBook, bearer, claims, sign
 from tests.support.live import open_client
 from tests.support.streams import iterate_frames
 from tests.support.workflows import add_all
+from workflow_server.app.access import Scope
+from workflow_server.app.server import WorkflowServer
+from workflow_server.stores.sqlite import SqliteStore
 
 
 @pytest.fixture

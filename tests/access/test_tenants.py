@@ -7,9 +7,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.access import Scope
-from app.server import WorkflowServer
-from stores.memory import MemoryStore
 from tests.support.backends import DURABLE, FRESH_URLS
 from tests.support.calls import answer, get_status, start, wait_ended, wait_question
 from tests.support.credentials import IdentityProvider, KeyBook, bearer, claims, sign
@@ -19,6 +16,9 @@ from tests.support.stores import list_leftovers
 from tests.support.streams import read_frames
 from tests.support.waiting import DEADLINE
 from tests.support.workflows import add_all
+from workflow_server.app.access import Scope
+from workflow_server.app.server import WorkflowServer
+from workflow_server.stores.memory import MemoryStore
 
 Tenants = tuple[httpx.AsyncClient, httpx.AsyncClient, httpx.AsyncClient]
 

@@ -12,8 +12,6 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from app.access import Access, AccessError, Principal, Scope, TokenPolicy, TokenVerifier
-from app.errors import IdentityUnavailable, Unauthenticated
 from tests.support.credentials import (
     AUDIENCE,
     ISSUER,
@@ -25,6 +23,15 @@ from tests.support.credentials import (
     publish_rsa,
     sign,
 )
+from workflow_server.app.access import (
+    Access,
+    AccessError,
+    Principal,
+    Scope,
+    TokenPolicy,
+    TokenVerifier,
+)
+from workflow_server.app.errors import IdentityUnavailable, Unauthenticated
 
 
 async def identify(provider: IdentityProvider, token: str, **policy: Any) -> Principal:

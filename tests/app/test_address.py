@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from app.address import AddressError, find_port, is_loopback, show_url
+from workflow_server.app.address import AddressError, find_port, is_loopback, show_url
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.commands.stores import describe_store
-from routers.ui import find_remedy
 from tests.support.command import COMMAND, RunningServer, run_command, serving, write, write_echo
+from workflow_server.app.commands.stores import describe_store
+from workflow_server.routers.ui import find_remedy
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,7 +96,7 @@ class TestServing:
 
 class TestServersOfTheUsersOwn:
     LINES = (
-        "from app.server import WorkflowServer",
+        "from workflow_server import WorkflowServer",
         "from starlette.middleware import Middleware",
         "from starlette.middleware.gzip import GZipMiddleware",
         "unserved = Echo()",
@@ -158,13 +158,9 @@ class TestRefusals:
                 "Both flows.py and twin.py hold a workflow called echo: rename one of them.",
             ),
             (
-                ["hidden.py"],
-                "hidden.py, line 1, imports schemas, but schemas is one of workflow-server's own "
-                "packages and hides schemas.py: rename schemas.py.",
-            ),
-            (
                 ["app:echo"],
-                "app:echo means workflow-server's own package app: give a file instead.",
+                "There is no file, folder or module app:echo: give a .py file, a folder of them, "
+                "or package.module[:name].",
             ),
             (
                 ["flows.py", "--port", "65536"],
@@ -184,8 +180,6 @@ class TestRefusals:
         write_echo(tmp_path / "flows.py", "echo = Echo()")
         write_echo(tmp_path / "twin.py", "echo = Echo()")
         write(tmp_path / "failing.py", "1 / 0")
-        write(tmp_path / "schemas.py")
-        write(tmp_path / "hidden.py", "import schemas")
 
         result = run_command(tmp_path, "serve", *arguments)
 
@@ -286,7 +280,8 @@ class TestProgram:
 
     def test_the_version_needs_neither_the_engine_nor_the_web_framework(self) -> None:
         program = (
-            "import sys, app.commands.program; print([m for m in sys.argv[1:] if m in sys.modules])"
+            "import sys, workflow_server.app.commands.program; "
+            "print([m for m in sys.argv[1:] if m in sys.modules])"
         )
         python = str(Path(COMMAND).with_name("python"))
         heavy = ["workflows", "fastapi", "uvicorn"]

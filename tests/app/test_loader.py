@@ -9,13 +9,23 @@ from typing import get_type_hints
 import pytest
 from workflows.plugins.basic import basic_runtime
 
-from app.loader import LoadError, load_sources
 from tests.support.command import ECHO, write, write_echo
+from workflow_server.app.loader import LoadError, load_sources
+from workflow_server.app.server import WorkflowServer
+from workflow_server.former_names import NAMES
+
+# As files did before there was one name.
+MAKES_SERVER = ("from app.server import WorkflowServer", "server = WorkflowServer()")
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Work in an empty folder, and forget what was imported from it afterwards."""
+    """Work in an empty folder, and forget what was imported from it afterwards.
+
+    Our packages are not known by their former names, as in a process that has just begun.
+    """
+    for name in [name for name in sys.modules if name.partition(".")[0] in NAMES]:
+        monkeypatch.delitem(sys.modules, name)
     before = set(sys.modules)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
@@ -341,48 +351,80 @@ class TestModuleNames:
         assert sys.modules["a"] is sys.modules["workflow_files.a"]
 
 
-class TestShadowing:
+class TestNamesOfOurs:
     @pytest.mark.parametrize(
-        ("neighbour", "statement", "shown"),
+        ("neighbour", "statement"),
         [
-            ("stores/__init__.py", "import stores", "stores"),
-            ("stores/shop.py", "from stores.shop import Shop", "stores"),
-            ("schemas.py", "from schemas import Order", "schemas.py"),
-            ("app/server.py", "from app.server import serve", "app"),
-            ("app.py", "from app import main", "app.py"),
+            ("stores/__init__.py", "from stores import CHOSEN"),
+            ("stores/shop.py", "from stores.shop import CHOSEN"),
+            ("schemas.py", "from schemas import CHOSEN"),
+            ("app/server.py", "from app.server import CHOSEN"),
+            ("app/stores/base.py", "from app.stores.base import CHOSEN"),
+            ("app.py", "from app import CHOSEN"),
         ],
     )
-    def test_an_import_of_a_neighbour_that_ours_would_hide_is_refused(
-        self, folder: Path, neighbour: str, statement: str, shown: str
+    def test_a_neighbour_may_have_a_name_that_ours_had(
+        self, folder: Path, neighbour: str, statement: str
     ) -> None:
-        write(folder / neighbour)
-        write(folder / "flows.py", "", statement)
-        name = shown.removesuffix(".py")
-        module = statement.split()[1]
-        assert refuse("flows.py") == (
-            f"flows.py, line 2, imports {module}, but {name} is one of workflow-server's own "
-            f"packages and hides {shown}: rename {shown}."
-        )
+        write_echo(folder / neighbour, "CHOSEN = Echo")
+        write(folder / "flows.py", statement, "echo = CHOSEN()")
+        assert load("flows.py") == {"echo": "flows.py"}
 
-    def test_an_import_within_a_function_of_a_neighbour_counts_too(self, folder: Path) -> None:
-        write(folder / "schemas.py")
+    def test_a_neighbour_may_be_imported_within_a_function(self, folder: Path) -> None:
+        write(folder / "schemas.py", "CHOSEN = 1")
         write(folder / "lib/__init__.py", "from . import orders")
-        write(folder / "lib/orders.py", "def get():", "    import schemas")
-        write(folder / "flows.py", "from lib import orders")
-        assert refuse("flows.py").startswith("lib/orders.py, line 2, imports schemas, but")
+        write(folder / "lib/orders.py", "def get():", "    import schemas", "    return schemas")
+        write_echo(folder / "flows.py", "from lib import orders", "echo = Echo()")
+        load("flows.py")
+        assert sys.modules["workflow_files.lib.orders"].get().CHOSEN == 1
 
-    def test_a_name_that_ours_would_hide_harms_no_file_that_does_not_import_it(
-        self, folder: Path
-    ) -> None:
+    def test_a_file_finds_ours_by_the_former_name(self, folder: Path) -> None:
+        write_echo(folder / "flows.py", *MAKES_SERVER)
+        assert isinstance(load_sources(["flows.py"]).server, WorkflowServer)
+        assert sys.modules["app.server"].WorkflowServer is WorkflowServer
+
+    def test_a_file_app_finds_ours_by_the_former_name(self, folder: Path) -> None:
+        write_echo(folder / "app.py", *MAKES_SERVER)
+        write_echo(folder / "flows.py", "import app, app.errors", "flow = app.Echo()")
+        loaded = load_sources(["app.py", "flows.py"])
+        assert isinstance(loaded.server, WorkflowServer)
+        assert [workflow.name for workflow in loaded.workflows] == ["flow"]
+
+    def test_a_folder_without_python_files_hides_nothing(self, folder: Path) -> None:
+        write(folder / "stores/data.json")
+        write_echo(folder / "flows.py", "import stores.base", "echo = Echo()")
+        assert load("flows.py") == {"echo": "flows.py"}
+
+    def test_a_package_that_is_not_imported_harms_nobody(self, folder: Path) -> None:
         write(folder / "stores/__init__.py", "raise AssertionError('not imported')")
         write_echo(folder / "flows.py", "import app.errors", "echo = Echo()")
         assert load("flows.py") == {"echo": "flows.py"}
 
-    def test_a_file_app_may_import_our_own_app(self, folder: Path) -> None:
-        write_echo(folder / "app.py", "from app.errors import ServiceError", "echo = Echo()")
-        write_echo(folder / "flows.py", "import app.errors", "flow = Echo()")
-        assert load("app.py", "flows.py") == {"echo": "app.py", "flow": "flows.py"}
 
+class TestEnclosingFolders:
+    def test_a_file_is_one_module_by_the_name_of_its_folder_too(self, folder: Path) -> None:
+        write_echo(folder / "shop/flows/base.py")
+        write(folder / "shop/flows/a.py", "from shop.flows.base import Echo", "a = Echo()")
+        write(folder / "shop/flows/b.py", "from base import Echo", "b = Echo()")
+        write(folder / "shop/flows/c.py", "from shop.flows.a import a")
+        loaded = load_sources(["shop/flows"])
+        assert [workflow.name for workflow in loaded.workflows] == ["a", "b"]
+        assert {type(item.workflow).__module__ for item in loaded.workflows} == {
+            "workflow_files.base"
+        }
+
+    def test_a_package_is_one_module_by_the_name_of_its_folder_too(self, folder: Path) -> None:
+        write_echo(folder / "shop/flows/__init__.py")
+        write(folder / "shop/flows/a.py", "from shop.flows import Echo", "a = Echo()")
+        loaded = load_sources([str(folder / "shop/flows/a.py")])
+        assert type(loaded.workflows[0].workflow).__module__ == "workflow_files.flows"
+
+    def test_what_is_installed_goes_before_the_folder(self, folder: Path) -> None:
+        write_echo(folder / "json/flow.py", "from json import dumps", "flow = Echo()")
+        assert load("json/flow.py") == {"flow": "json/flow.py"}
+
+
+class TestShadowing:
     def test_an_import_of_a_neighbour_that_another_folder_hides_is_refused(
         self, folder: Path
     ) -> None:
@@ -431,10 +473,6 @@ class TestModules:
                 ),
             ),
             (
-                "app:echo",
-                "app:echo means workflow-server's own package app: give the file instead: app.py.",
-            ),
-            (
                 "nowhere.flows",
                 (
                     "There is no file, folder or module nowhere.flows: "
@@ -445,7 +483,6 @@ class TestModules:
     )
     def test_a_wrong_name_is_refused(self, folder: Path, source: str, sentence: str) -> None:
         write_echo(folder / "shop.py", "number = 1")
-        write_echo(folder / "app.py", "echo = Echo()")
         assert refuse(source) == sentence
 
     def test_a_name_that_an_installed_module_has_is_refused(self, folder: Path) -> None:

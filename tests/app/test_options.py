@@ -2,8 +2,8 @@
 
 import click
 
-from app.commands.options import list_options, make_option
-from app.settings import Settings
+from workflow_server.app.commands.options import list_options, make_option
+from workflow_server.app.settings import Settings
 
 
 def parse(*arguments: str) -> dict[str, object]:

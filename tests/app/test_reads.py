@@ -4,15 +4,15 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from app.errors import StoreFailed
-from app.reads import Reads
-from app.telemetry.metrics import Metrics
-from schemas.records import HandlerQuery, Phase
-from stores.base import Store, StoreUnavailable
-from stores.memory import MemoryStore
 from tests.durability.faulty import Fault, FaultyStore
 from tests.support.inspection import key_of
 from tests.support.records import NOON, batch_of, make_record
+from workflow_server.app.errors import StoreFailed
+from workflow_server.app.reads import Reads
+from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.schemas.records import HandlerQuery, Phase
+from workflow_server.stores.base import Store, StoreUnavailable
+from workflow_server.stores.memory import MemoryStore
 
 READS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "check": lambda store: store.check(),
@@ -21,12 +21,15 @@ READS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "list_handlers": lambda store: store.list_handlers(HandlerQuery(limit=1)),
     "list_runs": lambda store: store.list_runs(key_of("h"), after=None, limit=1),
     "list_unfinished": lambda store: store.list_unfinished(Phase.QUEUED, limit=1),
+    "list_not_resumable": lambda store: store.list_not_resumable(limit=1),
     "list_due": lambda store: store.list_due(limit=1),
     "list_ended": lambda store: store.list_ended(before=NOON, limit=1),
+    "list_superseded": lambda store: store.list_superseded(before=NOON, limit=1),
     "count_unfinished": lambda store: store.count_unfinished(),
     "last_accepted": lambda store: store.last_accepted(),
-    "count_events": lambda store: store.count_events("r"),
+    "next_sequence": lambda store: store.next_sequence("r"),
     "read_events": lambda store: store.read_events("r", after=-1, limit=1),
+    "read_payloads": lambda store: store.read_payloads("r", after=-1, limit=1),
     "read_ticks": lambda store: store.read_ticks("r", after=-1, limit=1),
     "read_inbox": lambda store: store.read_inbox("r"),
     "get_state": lambda store: store.get_state("r"),

@@ -12,10 +12,6 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from app.server import WorkflowServer
-from app.settings import Limits, ServiceSettings, SettingsError, load_settings
-from stores.base import StoreError
-from stores.memory import MemoryStore
 from tests.support.calls import answer, run, start, start_asker, wait_ended
 from tests.support.live import open_client, serving_app
 from tests.support.problems import problem_of
@@ -31,6 +27,10 @@ from tests.support.workflows import (
     Greeting,
     add_all,
 )
+from workflow_server.app.server import WorkflowServer
+from workflow_server.app.settings import Limits, ServiceSettings, SettingsError, load_settings
+from workflow_server.stores.base import StoreError
+from workflow_server.stores.memory import MemoryStore
 
 
 def make_server(store: MemoryStore | None = None) -> WorkflowServer:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from app.settings import (
+from workflow_server.app.settings import (
     ENV_PREFIX,
     Limits,
     ServiceSettings,
@@ -57,6 +57,7 @@ def test_the_defaults_are_those_of_the_readme() -> None:
         "max_refusals": 100,
         "shutdown_timeout": 10.0,
         "root_path": "",
+        "loop": "auto",
         "log_level": "info",
         "log_format": "text",
         "debug": False,
@@ -116,6 +117,7 @@ def test_a_log_level_may_be_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None
         ("cors_origin_pattern", "("),
         ("max_body_size", "0"),
         ("log_level", "loud"),
+        ("loop", "trio"),
         ("debug", "perhaps"),
     ],
 )

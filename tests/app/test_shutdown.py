@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 GRACE = 600.0  # seconds: whoever had to wait for its end would be noticed
 PROGRAM = """
 import asyncio, sys
-from app.server import WorkflowServer
+from workflow_server.app.server import WorkflowServer
 from tests.support.workflows import add_all
 
 server = WorkflowServer(workflow_store=sys.argv[2], shutdown_timeout=float(sys.argv[3]))

@@ -22,14 +22,23 @@ listing = Listing()
 """
 
 OF_OTHER_SERVERS = {
-    *("asyncpg", "stores.postgres"),
-    *("app.access.keys", "app.access.tokens", "jwt", "cryptography"),
+    *("asyncpg", "workflow_server.stores.postgres"),
+    *(
+        "workflow_server.app.access.keys",
+        "workflow_server.app.access.tokens",
+        "jwt",
+        "cryptography",
+    ),
     *("opentelemetry.sdk", "opentelemetry.exporter"),
     *("h11", "websockets", "yaml", "watchfiles"),
 }
 OF_THE_ENVIRONMENT = {"email_validator", "greenlet", "pygments", "rich", "structlog", "typer"}
-OF_LATER = {"app.commands.openapi", "ctypes", "routers.typed_operations"}
-OF_SQLITE = {"filelock", "sqlite3", "stores.sqlite"}
+OF_LATER = {
+    "workflow_server.app.commands.openapi",
+    "ctypes",
+    "workflow_server.routers.typed_operations",
+}
+OF_SQLITE = {"filelock", "sqlite3", "workflow_server.stores.sqlite"}
 
 
 def list_modules(folder: Path, *flags: str) -> set[str]:

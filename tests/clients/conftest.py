@@ -1,4 +1,4 @@
-"""A live server of the six examples."""
+"""A live server of the examples."""
 
 from collections.abc import AsyncIterator
 

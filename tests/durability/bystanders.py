@@ -9,15 +9,16 @@ from typing import Any
 
 import httpx
 
-from schemas.records import Batch, Phase, RunRecord, Status
-from stores.base import Store
 from tests.support.calls import result_of, send, start, wait_ended
 from tests.support.streams import Frame, read_frames, read_until
 from tests.support.waiting import until
+from workflow_server.schemas.records import Batch, Phase, RunRecord, Status
+from workflow_server.stores.base import Store
 
 PAUSE = 0.02  # seconds between two requests of a kind
 PATIENCE = 0.5  # seconds that a client waits for an answer
 START = {"start_event": {"name": "n", "size": 1}}
+LARGE_NAME = "n" * 1_000  # so that its start event is a payload
 NONSENSE = {"event": {"type": "Nonsense", "value": {}}}
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 EXPIRED = RunRecord(
@@ -64,7 +65,7 @@ class Bystanders:
         frames = await read_frames(client, "talked")
         await start(client, "talker", "talked", name="n", size=1)
         await wait_ended(client, "talked")
-        await start(client, "asker", "waiting", name="n", size=1)
+        await start(client, "waiter", "waiting", name=LARGE_NAME, size=1)
         await read_until(
             client,
             "waiting",

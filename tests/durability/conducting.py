@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from app.server import WorkflowServer
-from stores.base import Store
 from tests.durability.crash.client import Client
 from tests.durability.crash.conduct import Ask, Conduct, FanOut, Gather, Stream, Wait, Walk
 from tests.durability.crash.workloads import KINDS
 from tests.support.live import serving
+from workflow_server.app.server import WorkflowServer
+from workflow_server.stores.base import Store
 
 CONDUCTED: tuple[type[Conduct], ...] = (Walk, Stream, FanOut, Ask, Wait, Gather)
 SIZE = 4

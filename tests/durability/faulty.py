@@ -7,22 +7,24 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
-from schemas.records import (
+from workflow_server.schemas.records import (
     Batch,
     DueRun,
     EventRecord,
     HandlerKey,
     HandlerQuery,
     InboxRecord,
+    PayloadRecord,
     Phase,
     PhaseCount,
     RunPosition,
     RunRecord,
     SnapshotRecord,
+    StoredState,
     TickPage,
     UnfinishedRun,
 )
-from stores.base import Store, StoreUnavailable
+from workflow_server.stores.base import Store, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -123,6 +125,13 @@ class FaultyStore(Store):
             ),
         )
 
+    async def list_not_resumable(
+        self, *, after: UnfinishedRun | None = None, limit: int
+    ) -> Sequence[UnfinishedRun]:
+        return await self._carry_out(
+            "list_not_resumable", lambda: self._real.list_not_resumable(after=after, limit=limit)
+        )
+
     async def list_due(self, *, after: DueRun | None = None, limit: int) -> Sequence[DueRun]:
         return await self._carry_out(
             "list_due", lambda: self._real.list_due(after=after, limit=limit)
@@ -139,8 +148,13 @@ class FaultyStore(Store):
             "list_ended", lambda: self._real.list_ended(before=before, limit=limit)
         )
 
-    async def count_events(self, run_id: str) -> int:
-        return await self._carry_out("count_events", lambda: self._real.count_events(run_id))
+    async def list_superseded(self, *, before: datetime, limit: int) -> Sequence[str]:
+        return await self._carry_out(
+            "list_superseded", lambda: self._real.list_superseded(before=before, limit=limit)
+        )
+
+    async def next_sequence(self, run_id: str) -> int:
+        return await self._carry_out("next_sequence", lambda: self._real.next_sequence(run_id))
 
     async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
         return await self._carry_out(
@@ -152,10 +166,18 @@ class FaultyStore(Store):
             "read_ticks", lambda: self._real.read_ticks(run_id, after=after, limit=limit)
         )
 
+    async def read_payloads(
+        self, run_id: str, *, after: int, limit: int
+    ) -> Sequence[PayloadRecord]:
+        return await self._carry_out(
+            "read_payloads",
+            lambda: self._real.read_payloads(run_id, after=after, limit=limit),
+        )
+
     async def read_inbox(self, run_id: str) -> Sequence[InboxRecord]:
         return await self._carry_out("read_inbox", lambda: self._real.read_inbox(run_id))
 
-    async def get_state(self, run_id: str) -> bytes | None:
+    async def get_state(self, run_id: str) -> StoredState | None:
         return await self._carry_out("get_state", lambda: self._real.get_state(run_id))
 
     async def get_snapshot(self, run_id: str) -> SnapshotRecord | None:

@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import httpx
 
-from stores.base import Store
 from tests.durability.bystanders import Bystanders, expire
 from tests.durability.conducting import audit_again, check, conducting, served
 from tests.durability.faulty import FOR_GOOD, Fault, FaultyStore
 from tests.support.ports import find_port
 from tests.support.waiting import DEADLINE, until
+from workflow_server.stores.base import Store
 
 LONG_ENOUGH = 0.3  # seconds that a fault lasts once it has struck
 RETENTION = timedelta(days=1)

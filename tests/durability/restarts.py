@@ -10,12 +10,12 @@ import httpx
 import pytest
 from workflows import Workflow
 
-from app.lifecycle import Lifecycle
-from app.server import WorkflowServer
-from stores.base import Store
 from tests.durability.faulty import Fault, FaultyStore
 from tests.support.live import serving
 from tests.support.waiting import DEADLINE
+from workflow_server.app.lifecycle import Lifecycle
+from workflow_server.app.server import WorkflowServer
+from workflow_server.stores.base import Store
 
 
 @dataclass

@@ -3,12 +3,12 @@
 import asyncio
 from pathlib import Path
 
-from stores.sqlite import SqliteStore
 from tests.durability.conducting import audit_again, check, conducting, served
 from tests.durability.crash.witness import Witness
 from tests.support.backends import opened_store
 from tests.support.postgres import connect, temporary_schema, terminate_clients
 from tests.support.waiting import until
+from workflow_server.stores.sqlite import SqliteStore
 
 CUTS = 6
 ALL_PAGES = 1_000_000_000

@@ -12,10 +12,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.server import WorkflowServer
-from schemas.records import DueRun
-from stores.base import Store
-from stores.memory import MemoryStore
 from tests.durability.conducting import served
 from tests.durability.faulty import FOR_GOOD, Fault, FaultyStore
 from tests.durability.ordeal import Ordeal, is_healthy
@@ -24,6 +20,10 @@ from tests.support.calls import answer, start_asker, wait_ended
 from tests.support.live import serving
 from tests.support.waiting import DEADLINE, until
 from tests.support.workflows import Asker
+from workflow_server.app.server import WorkflowServer
+from workflow_server.schemas.records import DueRun
+from workflow_server.stores.base import Store
+from workflow_server.stores.memory import MemoryStore
 
 OPERATIONS = sorted(Store.__abstractmethods__ - {"start", "stop"})
 EVERY_CASE = list(product([*OPERATIONS, "everything"], Fault, (1, 3, FOR_GOOD)))
@@ -42,14 +42,14 @@ TIMEOUT = 2.0 if ALL else 1.0  # seconds; a store takes its time on a busy machi
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody wait for long."""
-    monkeypatch.setattr("app.runs.commit_log.COMMIT_TIMEOUT", TIMEOUT)
-    monkeypatch.setattr("app.reads.READ_TIMEOUT", TIMEOUT)
-    monkeypatch.setattr("app.runs.commit_log.RECOVERY_PAUSE", 0.02)
-    monkeypatch.setattr("app.scheduling.claims.RETRY_PAUSE", 0.02)
-    monkeypatch.setattr("app.scheduling.restoring.RETRY_PAUSE", 0.02)
-    monkeypatch.setattr("app.scheduling.timers.RETRY_PAUSE", 0.02)
-    monkeypatch.setattr("app.lifecycle.CHECK_TIMEOUT", TIMEOUT)
-    monkeypatch.setattr("app.handlers.retention.PAUSE", 0.02)
+    monkeypatch.setattr("workflow_server.app.runs.commit_log.COMMIT_TIMEOUT", TIMEOUT)
+    monkeypatch.setattr("workflow_server.app.reads.READ_TIMEOUT", TIMEOUT)
+    monkeypatch.setattr("workflow_server.app.runs.commit_log.RECOVERY_PAUSE", 0.02)
+    monkeypatch.setattr("workflow_server.app.scheduling.claims.RETRY_PAUSE", 0.02)
+    monkeypatch.setattr("workflow_server.app.scheduling.restoring.RETRY_PAUSE", 0.02)
+    monkeypatch.setattr("workflow_server.app.scheduling.timers.RETRY_PAUSE", 0.02)
+    monkeypatch.setattr("workflow_server.app.lifecycle.CHECK_TIMEOUT", TIMEOUT)
+    monkeypatch.setattr("workflow_server.app.handlers.retention.PAUSE", 0.02)
 
 
 @pytest.fixture

@@ -13,10 +13,6 @@ from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent,
 from workflows.runtime.types.step_id import StepId
 from workflows.runtime.types.ticks import TickWaiterTimeout
 
-from app.engine.snapshots import timers_of
-from app.runs.run import LiveRun
-from stores.base import Store
-from stores.memory import MemoryStore
 from tests.durability.faulty import Fault
 from tests.durability.restarts import Restarts, restarting
 from tests.support.backends import opened_store
@@ -33,6 +29,10 @@ from tests.support.problems import problem_of
 from tests.support.streams import Frame, read_frames, read_until
 from tests.support.waiting import until
 from tests.support.workflows import Number, Question
+from workflow_server.app.engine.snapshots import timers_of
+from workflow_server.app.runs.run import LiveRun
+from workflow_server.stores.base import Store
+from workflow_server.stores.memory import MemoryStore
 
 GONE = "The run could not be resumed: its workflow is no longer served as 'words'."
 
@@ -272,7 +272,7 @@ async def test_a_reader_misses_nothing_of_a_run_that_comes_and_goes_while_its_ev
     handler_id = await start_waiting(restarts)
     before = await read_until_idle(restarts, handler_id, after=-1)
     await start_waiting(restarts)  # the log holds the tails of the last commit
-    script = restarts.store.break_down("count_events", Fault.HANG_AFTER, 1)
+    script = restarts.store.break_down("next_sequence", Fault.HANG_AFTER, 1)
     reading = asyncio.create_task(read_until_idle(restarts, handler_id, after=len(before) - 1))
     await until(lambda: script.happened > 0)
     assert await say(restarts, handler_id, "a") == 200

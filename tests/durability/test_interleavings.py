@@ -11,13 +11,6 @@ import pytest
 from workflows import Context, Workflow, step
 from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
-from app.engine.session import utc_now
-from app.errors import HandlerEnded
-from app.runs.run import LiveRun
-from app.scheduling.eviction import SHORTEST_STAY
-from schemas.records import HandlerKey, Phase, PhaseCount, RunRecord, UnfinishedRun
-from stores.base import StoreUnavailable
-from stores.memory import MemoryStore
 from tests.durability.faulty import Fault
 from tests.durability.restarts import Restarts, restarting
 from tests.support.calls import result_of, send, start
@@ -34,6 +27,13 @@ from tests.support.records import batch_of, make_record
 from tests.support.stores import ScriptedStore
 from tests.support.waiting import until
 from tests.support.workflows import Question, Sleeper
+from workflow_server.app.engine.session import utc_now
+from workflow_server.app.errors import HandlerEnded
+from workflow_server.app.runs.run import LiveRun
+from workflow_server.app.scheduling.eviction import SHORTEST_STAY
+from workflow_server.schemas.records import HandlerKey, Phase, PhaseCount, RunRecord, UnfinishedRun
+from workflow_server.stores.base import StoreUnavailable
+from workflow_server.stores.memory import MemoryStore
 
 EVICTING: dict[str, Any] = {"idle_timeout": 0.0}
 
@@ -397,7 +397,7 @@ async def test_a_run_is_not_evicted_before_it_is_committed_that_it_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Its last tick writes a snapshot, so that none is to be written when it is evicted.
-    monkeypatch.setattr("app.engine.session.SNAPSHOT_TICKS", 1)
+    monkeypatch.setattr("workflow_server.app.engine.tick_log.SNAPSHOT_TICKS", 1)
     async with restarting(MemoryStore(), options=EVICTING, it=Gated(timeout=None)) as restarts:
         gated = restarts.workflows["it"]
         assert isinstance(gated, Gated)

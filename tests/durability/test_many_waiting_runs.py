@@ -16,20 +16,21 @@ import pytest
 from workflows import Context, Workflow, step
 from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
-from schemas.records import Batch
-from stores.base import Store
-from stores.memory import MemoryStore
 from tests.durability.restarts import Restarts, restarting
 from tests.support.backends import opened_store
 from tests.support.calls import result_of, send, start
 from tests.support.inspection import count_in_memory, count_tasks, is_claiming, is_evicted, key_of
 from tests.support.waiting import until
+from workflow_server.schemas.records import Batch
+from workflow_server.stores.base import Store
+from workflow_server.stores.memory import MemoryStore
 
 MANY = 10_000
 AT_WORK = 1_000
 FEWEST_ANSWERS = 10  # of each kind, while a thousand runs are resumed
 BACK_AT_ONCE = 200
 WATCHED = 1.0  # seconds
+CHANCE = 2  # timers, and turns of the loop: of connections and of the watchdog, which come and go
 BYTES_A_RUN = 512  # its place among what is due
 
 
@@ -165,14 +166,16 @@ async def test_ten_thousand_runs_that_wait_cost_no_more_than_one_but_for_a_littl
         async with tracing():
             await start_over(restarts)
             many = await measure(restarts, monkeypatch)
-        assert (many.tasks, many.timers) == (one.tasks, one.timers)
-        assert many.turns <= one.turns + 2
+        assert many.tasks == one.tasks
+        assert many.timers <= one.timers + CHANCE
+        assert many.turns <= one.turns + CHANCE
         assert many.memory - one.memory < MANY * BYTES_A_RUN
         for _ in range(2):
             await bring_back_some(restarts)
         after = await measure(restarts, monkeypatch)
-        assert (after.tasks, after.timers) == (one.tasks, one.timers)
-        assert after.turns <= one.turns + 2
+        assert after.tasks == one.tasks
+        assert after.timers <= one.timers + CHANCE
+        assert after.turns <= one.turns + CHANCE
         reply = await send(restarts.client, name_of(MANY - 1), "Reply", {"text": "yes"})
         assert reply.status_code == 200
         assert await result_of(restarts.client, name_of(MANY - 1)) == "yes"

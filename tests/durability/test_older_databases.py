@@ -9,10 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.calls import answer, get_status, result_of, start, wait_ended
+from tests.support.calls import answer, get_status, result_of, send, start, wait_ended
 from tests.support.command import run_command, serving
 from tests.support.older_databases import KINDS, OLDER_URLS, TENANT
 from tests.support.streams import read_frames
+from tests.support.waiting import until
 
 ENDS = ["completed", "failed", "cancelled"]
 
@@ -98,6 +99,22 @@ async def test_a_question_takes_one_answer_and_a_waiting_run_can_be_cancelled(
     assert await get_status(upgraded.mine, "waiter") == "cancelled"
 
 
+async def test_what_a_run_waits_for_is_known_once_it_was_in_memory(upgraded: Upgraded) -> None:
+    async def find_awaits() -> tuple[bool, list[str]]:
+        handler = (await upgraded.mine.get("/handlers/waiter")).json()
+        [question] = handler["questions"]
+        return handler["awaits"] is not None, [event["type"] for event in question["awaits"]]
+
+    assert await find_awaits() == (False, [])
+    refused = await send(upgraded.mine, "waiter", "Nobody", {})  # which brings the run into memory
+    assert refused.status_code == 400, refused.text
+
+    async def is_known() -> bool:
+        return await find_awaits() == (True, ["Answer"])
+
+    await until(is_known)
+
+
 async def test_handlers_that_had_ended_are_as_they_were_and_begin_again(
     upgraded: Upgraded,
 ) -> None:
@@ -111,5 +128,9 @@ async def test_handlers_that_had_ended_are_as_they_were_and_begin_again(
         ("cancelled", ("cancelled", None)),
     }
     assert await result_of(upgraded.mine, "completed") == ["completed"]
+    before = await read_frames(upgraded.mine, "continued", include_internal=True)
     await start(upgraded.mine, "greeter", "continued", name="again")
     assert await result_of(upgraded.mine, "continued") == ["continued", "continued", "again"]
+    after = await read_frames(upgraded.mine, "continued", include_internal=True, after_sequence=0)
+    numbers = [frame.sequence for frame in before + after]
+    assert numbers == [*range(len(numbers))]

@@ -13,7 +13,6 @@ from workflows.collect import Collect
 from workflows.events import StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
-from stores.base import Store
 from tests.durability.restarts import Restarts, restarting
 from tests.durability.test_idle_runs import wait_released
 from tests.support.backends import FRESH_URLS, opened_store
@@ -21,6 +20,7 @@ from tests.support.calls import answer, result_of, start, wait_ended
 from tests.support.streams import read_until
 from tests.support.waiting import until
 from tests.support.workflows import Answer, Part, Question, Squared
+from workflow_server.stores.base import Store
 
 
 class Counted(BaseModel):

@@ -11,19 +11,20 @@ from pydantic import BaseModel, Field
 from workflows import Context, Workflow, step
 from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
-from schemas.records import Phase, PhaseCount, UnfinishedRun
-from stores.base import Store, StoreUnavailable
-from stores.memory import MemoryStore
 from tests.durability.restarts import Restarts, restarting
 from tests.support.backends import DURABLE, FRESH_URLS, opened_store
 from tests.support.calls import answer, result_of, send, start, start_asker, wait_question
 from tests.support.command import serving, write
+from tests.support.documents import ROOT
 from tests.support.inspection import is_claiming, is_evicted, key_of
 from tests.support.problems import problem_of
 from tests.support.records import batch_of, make_record
 from tests.support.streams import read_frames
 from tests.support.waiting import until
 from tests.support.workflows import Asker, Question, Sleeper, Waiter
+from workflow_server.schemas.records import Phase, PhaseCount, UnfinishedRun
+from workflow_server.stores.base import Store, StoreUnavailable
+from workflow_server.stores.memory import MemoryStore
 
 KILLED = 60.0  # seconds that a start of a process may take, and more
 
@@ -197,12 +198,12 @@ async def test_an_answer_is_taken_after_a_kill_though_another_run_is_queued(
     served = write(tmp_path / "served.py", SERVED)
     async with FRESH_URLS[kind](tmp_path) as url:
         arguments = (str(served), "--store", url)
-        with serving(tmp_path, *arguments) as server:
+        with serving(tmp_path, *arguments, PYTHONPATH=str(ROOT)) as server:
             async with httpx.AsyncClient(base_url=server.url, timeout=KILLED) as client:
                 first = await start_asker(client, "it")
                 await wait_phase(client, first, "waiting")
                 await start(client, "it", "second")
-        with serving(tmp_path, *arguments) as server:
+        with serving(tmp_path, *arguments, PYTHONPATH=str(ROOT)) as server:
             async with httpx.AsyncClient(base_url=server.url, timeout=KILLED) as client:
                 assert await answer_all(client, first, Asker) == ["yes"]
                 assert await answer_all(client, "second", Asker) == ["yes"]

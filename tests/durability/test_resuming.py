@@ -14,20 +14,20 @@ from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
-from app.engine.session import SNAPSHOT_TICKS
-from app.runs.journal import RunJournal
-from schemas.records import Phase, SnapshotRecord, Status, TickRecord
-from stores.base import Store
-from stores.memory import MemoryStore
 from tests.durability.restarts import OffsetClock, restarting
 from tests.support.backends import FRESH_URLS, opened_store
 from tests.support.calls import Json, answer, get_status, result_of, start, wait_ended
-from tests.support.inspection import is_claiming, is_in_memory, key_of
+from tests.support.inspection import is_claiming, is_committed, is_in_memory, key_of
 from tests.support.problems import problem_of
 from tests.support.records import batch_of, make_record
 from tests.support.streams import read_frames, read_until, take
 from tests.support.waiting import until
 from tests.support.workflows import Number, Question
+from workflow_server.app.engine.tick_log import SNAPSHOT_TICKS
+from workflow_server.app.runs.journal import RunJournal
+from workflow_server.schemas.records import Phase, SnapshotRecord, Status, TickRecord
+from workflow_server.stores.base import Store
+from workflow_server.stores.memory import MemoryStore
 
 STRIDES = 5 * SNAPSHOT_TICKS
 FAIL = {"on_misfit": "fail"}
@@ -218,7 +218,7 @@ async def test_what_is_replayed_does_not_grow_with_the_steps_of_a_run(any_store:
     gate = Gate()
     async with restarting(any_store, it=Strider(gate)) as restarts:
         handler_id = await start(restarts.client, "it")
-        await until(lambda: gate.reached == 1)
+        await until(lambda: gate.reached == 1 and is_committed(restarts.server))
         await restarts.restart()
         record = await any_store.get_handler(key_of(handler_id))
         assert record is not None
@@ -279,7 +279,7 @@ class Busy(MemoryStore):
 
 
 async def test_runs_are_resumed_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.scheduling.claims.CLAIMED_AT_ONCE", 4)
+    monkeypatch.setattr("workflow_server.app.scheduling.claims.CLAIMED_AT_ONCE", 4)
     store = Busy()
     await store.commit(batch_of(*(make_record(f"r{number}") for number in range(30))))
     gate = Gate()
@@ -657,7 +657,7 @@ async def test_a_wait_times_out_when_it_is_due_though_the_server_was_away(
 async def test_a_workflow_times_out_after_the_time_in_which_it_was_alive(
     real: Store, clock: OffsetClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.scheduling.timers.LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("workflow_server.app.scheduling.timers.LONGEST_WAIT", 0.01)
     async with restarting(real, it=Choosy(timeout=100)) as restarts:
         handler_id = await start(restarts.client, "it")
         await wait_question(restarts.client, handler_id)

@@ -9,28 +9,31 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.handlers.retention import prune_store
-from app.server import WorkflowServer
-from stores.backends import open_store
-from stores.base import Store
-from stores.memory import MemoryStore
+from tests.durability.bystanders import expire, is_removed
+from tests.durability.restarts import OffsetClock
 from tests.support.backends import DURABLE, FRESH_URLS, opened_store
-from tests.support.calls import run, start
+from tests.support.calls import Json, run, start
 from tests.support.live import open_client
 from tests.support.postgres import connect, schema_of
 from tests.support.streams import read_frames
 from tests.support.waiting import until
 from tests.support.workflows import add_all
+from workflow_server.app.handlers.retention import prune_store
+from workflow_server.app.server import WorkflowServer
+from workflow_server.stores.backends import open_store
+from workflow_server.stores.base import Store
+from workflow_server.stores.memory import MemoryStore
 
 AT_ONCE = timedelta(microseconds=1)
+TALK = {"handler_id": "h"}
 ENDING = ("echo", "counter", "failer", "conversation", "impatient")
 
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the server look for what is old all the time, and remove it in very small batches."""
-    monkeypatch.setattr("app.handlers.retention.PAUSE", 0.02)
-    monkeypatch.setattr("app.handlers.retention.BATCH", 2)
+    monkeypatch.setattr("workflow_server.app.handlers.retention.PAUSE", 0.02)
+    monkeypatch.setattr("workflow_server.app.handlers.retention.BATCH", 2)
 
 
 @pytest.fixture(params=FRESH_URLS)
@@ -141,12 +144,75 @@ async def test_a_reader_of_what_was_removed_is_told_that_there_is_no_such_handle
             assert (events.status_code, events.json()["code"]) == (404, "handler_not_found")
 
 
+async def test_retention_removes_the_earlier_runs_of_a_handler_that_goes_on(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened_store(url) as store:
+        async with open_client(make_server(store)) as client:
+            await talk(client)
+            rows = await count_rows(store, url)
+            await client.post("/handlers/h/cancel", params={"purge": True})
+        old, young = await talk_twice(store, monkeypatch)
+        async with open_client(make_server(store, timedelta(hours=1))) as client:
+            await until(lambda: has_runs(client, [young]))
+            assert await count_rows(store, url) == rows
+            gone = await client.get("/handlers/h", params={"run_id": old})
+            assert (gone.status_code, gone.json()["code"]) == (404, "run_not_found")
+            assert (await talk(client))["result"]["value"] == {"result": 3}
+
+
+async def talk(client: httpx.AsyncClient) -> Json:
+    """Run the handler `h`, and return it as it ended."""
+    handler: Json = (await client.post("/workflows/conversation/run", json=TALK)).json()
+    return handler
+
+
+async def talk_twice(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Run the handler two hours ago and now, and return the ids of its runs."""
+    clock = OffsetClock(timedelta(hours=-2))
+    with monkeypatch.context() as patched:
+        clock.install(patched)
+        async with open_client(make_server(store)) as client:
+            old = await talk(client)
+            clock.advance(7200)
+            return [old["run_id"], (await talk(client))["run_id"]]
+
+
+async def has_runs(client: httpx.AsyncClient, run_ids: list[str]) -> bool:
+    """Return whether the handler `h` has these runs and no others, newest first."""
+    listed = (await client.get("/handlers/h/runs")).json()["runs"]
+    return [handler["run_id"] for handler in listed] == run_ids
+
+
+async def test_retention_leaves_the_earlier_runs_that_are_young(url: str) -> None:
+    async with (
+        opened_store(url) as store,
+        open_client(make_server(store, timedelta(hours=1))) as client,
+    ):
+        runs = [(await talk(client))["run_id"] for _ in range(2)]
+        await expire(store)
+        await until(lambda: is_removed(store))
+        assert await has_runs(client, runs[::-1])
+
+
+@pytest.mark.parametrize("url", DURABLE, indirect=True)
+async def test_pruning_by_hand_removes_earlier_runs_of_handlers_that_go_on(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened_store(url) as store:
+        old, young = await talk_twice(store, monkeypatch)
+    assert await prune_store(open_store(url), older_than=timedelta(hours=1)) == (0, 1)
+    async with opened_store(url) as store:
+        assert await store.get_run(old) is None
+        assert await store.get_run(young) is not None
+
+
 @pytest.mark.parametrize("url", DURABLE, indirect=True)
 async def test_pruning_by_hand_removes_what_is_old_and_leaves_no_row(url: str) -> None:
     async with opened_store(url) as store:
         before = await count_rows(store, url)
         async with open_client(make_server(store)) as client:
             handlers = await run_all(client)
-    assert await prune_store(open_store(url), older_than=timedelta(hours=1)) == 0
-    assert await prune_store(open_store(url), older_than=AT_ONCE) == len(handlers)
+    assert await prune_store(open_store(url), older_than=timedelta(hours=1)) == (0, 0)
+    assert await prune_store(open_store(url), older_than=AT_ONCE) == (len(handlers), 0)
     assert await count_rows(open_store(url), url) == before

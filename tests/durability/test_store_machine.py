@@ -18,7 +18,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from schemas.records import (
+from tests.support.backends import FRESH_URLS
+from workflow_server.schemas.records import (
     Batch,
     DueRun,
     EventRecord,
@@ -27,20 +28,22 @@ from schemas.records import (
     HandlerQuery,
     Idle,
     InboxRecord,
+    PayloadRecord,
     Phase,
     PhaseCount,
     RunPosition,
     RunRecord,
     SnapshotRecord,
+    StateChangeRecord,
     StateRecord,
     Status,
+    StoredState,
     TickRecord,
     UnfinishedRun,
 )
-from schemas.times import to_micros
-from stores.backends import open_store
-from stores.base import Store
-from tests.support.backends import FRESH_URLS
+from workflow_server.schemas.times import to_micros
+from workflow_server.stores.backends import open_store
+from workflow_server.stores.base import Store
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 PAGE = 3
@@ -57,10 +60,17 @@ class Known:
     events: list[EventRecord] = field(default_factory=list)
     ticks: list[TickRecord] = field(default_factory=list)
     next_tick: int = 0
-    state: bytes | None = None
+    state: StoredState | None = None
     snapshot: SnapshotRecord | None = None
     inbox: list[InboxRecord] = field(default_factory=list)
     next_delivery: int = 0
+    payloads: list[PayloadRecord] = field(default_factory=list)
+    next_payload: int = 0
+
+    @property
+    def next_sequence(self) -> int:
+        """Return the sequence of the run's next event."""
+        return self.record.first_sequence + len(self.events)
 
     def finish(self) -> None:
         """Keep nothing of what only a run that goes on needs."""
@@ -113,10 +123,13 @@ class StoreMachine(RuleBasedStateMachine):
             started_at=now,
             updated_at=now,
             accepted=self._clock // 2,  # often that of another one, whose id then decides
+            first_sequence=previous.record.next_sequence if previous else 0,
         )
         if previous is not None:
             self._write(replace(previous.record, current=False))
-            self._finish(previous)
+            previous.finish()
+            previous.state, previous.payloads = None, []
+            self._batch.superseded.add(previous.record.run_id)
         self._known[record.run_id] = Known(record)
         self._write(record)
 
@@ -128,7 +141,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         run_id = run.record.run_id
         for _ in range(count):
-            sequence = len(run.events)
+            sequence = run.next_sequence
             envelope = b'{"n":%d}' % sequence
             emitted_at = self._clock if count % 2 else None
             record = EventRecord(run_id, sequence, envelope, sequence % 2 == 0, emitted_at)
@@ -137,8 +150,15 @@ class StoreMachine(RuleBasedStateMachine):
             self._batch.events.append(run.events[-1])
             self._batch.ticks.append(run.ticks[-1])
             run.next_tick += 1
-        run.state = state
-        self._batch.states[run_id] = StateRecord(run_id, state)
+        if run.state is None or not count % 3:
+            first = run.state.next_change if run.state is not None else 0
+            run.state = StoredState(state, (), first)
+            replaces = first > 0
+            self._batch.states[run_id] = StateRecord(run_id, state, first, replaces)
+        else:
+            number = run.state.next_change
+            self._batch.changes.append(StateChangeRecord(run_id, number, state))
+            run.state = StoredState(run.state.state, (*run.state.changes, state), number + 1)
 
     @rule(
         handler_id=st.sampled_from(HANDLERS),
@@ -174,12 +194,26 @@ class StoreMachine(RuleBasedStateMachine):
         if run is not None and run.inbox:
             self._batch.taken[run.record.run_id] = run.inbox.pop(0).number
 
-    @rule(handler_id=st.sampled_from(HANDLERS))
-    def take_snapshot(self, handler_id: str) -> None:
-        """Write a run's state whole, which drops its ticks."""
+    @rule(handler_id=st.sampled_from(HANDLERS), count=st.integers(1, 4))
+    def add_payloads(self, handler_id: str, count: int) -> None:
+        """Write down large values of a run."""
         run = self._running(handler_id)
         if run is None:
             return
+        for _ in range(count):
+            run.payloads.append(PayloadRecord(run.record.run_id, run.next_payload, b'"large"'))
+            run.next_payload += 1
+        self._batch.payloads += run.payloads[-count:]
+
+    @rule(handler_id=st.sampled_from(HANDLERS), kept=st.integers(0, 7))
+    def take_snapshot(self, handler_id: str, kept: int) -> None:
+        """Write a run's state whole, which drops its ticks, and payloads."""
+        run = self._running(handler_id)
+        if run is None:
+            return
+        dropped = [payload for payload in run.payloads if not kept >> (payload.number % 3) & 1]
+        run.payloads = [payload for payload in run.payloads if payload not in dropped]
+        self._batch.dropped += [(payload.run_id, payload.number) for payload in dropped]
         run.snapshot = SnapshotRecord(run.record.run_id, run.next_tick, b"snapshot")
         run.ticks = []
         self._batch.snapshots[run.record.run_id] = run.snapshot
@@ -191,14 +225,14 @@ class StoreMachine(RuleBasedStateMachine):
         if run is None:
             return
         now = self._now()
-        count = len(run.events)
         run.record = replace(
             run.record,
             status=status,
             phase=Phase.ENDED,
             completed_at=now,
             result=b"{}",
-            event_count=count,
+            event_count=len(run.events),
+            next_sequence=run.next_sequence,
             slot=False,
             idle=None,
             due_at=None,
@@ -206,6 +240,8 @@ class StoreMachine(RuleBasedStateMachine):
         self._write(run.record)
         if status is Status.COMPLETED:
             self._finish(run)
+            run.payloads = []
+            self._batch.cleared.add(run.record.run_id)
 
     @rule(handler_id=st.sampled_from(HANDLERS))
     def purge(self, handler_id: str) -> None:
@@ -217,6 +253,18 @@ class StoreMachine(RuleBasedStateMachine):
         for run_id in [r for r, run in self._known.items() if run.record.handler_id == handler_id]:
             del self._known[run_id]
             self._gone.add(run_id)
+        self.commit(times=2)
+
+    @rule(handler_id=st.sampled_from(HANDLERS))
+    def purge_superseded(self, handler_id: str) -> None:
+        """Remove the first of the superseded runs of a handler."""
+        runs = (run.record for run in self._known.values() if run.record.handler_id == handler_id)
+        superseded = [record.run_id for record in runs if not record.current]
+        if not superseded:
+            return
+        self._batch.purged_runs.append(superseded[0])
+        del self._known[superseded[0]]
+        self._gone.add(superseded[0])
         self.commit(times=2)
 
     # What is done to the store.
@@ -251,14 +299,16 @@ class StoreMachine(RuleBasedStateMachine):
             assert await store.get_snapshot(run_id) == run.snapshot
             assert await self._read_ticks(run_id) == run.ticks
             assert list(await store.read_inbox(run_id)) == run.inbox
-            assert await store.count_events(run_id) == len(run.events)
+            assert list(await store.read_payloads(run_id, after=-1, limit=999)) == run.payloads
+            assert await store.next_sequence(run_id) == run.next_sequence
             assert await self._read_all(run_id) == run.events
         for run_id in self._gone:
             assert list(await store.read_inbox(run_id)) == []
+            assert list(await store.read_payloads(run_id, after=-1, limit=1)) == []
             assert await store.get_run(run_id) is None
             assert await store.get_state(run_id) is None
             assert await store.get_snapshot(run_id) is None
-            assert await store.count_events(run_id) == 0
+            assert await store.next_sequence(run_id) == 0
         for handler_id in HANDLERS:
             current = self._current(handler_id)
             found = await store.get_handler(HandlerKey("", handler_id))
@@ -282,6 +332,10 @@ class StoreMachine(RuleBasedStateMachine):
         by_end.sort(key=lambda record: record.completed_at or NOON)
         oldest = list(await self._store.list_ended(before=before, limit=PAGE))
         assert oldest == [record.key for record in by_end[:PAGE]]
+        superseded = [run.record for run in self._known.values() if not run.record.current]
+        superseded.sort(key=lambda record: record.completed_at or NOON)
+        found = list(await self._store.list_superseded(before=before, limit=PAGE))
+        assert found == [record.run_id for record in superseded[:PAGE]]
 
     async def _compare_unfinished(self) -> None:
         store = self._store
@@ -353,8 +407,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     async def _read_all(self, run_id: str) -> list[EventRecord]:
         events: list[EventRecord] = []
-        while page := await self._store.read_events(run_id, after=len(events) - 1, limit=PAGE):
+        after = -1
+        while page := await self._store.read_events(run_id, after=after, limit=PAGE):
             events += page
+            after = page[-1].sequence
         return events
 
     async def _list(self, **filters: frozenset[Status] | frozenset[str]) -> list[RunRecord]:

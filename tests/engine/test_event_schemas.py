@@ -6,8 +6,8 @@ import pytest
 from pydantic import Field
 from workflows.events import Event, StartEvent
 
-from app.engine.event_schemas import describe
 from tests.support.indescribable import INDESCRIBABLE, Tool
+from workflow_server.app.engine.event_schemas import describe
 
 
 class Order(StartEvent):

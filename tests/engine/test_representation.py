@@ -12,9 +12,9 @@ from workflows.events import StartEvent, StopEvent
 from workflows.representation import get_workflow_representation
 from workflows.resource import Resource, ResourceConfig
 
-from app.engine.representation import find_description, represent
 from tests.support.indescribable import Tool
 from tests.support.workflows import WORKFLOWS, Greeter
+from workflow_server.app.engine.representation import find_description, represent
 
 
 class Undescribed(Workflow):

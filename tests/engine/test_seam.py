@@ -16,11 +16,13 @@ from types import CodeType
 from typing import Any, NamedTuple, get_args
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from workflows import Context, Workflow, step
 from workflows.context.internal_context import InternalContext
 from workflows.decorators import StepConfig
+from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event, InputRequiredEvent, StartEvent, StopEvent
+from workflows.handler import WorkflowHandler
 from workflows.representation import get_workflow_representation
 from workflows.runtime.control_loop.runner import _ControlLoopRunner
 from workflows.runtime.types.internal_state import BrokerState
@@ -29,7 +31,7 @@ from workflows.runtime.types.step_function import as_step_worker_functions
 from workflows.runtime.types.ticks import WorkflowTick
 from workflows.runtime.verbose import VerboseDecorator
 
-from app.engine.adapters import find_step
+from workflow_server.app.engine.adapters import find_step
 
 ENGINE = Path(__file__).parents[2] / "app" / "engine"
 INSIDE = ("workflows.runtime.", "workflows.plugins.", "workflows.context.")
@@ -63,13 +65,16 @@ STATE = "workflows.context.state_store"
 IMPORTED: dict[str, Takes | Has | Is | None] = {
     "workflows.context.context_types.SerializedContext": Has("workers"),
     "workflows.context.internal_context.InternalContext": Has("write_event_to_stream"),
-    "workflows.context.pre_context.PreContext": Takes("workflow previous_context serializer"),
+    "workflows.context.pre_context.PreContext": Has(
+        "init_snapshot serialized_state serializer is_running store"
+    ),
     "workflows.context.serializers.BaseSerializer": Has("serialize deserialize validation_context"),
     "workflows.context.serializers.JsonSerializer": Takes("allowed_types"),
     f"{STATE}.DictState": Is("pydantic.BaseModel"),
-    f"{STATE}.InMemoryStateStore": Has("set _write_state from_dict state_type"),
+    f"{STATE}.InMemoryStateStore": Has(
+        "get set get_state _load_state_for_edit _write_state from_dict state_type"
+    ),
     f"{STATE}.StateStore": None,
-    f"{STATE}.create_in_memory_payload": Takes("state serializer"),
     f"{STATE}.infer_state_type": Takes("workflow"),
     "workflows.plugins.basic.basic_runtime": Is("workflows.runtime.types.plugin.Runtime"),
     "workflows.representation.build._create_resource_config_node": Takes(
@@ -107,11 +112,13 @@ IMPORTED: dict[str, Takes | Has | Is | None] = {
     f"{PLUGIN}.WaitResultTimeout": Takes(""),
     f"{PLUGIN}.consume_current_run": Takes(""),
     f"{RESULTS}.AddWaiter": Has("waiter_id waiter_event requirements event_type timeout"),
+    f"{RESULTS}.DeleteWaiter": Has("waiter_id"),
     f"{RESULTS}.InternalContextVar": Is("contextvars.ContextVar"),
-    f"{RESULTS}.StepFunctionResult": None,
     f"{RESULTS}.StepWorkerFailed": Has("exception failed_at"),
     f"{RESULTS}.StepWorkerOutput": None,
+    f"{RESULTS}.StepWorkerResult": None,
     f"{RESULTS}.StepWorkerStateContextVar": Is("contextvars.ContextVar"),
+    f"{RESULTS}.StepWorkerWaiter": Has("requirements waiter_id waiting_for_event"),
     "workflows.runtime.types.step_function.StepWorkerFunction": None,
     "workflows.runtime.types.step_function.as_step_worker_functions": Takes("workflow"),
     "workflows.runtime.types.step_function.create_workflow_run_function": Takes(
@@ -144,9 +151,11 @@ PRIVATE = {
     "_runtime": "workflow",
     "_step_config": "step",
     "_step_functions_version": "workflow class",
+    "_store": "face before a run",
     "_switch_runtime": "workflow",
     "_timeout": "workflow",
     "_verbose": "workflow",
+    "_workflow_run": "context class",
 }
 OURS = ("_settled",)  # of another object of the same class
 
@@ -235,6 +244,7 @@ async def make_samples() -> dict[str, Any]:
         "context class": Context,
         "context": seen["context"],
         "face": seen["context"]._face,
+        "face before a run": Context(workflow)._face,
         "event": Event(),
         "step": one_step,
         "step config": one_step._step_config,
@@ -288,6 +298,40 @@ def test_a_waiter_says_what_it_waits_for() -> None:
     assert fields <= list_members(StepWorkerWaiter)
 
 
+async def test_a_run_begins_in_its_context_with_its_start_event() -> None:
+    begun: list[tuple[Workflow, StartEvent | None]] = []
+
+    class Noting(Context[Any]):
+        def _workflow_run(
+            self, workflow: Workflow, start_event: StartEvent | None, run_id: str | None = None
+        ) -> WorkflowHandler:
+            begun.append((workflow, start_event))
+            return super()._workflow_run(workflow, start_event, run_id)
+
+    workflow, event = Asks(timeout=None), StartEvent()
+    await workflow.run(ctx=Noting(workflow), start_event=event).cancel_run()
+    assert begun == [(workflow, event)]
+
+
+async def test_a_start_event_of_wrong_fields_is_refused_with_what_was_wrong_as_context() -> None:
+    class Begin(StartEvent):
+        topic: str
+
+    class Begins(Workflow):
+        @step
+        async def go(self, ev: Begin) -> StopEvent:
+            return StopEvent()
+
+    with pytest.raises(WorkflowRuntimeError) as raised:
+        Begins().run()
+    assert isinstance(raised.value.__context__, ValidationError)
+
+
+def test_the_state_that_a_new_workflow_has_equals_another() -> None:
+    workflow = Asks()
+    assert BrokerState.from_workflow(workflow) == BrokerState.from_workflow(workflow)
+
+
 def test_every_kind_of_tick_is_known_by_its_discriminator() -> None:
     union, *_ = get_args(WorkflowTick)
     kinds = {member.model_fields["type"].default for member in get_args(union)}
@@ -316,7 +360,8 @@ def is_private(name: str) -> bool:
 
 
 def test_the_table_has_all_that_is_used_and_nothing_else() -> None:
-    inherited = {"_write_state"}  # called on `super()`, in the table with its class
+    # Called on `super()`, in the table with their class.
+    inherited = {"_write_state", "_load_state_for_edit"}
     used = set(list_uses()) - set(OURS) - inherited
     # Set on `self` by a base class of the engine's.
     used |= {"_decorated", "_internal_adapter"}

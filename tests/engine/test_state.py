@@ -6,20 +6,23 @@ import weakref
 
 import pytest
 from pydantic import BaseModel
-from workflows.context.state_store import DictState
+from workflows.context.serializers import JsonSerializer
+from workflows.context.state_store import DictState, create_in_memory_payload
 
-from app.engine.state import TrackedState
 from tests.support.states import (
-    SERIALIZER,
+    CODEC,
+    OLDER,
     STATES,
     More,
     Typed,
     count_in_turn,
+    encoded_and_decoded,
     in_step,
     kept,
     resumed,
     write,
 )
+from workflow_server.app.engine.state import TrackedState
 
 FIELDS = "abc"
 CLASSES = pytest.mark.parametrize("state_class", STATES)
@@ -126,9 +129,9 @@ def test_nothing_is_remembered_of_a_step_that_has_ended() -> None:
     state = TrackedState(DictState())
     count_in_turn(state, "x a", "y a")
     state.end_step("y")
-    before = json.loads(state.encode(SERIALIZER))["standing"]
+    before = json.loads(state.encode(CODEC))["standing"]
     has_changed = state.end_step("x")
-    after = json.loads(state.encode(SERIALIZER))
+    after = json.loads(state.encode(CODEC))
     assert (before, has_changed, "standing" in after) == ({"x": {"a": 1}}, True, False)
 
 
@@ -137,22 +140,22 @@ def test_nothing_is_remembered_of_a_step_that_does_not_run_again_at_once() -> No
     count_in_turn(state, "x a", "y a")
     state.end_step("y")
     again = resumed(state, w="w2")
-    assert "standing" not in json.loads(again.encode(SERIALIZER))
+    assert "standing" not in json.loads(again.encode(CODEC))
 
 
 def test_a_run_that_starts_from_a_state_inherits_nothing_of_its_steps() -> None:
     state = TrackedState(DictState())
     count_in_turn(state, "x a", "y a")
     state.end_step("y")
-    new = TrackedState.decode(state.encode(SERIALIZER), SERIALIZER)
+    new = encoded_and_decoded(state)
     count_in_turn(new, "x a")
     new.end_step("x")
     assert kept(new) == {"a": 3}
 
 
 def test_a_state_without_what_stands_is_resumed_as_it_is() -> None:
-    old = json.loads(TrackedState(Typed(a=4)).encode(SERIALIZER))
-    again = TrackedState.decode(json.dumps(old).encode(), SERIALIZER, resumes=True)
+    old = create_in_memory_payload(Typed(a=4), JsonSerializer()).model_dump()
+    again = TrackedState.decode(json.dumps(old).encode(), CODEC, OLDER, resumes=True)
     count_in_turn(again, "x a")
     again.end_step("x")
     assert ("standing" in old, kept(again)) == (False, {"a": 5})
@@ -266,7 +269,7 @@ def test_what_stands_is_known_when_many_writes_were_taken_as_one(
     count_in_turn(state, "x b", "x a", "y a")
     state.end_step("y")
     state = resumed(state, x="x2")
-    monkeypatch.setattr("app.engine.state.MAX_WRITES", 1)
+    monkeypatch.setattr("workflow_server.app.engine.state.MAX_WRITES", 1)
     count_in_turn(state, "x2 b", "z a")
     state.end_step("z")
     state = resumed(state, x2="x3")
@@ -288,7 +291,7 @@ def test_a_value_that_was_changed_in_its_place_is_kept_with_the_end_of_the_step(
     count_in_turn(state, "z a")
     in_step("x", append())
     has_changed = state.end_step("x")
-    again = TrackedState.decode(state.encode(SERIALIZER), SERIALIZER)
+    again = encoded_and_decoded(state)
     assert (has_changed, kept(again), asyncio.run(again.get("items"))) == (True, {}, [1])
 
 
@@ -303,7 +306,7 @@ def test_a_state_that_was_set_with_a_value_changed_in_its_place_is_kept() -> Non
     state.end_step("w")
     in_step("x", append())
     has_changed = state.end_step("x")
-    again = TrackedState.decode(state.encode(SERIALIZER), SERIALIZER)
+    again = encoded_and_decoded(state)
     assert (has_changed, asyncio.run(again.get("items"))) == (True, [1])
 
 
@@ -323,7 +326,7 @@ def test_what_is_written_when_its_step_has_returned_is_kept_with_the_next_end() 
     in_step("x", write(state, "b", 2), returned=True)
     count_in_turn(state, "y c")
     state.end_step("z")
-    assert (kept(state), "standing" in json.loads(state.encode(SERIALIZER))) == (
+    assert (kept(state), "standing" in json.loads(state.encode(CODEC))) == (
         {"a": 1, "b": 2},
         False,
     )

@@ -27,8 +27,9 @@ def example(request: pytest.FixtureRequest) -> Path:
     return Path(request.param)
 
 
-def test_the_examples_are_six() -> None:
+def test_the_examples_are_seven() -> None:
     assert [file.stem for file in FILES] == [
+        "agent",
         "approval",
         "conversation",
         "flaky",

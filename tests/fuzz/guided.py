@@ -12,7 +12,7 @@ from collections import Counter
 import atheris  # type: ignore[import-untyped]  # it has no annotations
 
 # Only what is imported in this block is watched.
-with atheris.instrument_imports(include=["app", "routers", "schemas", "stores"]):
+with atheris.instrument_imports(include=["workflow_server"]):
     from tests.fuzz.targets import TARGETS
 
 LONGEST = 600  # bytes of an input

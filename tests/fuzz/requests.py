@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Callable
 from urllib.parse import quote
 
-from app.server import WorkflowServer
 from benchmarks.client import Connection, ConnectionLost, Response, get, post
 from tests.fuzz.source import Source
 from tests.fuzz.targets import CONTEXT, CURSORS, EVENT_IDS, EVENTS, START_EVENTS
 from tests.fuzz.values import damage, make_text, write_body, write_text
 from tests.support.live import serving
 from tests.support.workflows import Asker, Conversation, Echo, Failer, Greeter
+from workflow_server.app.server import WorkflowServer
 
 LONGEST = 400  # bytes that a request is made of
 CONNECTIONS = 8

@@ -19,21 +19,21 @@ from workflows import Context
 from workflows.context.serializers import JsonSerializer
 from workflows.events import Event, StartEvent
 
-from app.engine.codec import NotSerializable, encode_event
-from app.engine.served import ServedWorkflow
-from app.errors import BadRequest
-from app.streams.tail import Page
-from routers.events import read_event_id
-from routers.handlers import read_cursor, write_cursor
-from routers.streaming import StreamFormat
-from schemas.events import SendEventRequest
-from schemas.handlers import RunRequest
-from schemas.records import EventRecord
-from schemas.times import to_micros
 from tests.fuzz.source import Source
 from tests.fuzz.values import damage, make_value, write_body, write_text
 from tests.properties.values import LINE_BREAKS
 from tests.support.workflows import WORKFLOWS, Asker, Extra, ExtraWaiter
+from workflow_server.app.engine.codec import NotSerializable, encode_event
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.errors import BadRequest
+from workflow_server.app.streams.tail import Page
+from workflow_server.routers.events import read_event_id
+from workflow_server.routers.handlers import read_cursor, write_cursor
+from workflow_server.routers.streaming import StreamFormat
+from workflow_server.schemas.events import SendEventRequest
+from workflow_server.schemas.handlers import RunRequest
+from workflow_server.schemas.records import EventRecord
+from workflow_server.schemas.times import to_micros
 
 Request = TypeVar("Request", bound=BaseModel)
 
@@ -120,7 +120,7 @@ def try_sent_event(data: bytes) -> bool:
     served = source.pick(SERVED)
     own = source.pick(served.decoder.event_classes).__name__
     event = source.pick((*EVENTS, {"type": own, "value": {"text": "a", "name": "b", "number": 1}}))
-    body = {"event": event, "step": source.pick(STEPS), "reply_to": 1}
+    body = {"event": event, "step": source.pick(STEPS), "reply_to": 1, "run_id": "r"}
     with suppress(BadRequest):
         if request := _read(SendEventRequest, write_body(source, damage(source, body))):
             sent = served.read_event(request.event)
@@ -143,7 +143,7 @@ def try_context(data: bytes) -> bool:
         if request and request.context is not None:
             run_input = served.context_input(request.context, request.start_event, None)
             assert isinstance(run_input.start_event, StartEvent | None)
-            run_input.broker.to_serialized(run_input.serializer)
+            run_input.broker.to_serialized(run_input.codec)
             return True
     return False
 

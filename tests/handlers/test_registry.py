@@ -12,20 +12,20 @@ from llama_index_instrumentation.dispatcher import active_instrument_tags
 from workflows import Workflow, step
 from workflows.events import Event, StartEvent, StopEvent
 
-from app.catalog import Catalog
-from app.errors import NotStarted
-from app.lifecycle import Lifecycle
-from app.settings import ServiceSettings
-from schemas.handlers import RunRequest
-from schemas.records import HandlerQuery
-from stores.base import Store
-from stores.memory import MemoryStore
 from tests.durability.faulty import Fault, FaultyStore
 from tests.support.calls import answer, run, start, start_asker, wait_ended
 from tests.support.inspection import key_of
 from tests.support.live import serve_workflow
 from tests.support.waiting import until
 from tests.support.workflows import Greeter
+from workflow_server.app.catalog import Catalog
+from workflow_server.app.errors import NotStarted
+from workflow_server.app.lifecycle import Lifecycle
+from workflow_server.app.settings import ServiceSettings
+from workflow_server.schemas.handlers import RunRequest
+from workflow_server.schemas.records import HandlerQuery
+from workflow_server.stores.base import Store
+from workflow_server.stores.memory import MemoryStore
 
 PEOPLE = 100
 PAUSE = 0.01  # seconds in which the collector lets others work

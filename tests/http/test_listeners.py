@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 import uvloop
 
-from app.http.listeners import accept_last
 from tests.support.waiting import until
+from workflow_server.app.http.listeners import accept_last
 
 SO_LOCK_FILTER = 44
 CLIENTS, ENOUGH = 8, 200

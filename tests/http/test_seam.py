@@ -22,7 +22,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from app.http.connections import Connection, HttpServer
+from workflow_server.app.http.connections import Connection, HttpServer
 
 ROOT = Path(__file__).parents[2]
 HTTP = ROOT / "app" / "http"

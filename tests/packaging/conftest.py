@@ -1,17 +1,19 @@
 """A clone of the repository, and what is built from it."""
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.packaging.wheel import ROOT, run
 from tests.support.documents import require
 
-ROOT = Path(__file__).parents[2]
 # What a clone does not hold.
-MADE = (".git", ".venv*", "*_cache", "__pycache__", "node_modules", "ui_dist", "build", "dist")
+MADE = (
+    *(".git", ".venv*", ".editable", "*_cache", "__pycache__"),
+    *("node_modules", "ui_dist", "build", "dist"),
+)
 
 
 @pytest.fixture(scope="session")
@@ -29,10 +31,3 @@ def distributions(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("distributions")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, clone)
     return folder
-
-
-def run(*command: str | Path) -> None:
-    """Run a command to its end, which must be a good one."""
-    words = [str(word) for word in command]
-    result = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.packaging.web_ui import build
 from tests.support.command import write
+from workflow_server.app.packaging.web_ui import build
 
 NPM = (
     "echo $* >>../commands",

@@ -15,11 +15,11 @@ from workflows import Context, Workflow, step
 from workflows.context.serializers import JsonSerializer
 from workflows.events import StartEvent, StopEvent
 
-from app.engine.codec import encode_event
-from app.engine.served import ServedWorkflow
-from app.errors import InvalidContext, InvalidEvent, InvalidStartEvent
 from tests.properties.values import SETTINGS, json_like, objects
 from tests.support.workflows import WORKFLOWS, Asker, Extra, ExtraWaiter
+from workflow_server.app.engine.codec import encode_event
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.errors import InvalidContext, InvalidEvent, InvalidStartEvent
 
 
 class Filled(StartEvent):
@@ -178,4 +178,4 @@ def test_a_context_is_taken_or_refused(
     with suppress(InvalidContext, InvalidStartEvent):
         run_input = served.context_input(context, data, None)
         assert isinstance(run_input.start_event, StartEvent | None)
-        run_input.broker.to_serialized(run_input.serializer)
+        run_input.broker.to_serialized(run_input.codec)

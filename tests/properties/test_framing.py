@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from workflows.events import Event
 
-from app.engine.codec import encode_event
-from app.streams.tail import Page
-from routers.streaming import HEARTBEAT, StreamFormat
-from schemas.records import EventRecord
-from schemas.times import from_micros
 from tests.properties.values import SETTINGS, json_like, text
+from workflow_server.app.engine.codec import encode_event
+from workflow_server.app.streams.tail import Page
+from workflow_server.routers.streaming import HEARTBEAT, StreamFormat
+from workflow_server.schemas.records import EventRecord
+from workflow_server.schemas.times import from_micros
 
 Framed = list[tuple[int, dict[str, Any]]]
 

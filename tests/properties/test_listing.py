@@ -10,11 +10,11 @@ import httpx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.server import WorkflowServer
-from schemas.records import Batch, Phase, RunRecord, Status
-from stores.memory import MemoryStore
 from tests.properties.values import SETTINGS, text
 from tests.support.waiting import DEADLINE
+from workflow_server.app.server import WorkflowServer
+from workflow_server.schemas.records import Batch, Phase, RunRecord, Status
+from workflow_server.stores.memory import MemoryStore
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ids = st.text("ab.~-_Z9", min_size=1, max_size=3)

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.records import EventRecord
-from stores.packs import PACK_BYTES, PACK_EVENTS, pack_events, unpack_events
+from workflow_server.schemas.records import EventRecord
+from workflow_server.stores.packs import PACK_BYTES, PACK_EVENTS, pack_events, unpack_events
 
 TIMES = st.none() | st.integers(-(2**40), 2**60)
 ENVELOPES = st.sampled_from([b"{}", b'{"a":"\xc3\xa4"}', b"", b"x" * 40_000])

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from workflows.context.state_store import DictState
 
-from app.engine.state import TrackedState
 from tests.properties.values import SETTINGS
 from tests.support.states import STATES, count, in_step, kept, resumed, write
+from workflow_server.app.engine.state import TrackedState
 
 FIELDS = "abc"
 STEPS = "xyz"
@@ -153,7 +153,7 @@ def test_every_step_counts_once_however_often_and_wherever_it_is_cut_off(
     most: int, scripts: list[list[str]], actions: list[tuple[str, int]]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("app.engine.state.MAX_WRITES", most)
+        patch.setattr("workflow_server.app.engine.state.MAX_WRITES", most)
         course = Course(DictState, scripts)
         for action, number in [*actions, *(("go on", number) for number in range(99))]:
             if action == "crash":

@@ -22,15 +22,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.errors import StoreFailed
-from app.reads import Reads
-from app.streams import subscription, tail
-from app.streams.subscription import SharedPosition, Subscription
-from app.streams.tail import EventTail, Page
-from app.telemetry.metrics import Metrics
-from schemas.records import Batch, EventRecord, RunRecord
-from stores.memory import MemoryStore
 from tests.properties.values import SETTINGS
+from workflow_server.app.errors import StoreFailed
+from workflow_server.app.reads import Reads
+from workflow_server.app.streams import subscription, tail
+from workflow_server.app.streams.subscription import SharedPosition, Subscription
+from workflow_server.app.streams.tail import EventTail, Page
+from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.schemas.records import Batch, EventRecord, RunRecord
+from workflow_server.stores.memory import MemoryStore
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RUN = RunRecord(
@@ -41,6 +41,7 @@ RUN = RunRecord(
     started_at=NOW,
     updated_at=NOW,
 )
+FIRST = 7  # the sequence of the run's first event
 TURNS = 12  # of the event loop: more than any step of a reader takes
 
 
@@ -75,7 +76,7 @@ class Streams(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.store = SlowStore()
-        self.tail = EventTail()
+        self.tail = EventTail(last=FIRST - 1)
         self.events: list[EventRecord] = []
         self.open: list[Reader] = []
         self.position = SharedPosition()
@@ -86,6 +87,15 @@ class Streams(RuleBasedStateMachine):
     def commit(self, *events: EventRecord) -> None:
         batch = Batch(runs={RUN.run_id: RUN}, events=list(events))
         self.loop.run_until_complete(self.store.commit(batch))
+
+    @property
+    def last(self) -> int:
+        """The sequence of the last event."""
+        return FIRST + len(self.events) - 1
+
+    def due(self, reader: Reader) -> list[EventRecord]:
+        """Return what a reader gets, in the end."""
+        return self.events[reader.after + 1 - FIRST :]
 
     def turn(self, turns: int) -> None:
         """Let the event loop go round."""
@@ -100,7 +110,7 @@ class Streams(RuleBasedStateMachine):
     @rule(sizes=st.lists(st.integers(0, 12), min_size=1, max_size=9), turns=st.integers(0, 3))
     def publish(self, sizes: list[int], turns: int) -> None:
         """Show a commit of some events, of these sizes in bytes."""
-        first = len(self.events)
+        first = FIRST + len(self.events)
         batch = [
             EventRecord(RUN.run_id, first + index, b"x" * size, internal=False)
             for index, size in enumerate(sizes)
@@ -118,7 +128,7 @@ class Streams(RuleBasedStateMachine):
     @rule(target=readers)
     def subscribe_now(self) -> Reader:
         """Begin after the latest event."""
-        return self.open_reader(len(self.events) - 1, live=True)
+        return self.open_reader(self.last, live=True)
 
     @rule(reader=readers)
     def come_back(self, reader: Reader) -> None:
@@ -136,22 +146,22 @@ class Streams(RuleBasedStateMachine):
     def subscribe_shared(self) -> Reader:
         """Take the shared reading position, and go on where the one before was."""
         assert self.loop.run_until_complete(self.position.acquire(0))
-        assert self.position.cursor == len(self.shared) - 1
+        assert self.position.cursor == (self.shared[-1].sequence if self.shared else -1)
         reader = self.open_reader(self.position.cursor, live=True)
         reader.subscription.share(self.position)
         reader.is_shared = True
         return reader
 
     def open_reader(self, after: int, *, live: bool) -> Reader:
-        reader = Reader(self.subscription(after, live=live), max(after, -1))
+        reader = Reader(self.subscription(after, live=live), max(after, FIRST - 1))
         self.open.append(reader)
         return reader
 
     def subscription(self, after: int, *, live: bool) -> Subscription:
-        last = len(self.events) - 1 if self.ended else -1
+        last = self.last if self.ended else -1
         tail = None if self.ended and not live else self.tail
         reads = Reads(self.store, Metrics())
-        return Subscription(RUN.run_id, reads=reads, tail=tail, after=after, last=last)
+        return Subscription(RUN.run_id, reads=reads, tail=tail, after=after, first=FIRST, last=last)
 
     @rule(reader=readers, turns=st.integers(0, TURNS))
     def read(self, reader: Reader, turns: int) -> None:
@@ -180,7 +190,7 @@ class Streams(RuleBasedStateMachine):
     @rule()
     def release(self) -> None:
         """Leave memory, and return with a tail that has no pages; all readers come back."""
-        self.tail = EventTail(last=len(self.events) - 1)
+        self.tail = EventTail(last=self.last)
         for reader in self.open:
             self.come_back(reader)
 
@@ -208,7 +218,7 @@ class Streams(RuleBasedStateMachine):
     def nobody_misses_or_repeats_an_event(self) -> None:
         for reader in self.open:
             self.collect(reader)
-            due = self.events[reader.after + 1 :]
+            due = self.due(reader)
             assert reader.got == due[: len(reader.got)]
         assert self.shared == self.events[: len(self.shared)]
 
@@ -218,7 +228,7 @@ class Streams(RuleBasedStateMachine):
             self.collect(reader)
             if reader.subscription.exhausted:
                 assert self.ended
-                assert reader.got == self.events[reader.after + 1 :]
+                assert reader.got == self.due(reader)
 
     def teardown(self) -> None:
         """End the run: every reader gets all that is left, is exhausted, and leaves no task."""

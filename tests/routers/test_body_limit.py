@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from app.server import WorkflowServer
-from app.settings import Limits
 from tests.support.live import open_client
 from tests.support.problems import problem_of
 from tests.support.sockets import connect
 from tests.support.workflows import add_all
+from workflow_server.app.server import WorkflowServer
+from workflow_server.app.settings import Limits
 
 LIMIT = 1_000
 

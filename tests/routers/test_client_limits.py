@@ -7,11 +7,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.access import Scope
-from app.access.buckets import MAX_BUCKETS, Buckets
-from app.errors import TooManyRequests
-from app.server import WorkflowServer
-from app.settings import Limits
 from tests.support.calls import start_asker
 from tests.support.credentials import KeyBook, bearer
 from tests.support.live import open_client
@@ -19,6 +14,11 @@ from tests.support.problems import problem_of
 from tests.support.sockets import read_stream
 from tests.support.waiting import until
 from tests.support.workflows import add_all
+from workflow_server.app.access import Scope
+from workflow_server.app.access.buckets import MAX_BUCKETS, Buckets
+from workflow_server.app.errors import TooManyRequests
+from workflow_server.app.server import WorkflowServer
+from workflow_server.app.settings import Limits
 
 SLOW = 0.001  # requests a second: none comes back during a test
 

@@ -9,12 +9,13 @@ import pytest
 from pydantic import BaseModel
 from workflows import Context, Workflow
 
-from app.server import WorkflowServer
 from tests.support.calls import answer, wait_ended, wait_question
 from tests.support.canary import CLASS, MODULE, Canary
 from tests.support.live import open_client
 from tests.support.problems import problem_of
+from tests.support.waiting import until
 from tests.support.workflows import Answer, Conversation, Greet, Question, Turns, Waiter
+from workflow_server.app.server import WorkflowServer
 
 Json = dict[str, Any]
 
@@ -72,6 +73,18 @@ async def test_a_context_goes_with_a_start_event(client: httpx.AsyncClient) -> N
 async def test_an_empty_context_is_none(client: httpx.AsyncClient) -> None:
     response = await client.post("/workflows/conversation/run", json={"context": {}})
     assert response.json()["result"]["value"] == {"result": 1}
+
+
+async def test_a_run_says_what_its_running_context_waits_for(waiters: httpx.AsyncClient) -> None:
+    await post_context(waiters, "waiter", await serialize_waiting())
+    handler: Json = (await waiters.get("/handlers/h")).json()
+    assert [event["type"] for event in handler["awaits"]["events"]] == ["Answer"]
+
+    async def waits() -> bool:
+        phase: str = (await waiters.get("/handlers/h")).json()["phase"]
+        return phase == "waiting"
+
+    await until(waits)
 
 
 async def test_a_run_goes_on_where_a_running_context_was(waiters: httpx.AsyncClient) -> None:

@@ -3,14 +3,14 @@
 import httpx
 import pytest
 
-from app.server import WorkflowServer
-from schemas.records import HandlerKey, RunRecord
-from stores.memory import MemoryStore
 from tests.support.calls import run
 from tests.support.live import open_client
 from tests.support.problems import faults_of, problem_of
 from tests.support.stores import SECRET, ScriptedStore
 from tests.support.workflows import add_all
+from workflow_server.app.server import WorkflowServer
+from workflow_server.schemas.records import HandlerKey, RunRecord
+from workflow_server.stores.memory import MemoryStore
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/workflows/echo", "/handlers/a/b"])

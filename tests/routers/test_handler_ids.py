@@ -9,7 +9,6 @@ import pytest
 
 from tests.support.calls import get_status, start
 from tests.support.problems import problem_of
-from tests.support.streams import read_frames
 
 EVERY_CHARACTER = string.ascii_letters + string.digits + "._~-"
 
@@ -91,15 +90,6 @@ async def test_a_new_handler_starts_without_the_state_of_others(client: httpx.As
     await client.post("/workflows/conversation/run", json={"handler_id": "one"})
     response = await client.post("/workflows/conversation/run", json={"handler_id": "two"})
     assert response.json()["result"]["value"] == {"result": 1}
-
-
-async def test_a_second_run_of_a_handler_counts_its_events_from_zero(
-    client: httpx.AsyncClient,
-) -> None:
-    for _ in range(2):
-        await client.post("/workflows/echo/run", json={"handler_id": "h"})
-        frames = await read_frames(client, "h", include_internal=True)
-        assert [frame.sequence for frame in frames] == [0, 1, 2]
 
 
 async def test_an_id_of_another_workflow_is_a_conflict(client: httpx.AsyncClient) -> None:

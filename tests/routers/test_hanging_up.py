@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.server import WorkflowServer
+from workflow_server.app.server import WorkflowServer
 
 Message = MutableMapping[str, Any]
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import httpx
 import pytest
 
-from app.server import WorkflowServer
-from schemas.records import Phase, UnfinishedRun
-from stores.base import StoreUnavailable
 from tests.support.live import open_client
 from tests.support.problems import problem_of
 from tests.support.stores import ScriptedStore
 from tests.support.waiting import DEADLINE, until
 from tests.support.workflows import add_all
+from workflow_server.app.server import WorkflowServer
+from workflow_server.schemas.records import Phase, UnfinishedRun
+from workflow_server.stores.base import StoreUnavailable
 
 
 async def get_health(client: httpx.AsyncClient) -> tuple[int, dict[str, str]]:
@@ -110,7 +110,7 @@ class HangingStore(ScriptedStore):
 
 
 async def test_a_store_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.lifecycle.CHECK_TIMEOUT", 0.05)
+    monkeypatch.setattr("workflow_server.app.lifecycle.CHECK_TIMEOUT", 0.05)
     store = HangingStore()
     async with open_client(WorkflowServer(workflow_store=store)) as client:
         store.down = True

@@ -14,12 +14,12 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from app.server import WorkflowServer
 from tests.support.backends import DURABLE, FRESH_URLS
 from tests.support.calls import start, start_asker
 from tests.support.live import open_client
 from tests.support.problems import problem_of
 from tests.support.workflows import add_all
+from workflow_server.app.server import WorkflowServer
 
 TEXTS = (
     "", " ", "\0", "a\0b", "\x01\x1f\x7f", "\r\nX: 1", "\u2028\u2029\x85", "../../etc/passwd",

@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.server import WorkflowServer
 from tests.support.calls import get_status, start
 from tests.support.command import serving, write_echo
 from tests.support.live import open_client
 from tests.support.problems import problem_of
 from tests.support.sockets import connect
+from workflow_server.app.server import WorkflowServer
 
 BODY = b'{"handler_id": "h"}'
 CHUNKED = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)

@@ -6,12 +6,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.server import WorkflowServer
 from tests.support.backends import DURABLE, FRESH_URLS
 from tests.support.calls import run, start
 from tests.support.live import open_client
 from tests.support.problems import faults_of, problem_of
 from tests.support.workflows import add_all
+from workflow_server.app.server import WorkflowServer
 
 Parameter = tuple[str, str | int | float | bool | None]
 Query = list[Parameter]

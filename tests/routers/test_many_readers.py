@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import httpx
 
-from app.streams.subscription import STORE_PAGE_EVENTS
-from app.streams.tail import TAIL_EVENTS
 from tests.support.calls import answer, run, start, start_asker, wait_ended
 from tests.support.sockets import read_stream
 from tests.support.streams import Frame, read_frames, read_until, shared_reader
 from tests.support.waiting import until
+from workflow_server.app.streams.subscription import STORE_PAGE_EVENTS
+from workflow_server.app.streams.tail import TAIL_EVENTS
 
 EVENTS = 5_000
 PADDING = 300  # bytes an event: more in all than a run's tail holds

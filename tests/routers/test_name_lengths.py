@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from schemas.names import MAX_NAME_LENGTH
 from tests.support.calls import start, start_asker
 from tests.support.problems import faults_of, problem_of
+from workflow_server.schemas.names import MAX_NAME_LENGTH
 
 LONG = "a" * MAX_NAME_LENGTH
 NAMED = {"handler_id", "name", "run_id", "step", "workflow_name"}

@@ -10,7 +10,6 @@ from workflows import Context, Workflow, step
 from workflows.events import StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
-from app.handlers.registry import HandlerRegistry
 from tests.durability.faulty import Fault
 from tests.durability.restarts import restarting
 from tests.support.backends import opened_store
@@ -18,6 +17,7 @@ from tests.support.calls import answer, run, start, start_asker, wait_ended
 from tests.support.live import serve_workflow
 from tests.support.waiting import until
 from tests.support.workflows import Answer
+from workflow_server.app.handlers.registry import HandlerRegistry
 
 Samples = dict[tuple[str, ...], float]
 

@@ -6,10 +6,10 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.server import WorkflowServer
 from tests.support.live import open_client
 from tests.support.problems import problem_of
 from tests.support.workflows import add_all
+from workflow_server.app.server import WorkflowServer
 
 OURS = [
     "http://localhost",

@@ -2,10 +2,12 @@
 
 import asyncio
 import sys
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import BaseModel, computed_field
 from workflows import Context, Workflow, step
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
@@ -137,6 +139,52 @@ async def return_bytes(_ctx: Context) -> StopEvent:
     return StopEvent(result={"raw": b"\xff"})
 
 
+class Rate(BaseModel):
+    """A model with a computed field that raises."""
+
+    of: int = 0
+
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic takes it
+    @property
+    def rate(self) -> float:
+        return 1 / self.of
+
+
+@dataclass
+class Unset:
+    """A dataclass whose field may have no value."""
+
+    size: int = field(init=False)
+
+
+async def return_what_raises(_ctx: Context) -> StopEvent:
+    return StopEvent(result=[1, Rate()])
+
+
+async def return_what_has_no_value(_ctx: Context) -> StopEvent:
+    return StopEvent(result=[Unset()])
+
+
+class Unspeakable:
+    """A key that raises wherever it is named."""
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
+async def return_a_key_that_raises(_ctx: Context) -> StopEvent:
+    return StopEvent(result={Unspeakable(): iter([1])})
+
+
+async def return_a_key_that_is_no_text(_ctx: Context) -> StopEvent:
+    return StopEvent(result={"rows": {object(): 1}})
+
+
+async def write_what_raises(ctx: Context) -> StopEvent:
+    ctx.write_event_to_stream(Handing(what={"a": Rate()}))
+    return StopEvent()
+
+
 async def cancel_itself(_ctx: Context) -> StopEvent:
     raise asyncio.CancelledError
 
@@ -155,6 +203,11 @@ ODD_FAILURES = [
     (return_a_class, "Step 'act'"),
     (return_what_refers_to_itself, ".result"),
     (return_bytes, ".result['raw'] (of class bytes)"),
+    (return_what_raises, ".result[1] (of class Rate)"),
+    (return_what_has_no_value, ".result[0] (of class Unset)"),
+    (return_a_key_that_raises, "cannot be written"),
+    (return_a_key_that_is_no_text, ".result['rows'], the key of class object"),
+    (write_what_raises, ".what['a'] (of class Rate)"),
 ]
 
 

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from app.server import WorkflowServer
-from stores.memory import MemoryStore
 from tests.support.calls import run, start, start_asker, wait_begun
 from tests.support.live import open_client
 from tests.support.problems import problem_of
@@ -15,6 +13,8 @@ from tests.support.stores import list_leftovers
 from tests.support.streams import iterate_frames, read_frames
 from tests.support.waiting import until
 from tests.support.workflows import add_all
+from workflow_server.app.server import WorkflowServer
+from workflow_server.stores.memory import MemoryStore
 
 
 @pytest.fixture

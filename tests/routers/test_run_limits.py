@@ -10,9 +10,6 @@ import pytest
 from workflows import Context, Workflow, step
 from workflows.events import StartEvent, StopEvent
 
-from app.server import WorkflowServer
-from app.settings import Limits
-from stores.memory import MemoryStore
 from tests.durability.restarts import restarting
 from tests.support.calls import (
     answer,
@@ -30,6 +27,9 @@ from tests.support.live import open_client
 from tests.support.problems import problem_of
 from tests.support.streams import read_frames, read_until
 from tests.support.workflows import Answer, Asker, Number, Question, Sleeper, add_all
+from workflow_server.app.server import WorkflowServer
+from workflow_server.app.settings import Limits
+from workflow_server.stores.memory import MemoryStore
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import pytest
 
-from app.server import WorkflowServer
 from tests.support.calls import (
     answer,
     get_status,
@@ -25,6 +24,7 @@ from tests.support.stores import ScriptedStore
 from tests.support.streams import read_frames
 from tests.support.waiting import until
 from tests.support.workflows import add_all
+from workflow_server.app.server import WorkflowServer
 
 VALUE = {"text": "yes"}
 QUALIFIED = "tests.support.workflows.Answer"

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from app.server import WorkflowServer
 from tests.support.calls import answer, run, start, start_asker
 from tests.support.live import open_client
 from tests.support.streams import read_frames, read_until
 from tests.support.workflows import add_all
+from workflow_server.app.server import WorkflowServer
 
 
 async def run_greeter(client: httpx.AsyncClient) -> str:

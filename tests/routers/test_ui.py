@@ -9,11 +9,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-import routers.ui
-from app.server import WorkflowServer
+import workflow_server.routers.ui
 from tests.support.command import write
 from tests.support.live import serving_app
 from tests.support.waiting import DEADLINE
+from workflow_server.app.server import WorkflowServer
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
@@ -31,7 +31,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "assets" / "index-a1.js").write_bytes(SCRIPT)
     (tmp_path / "assets" / "index-a1.js.gz").write_bytes(COMPRESSED)
     (tmp_path / "secret.js").write_text("no asset")
-    monkeypatch.setattr(routers.ui, "BUILT", tmp_path)
+    monkeypatch.setattr(workflow_server.routers.ui, "BUILT", tmp_path)
     return tmp_path
 
 
@@ -92,22 +92,22 @@ async def test_nothing_but_assets_is_found(client: httpx.AsyncClient, name: str)
 async def test_where_the_ui_is_not_built_the_page_says_so(
     client: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routers.ui, "BUILT", tmp_path)
+    monkeypatch.setattr(workflow_server.routers.ui, "BUILT", tmp_path)
     response = await client.get("/")
     assert (response.status_code, "is not built" in response.text) == (200, True)
     assert str(tmp_path) not in response.text
 
 
 def test_a_built_ui_needs_no_remedy(built: Path) -> None:
-    assert routers.ui.find_remedy() is None
+    assert workflow_server.routers.ui.find_remedy() is None
 
 
 def test_in_a_clone_the_remedy_is_to_build_the_ui(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "ui" / "package.json")
-    monkeypatch.setattr(routers.ui, "BUILT", tmp_path / "routers" / "ui_dist")
-    assert routers.ui.find_remedy() == (
+    monkeypatch.setattr(workflow_server.routers.ui, "BUILT", tmp_path / "routers" / "ui_dist")
+    assert workflow_server.routers.ui.find_remedy() == (
         f"install Node.js 20.19 or newer, and run `make ui` in {tmp_path}"
     )
 
@@ -115,14 +115,14 @@ def test_in_a_clone_the_remedy_is_to_build_the_ui(
 def test_without_a_clone_the_remedy_is_to_install_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routers.ui, "BUILT", tmp_path / "routers" / "ui_dist")
-    assert routers.ui.find_remedy() == (
+    monkeypatch.setattr(workflow_server.routers.ui, "BUILT", tmp_path / "routers" / "ui_dist")
+    assert workflow_server.routers.ui.find_remedy() == (
         "install Node.js 20.19 or newer, and workflow-server from its source again"
     )
 
 
 async def test_the_built_page_names_its_files_relative_to_itself() -> None:
-    page = routers.ui.BUILT / "index.html"
+    page = workflow_server.routers.ui.BUILT / "index.html"
     if not page.is_file():
         pytest.skip("The UI is not built")
     names = re.findall(r'(?:src|href)="([^"]*)"', page.read_text())

@@ -11,12 +11,12 @@ from workflows import Workflow, step
 from workflows.events import Event, StartEvent, StopEvent
 from workflows.representation import get_workflow_representation
 
-from app.server import WorkflowServer
 from tests.support.calls import start, start_asker
 from tests.support.indescribable import INDESCRIBABLE, Tool
 from tests.support.live import open_client, serve_workflow
 from tests.support.problems import problem_of
 from tests.support.workflows import WORKFLOWS, Greet, Greeter, Greeting
+from workflow_server.app.server import WorkflowServer
 
 
 class Job(Event):
@@ -156,6 +156,7 @@ async def test_a_run_that_completes_answers_with_the_handler_and_its_result(
         "held_because": None,
         "resumable": True,
         "not_resumable_because": None,
+        "awaits": None,
         "questions": [],
         "result": {
             "value": {"text": "Hello, Ada!"},
@@ -200,6 +201,7 @@ async def test_a_start_answers_at_once_with_a_running_handler(client: httpx.Asyn
         "held_because": None,
         "resumable": True,
         "not_resumable_because": None,
+        "awaits": None,
         "questions": [],
         "result": None,
     }

@@ -6,9 +6,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from app.server import WorkflowServer
 from examples.approval import Approval
-from schemas.records import Batch, Status
 from tests.support.calls import answer, run, start, start_asker
 from tests.support.inspection import key_of
 from tests.support.live import open_client, serve_workflow
@@ -16,6 +14,8 @@ from tests.support.stores import ScriptedStore
 from tests.support.streams import Frame, iterate_frames
 from tests.support.waiting import until
 from tests.support.workflows import add_all
+from workflow_server.app.server import WorkflowServer
+from workflow_server.schemas.records import Batch, Status
 
 
 class SlowStore(ScriptedStore):
@@ -56,7 +56,7 @@ async def test_a_reader_sees_no_event_before_its_commit(
     params = {"after_sequence": -1}
     async with client.stream("GET", f"/events/{handler_id}", params=params) as response:
         seen = [
-            (frame.sequence, await store.count_events(record.run_id))
+            (frame.sequence, await store.next_sequence(record.run_id))
             async for frame in iterate_frames(response)
         ]
     assert len(seen) > 2_000

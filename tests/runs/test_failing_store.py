@@ -8,7 +8,6 @@ import pytest
 from workflows import Context, Workflow, step
 from workflows.events import StartEvent, StopEvent
 
-from app.server import WorkflowServer
 from tests.support.calls import answer, get_status, run, start_asker, wait_begun, wait_ended
 from tests.support.inspection import key_of
 from tests.support.live import open_client
@@ -17,6 +16,7 @@ from tests.support.stores import SECRET, ScriptedStore
 from tests.support.streams import iterate_frames, read_frames
 from tests.support.waiting import DEADLINE, until
 from tests.support.workflows import Number, add_all
+from workflow_server.app.server import WorkflowServer
 
 BACKOFF = (0.01, 0.02)
 FOR_GOOD = 10**9
@@ -191,7 +191,7 @@ async def test_a_run_that_was_said_to_have_failed_is_never_said_to_run(
     store: ScriptedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Shorter than the engine waits for a step that it has told to stop.
-    monkeypatch.setattr("app.runs.commit_log.RECOVERY_PAUSE", 0.01)
+    monkeypatch.setattr("workflow_server.app.runs.commit_log.RECOVERY_PAUSE", 0.01)
     clinging = Clinging()
     server = WorkflowServer(workflow_store=store, persistence_backoff=BACKOFF)
     server.add_workflow("clinging", clinging)

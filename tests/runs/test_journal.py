@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.runs.commit_log import CommitLog
-from app.runs.journal import MAX_UNCOMMITTED_BYTES, RunJournal
-from app.streams.tail import EventTail
-from schemas.records import RunRecord, Status
 from tests.support.stores import ScriptedStore
 from tests.support.waiting import until
+from workflow_server.app.runs.commit_log import CommitLog
+from workflow_server.app.runs.journal import MAX_UNCOMMITTED_BYTES, RunJournal
+from workflow_server.app.streams.tail import EventTail
+from workflow_server.schemas.records import RunRecord, Status
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 RUN = RunRecord(
@@ -86,11 +86,11 @@ async def test_an_open_unit_is_held_back_until_it_is_closed(
     log.touch(journal)
     commits = len(store.commits)
     await until(lambda: len(store.commits) > commits)
-    held_back = await store.count_events("r")
+    held_back = await store.next_sequence("r")
     journal.add_tick(b"[]")
     journal.close_unit()
     await journal.wait_committed()
-    assert (held_back, await store.count_events("r")) == (0, 1)
+    assert (held_back, await store.next_sequence("r")) == (0, 1)
 
 
 async def test_who_waits_for_a_unit_that_is_cut_off_is_told(journal: RunJournal) -> None:
@@ -152,7 +152,7 @@ async def test_emitting_waits_for_room_when_too_much_is_uncommitted(
     store.open.set()
     await emitting
     assert waiting is False
-    assert await store.count_events("r") == 1
+    assert await store.next_sequence("r") == 1
 
 
 async def test_there_is_room_while_little_is_uncommitted(
@@ -201,7 +201,7 @@ async def test_a_record_that_cannot_be_written_harms_no_other_run(
     journal.add_event(b"{}", internal=False, emitted_at=0)
     await journal.wait_committed()
     assert (other.is_failed, journal.is_failed, journal.tail.last) == (True, False, 0)
-    assert await store.count_events("r") == 1
+    assert await store.next_sequence("r") == 1
 
 
 async def test_the_journal_of_a_run_that_has_ended_is_not_kept(
@@ -218,4 +218,4 @@ async def test_stopping_commits_what_is_written_down(
 ) -> None:
     journal.add_event(b"{}", internal=False, emitted_at=0)
     await log.stop()
-    assert await store.count_events("r") == 1
+    assert await store.next_sequence("r") == 1

@@ -7,10 +7,10 @@ from itertools import product
 
 import pytest
 
-from app.runs import phase
-from app.runs.phase import MOVES
-from schemas.records import Idle, Phase, Question, RunRecord, Status
 from tests.support.records import NOON, make_record
+from workflow_server.app.runs import phase
+from workflow_server.app.runs.phase import MOVES
+from workflow_server.schemas.records import Idle, Phase, Question, RunRecord, Status
 
 LATER = NOON + timedelta(seconds=5)
 DUE = NOON + timedelta(minutes=1)

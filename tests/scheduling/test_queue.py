@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 import pytest
 from workflows import Workflow
 
-from app.catalog import Catalog
-from app.engine.served import ServedWorkflow
-from app.errors import TooManyRuns
-from app.runs.slots import Slot
-from app.scheduling.queue import FEW, RunQueue
-from app.settings import Limits
 from tests.support.records import NOON
 from tests.support.workflows import Greeter
+from workflow_server.app.catalog import Catalog
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.errors import TooManyRuns
+from workflow_server.app.runs.slots import Slot
+from workflow_server.app.scheduling.queue import FEW, RunQueue
+from workflow_server.app.settings import Limits
 
 
 def serve(workflow: Workflow, name: str = "it") -> ServedWorkflow:

@@ -2,9 +2,6 @@
 
 import pytest
 
-from app.scheduling.recent import MAX_BYTES, MAX_RUNS, EndedRun, EndedRuns
-from app.streams.tail import EventTail
-from schemas.records import EventRecord
 from tests.support.calls import run
 from tests.support.inspection import key_of
 from tests.support.live import serve_workflow
@@ -12,6 +9,9 @@ from tests.support.records import make_record
 from tests.support.stores import ScriptedStore
 from tests.support.streams import read_frames
 from tests.support.workflows import Greeter
+from workflow_server.app.scheduling.recent import MAX_BYTES, MAX_RUNS, EndedRun, EndedRuns
+from workflow_server.app.streams.tail import EventTail
+from workflow_server.schemas.records import EventRecord
 
 
 def make_ended(name: str, *, size: int = 1) -> EndedRun:

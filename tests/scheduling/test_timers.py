@@ -14,12 +14,6 @@ import pytest
 from workflows import Context, Workflow, step
 from workflows.events import HumanResponseEvent, StartEvent, StopEvent
 
-from app.reads import Reads
-from app.scheduling.timers import DUE_AT_ONCE, Timers
-from app.telemetry.metrics import Metrics
-from schemas.records import Idle, Phase, RunRecord
-from stores.base import Store
-from stores.memory import MemoryStore
 from tests.durability.faulty import Fault, FaultyStore, Script
 from tests.durability.restarts import OffsetClock, restarting
 from tests.support.backends import FRESH_URLS, opened_store
@@ -28,6 +22,12 @@ from tests.support.inspection import is_claiming, is_evicted, key_of
 from tests.support.records import NOON, batch_of, make_record
 from tests.support.waiting import until
 from tests.support.workflows import Question
+from workflow_server.app.reads import Reads
+from workflow_server.app.scheduling.timers import DUE_AT_ONCE, Timers
+from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.schemas.records import Idle, Phase, RunRecord
+from workflow_server.stores.base import Store
+from workflow_server.stores.memory import MemoryStore
 
 MANY = 2_500
 READS_OF_A_RUN = ("get_run", "get_snapshot", "read_ticks", "get_state", "read_inbox")
@@ -169,7 +169,7 @@ async def test_a_run_without_a_timer_is_never_woken(clock: OffsetClock) -> None:
 async def test_a_run_that_is_really_due_later_is_woken_again_then(
     store: FaultyStore, clock: OffsetClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.scheduling.timers.LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("workflow_server.app.scheduling.timers.LONGEST_WAIT", 0.01)
     await store.commit(batch_of(waiting(0, NOON - timedelta(days=3650))))
     later = clock() + timedelta(hours=1)
     async with waking(store, clock, MappingProxyType({"r00000": later})) as (_, woken):
@@ -189,7 +189,7 @@ async def is_due_at(store: Store, run_id: str, time: datetime) -> bool:
 async def test_runs_are_woken_when_the_store_is_back(
     clock: OffsetClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.scheduling.timers.RETRY_PAUSE", 0.01)
+    monkeypatch.setattr("workflow_server.app.scheduling.timers.RETRY_PAUSE", 0.01)
     store = FaultyStore(MemoryStore())
     await store.commit(batch_of(waiting(0, NOON - timedelta(days=3650))))
     script = store.break_down("list_due", Fault.FAIL_BEFORE)

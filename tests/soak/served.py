@@ -8,9 +8,9 @@ from datetime import timedelta
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
 
-from app.handlers import retention
-from app.server import WorkflowServer
 from tests.support.workflows import add_all
+from workflow_server.app.handlers import retention
+from workflow_server.app.server import WorkflowServer
 
 # A day in minutes: idle runs leave memory at once, and ended ones the store soon.
 retention.PAUSE = 2.0

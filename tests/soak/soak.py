@@ -62,7 +62,7 @@ async def _running(store: str, folder: Path) -> AsyncIterator[tuple[int, str]]:
     """Run the server until the end of the block; yield its process and its address."""
     port = find_port()
     url = f"http://127.0.0.1:{port}"
-    # Served from a folder of its own: beside `app` here, the loader would take it for a clash.
+    # A file by itself, and not one in the package of the tests.
     file = Path(shutil.copy(SERVED, folder))
     with (folder / "server.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(

@@ -6,12 +6,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.server import WorkflowServer
 from tests.soak.gauges import GAUGES, MIB, Sample, judge
 from tests.soak.load import ERRANDS, Errand
 from tests.support.live import serving
 from tests.support.waiting import DEADLINE, until
 from tests.support.workflows import add_all
+from workflow_server.app.server import WorkflowServer
 
 SAMPLES = 100
 

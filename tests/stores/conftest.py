@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stores.base import Store
 from tests.support.backends import FRESH_URLS, opened_store
+from workflow_server.stores.base import Store
 
 
 @pytest.fixture(params=FRESH_URLS)

@@ -10,7 +10,8 @@ from itertools import product
 
 import pytest
 
-from schemas.records import (
+from workflow_server.schemas.records import (
+    Awaited,
     Batch,
     EventRecord,
     HandlerKey,
@@ -22,13 +23,15 @@ from schemas.records import (
     RunPosition,
     RunRecord,
     SnapshotRecord,
+    StateChangeRecord,
     StateRecord,
     Status,
+    StoredState,
     TickPage,
     TickRecord,
 )
-from schemas.times import to_micros
-from stores.base import Store
+from workflow_server.schemas.times import to_micros
+from workflow_server.stores.base import Store
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 R = HandlerKey("", "r")
@@ -105,7 +108,20 @@ FULL = RunRecord(
     result=b'{"value":{}}',
     error="It failed: ä\n'\"",
     event_count=2**40,
-    questions=(Question(sequence=3), Question(sequence=5, waiter_id="w")),
+    questions=(
+        Question(sequence=3),
+        Question(sequence=5, waiter_id="w", text="Größe 𝔞?\0", place="p"),
+    ),
+    awaits=(
+        Awaited(waiter_id="w\0\ud800", event_class="module.Größe", step="ask"),
+        Awaited(
+            waiter_id="w",
+            event_class="module.Answer",
+            step="ask",
+            requirements=b'{"user":"\xc3\xa4","n":null}',
+            due_at=NOON + timedelta(microseconds=5),
+        ),
+    ),
     not_resumable_because="its state cannot be stored",
     idle=Idle(since=NOON, wake_at=NOON + timedelta(seconds=1), timeout_left=0.25),
     resumes=3,
@@ -115,6 +131,9 @@ FULL = RunRecord(
     slot=True,
     due_at=NOON + timedelta(microseconds=3),
     held_because="Its workflow is not served.",
+    first_sequence=2**41,
+    next_sequence=2**42,
+    answered=(Question(sequence=2, place="/step work 0 0", digest="0a"),),
 )
 
 
@@ -129,6 +148,11 @@ async def test_a_record_of_few_values_comes_back_as_it_was_given(store: Store) -
     assert await store.get_run("r") == make_run()
 
 
+async def test_that_it_is_not_known_what_a_run_awaits_comes_back(store: Store) -> None:
+    await store.commit(batch_of(replace(FULL, awaits=None)))
+    assert await store.get_run("r") == replace(FULL, awaits=None)
+
+
 async def test_absence_is_a_value(store: Store) -> None:
     assert await store.get_handler(NOBODY) is None
     assert await store.get_run("nobody") is None
@@ -137,7 +161,7 @@ async def test_absence_is_a_value(store: Store) -> None:
     assert list(await store.read_events("nobody", after=-1, limit=10)) == []
     assert await store.read_ticks("nobody", after=-1, limit=10) == TickPage([], is_last=True)
     assert list(await store.read_inbox("nobody")) == []
-    assert await store.count_events("nobody") == 0
+    assert await store.next_sequence("nobody") == 0
 
 
 async def test_a_store_that_can_be_reached_says_so_by_returning(store: Store) -> None:
@@ -197,9 +221,22 @@ async def test_a_cursor_may_be_far_off(store: Store, after: int) -> None:
     assert list(await store.read_events("r", after=after, limit=100)) == expected
 
 
-async def test_events_are_counted(store: Store) -> None:
+async def test_the_next_event_of_a_run_follows_its_last_one(store: Store) -> None:
     await store.commit(Batch(runs={"r": make_run()}, events=make_events(7)))
-    assert await store.count_events("r") == 7
+    assert await store.next_sequence("r") == 7
+
+
+@pytest.mark.parametrize("first", [0, 1, 2**40])
+async def test_a_run_counts_from_its_first_sequence(store: Store, first: int) -> None:
+    run = replace(make_run(), first_sequence=first)
+    await store.commit(batch_of(run))
+    assert await store.next_sequence("r") == first
+    events = [EventRecord("r", first + place, b"{}", False) for place in range(300)]
+    await store.commit(Batch(runs={"r": run}, events=events))
+    assert await store.next_sequence("r") == first + 300
+    for after in (-1, first - 1, first, first + 256, first + 299):
+        expected = [event for event in events if event.sequence > after]
+        assert await read_all(store, "r", after=after) == expected
 
 
 async def test_an_event_keeps_its_bytes_its_time_and_whether_it_is_internal(store: Store) -> None:
@@ -258,12 +295,39 @@ async def test_a_snapshot_removes_ticks_of_its_own_batch(store: Store) -> None:
 async def test_a_state_replaces_the_one_before_it(store: Store) -> None:
     await store.commit(Batch(runs={"r": make_run()}, states={"r": StateRecord("r", b"one")}))
     await store.commit(Batch(states={"r": StateRecord("r", b"two")}))
-    assert await store.get_state("r") == b"two"
+    assert await store.get_state("r") == StoredState(b"two")
 
 
 async def test_an_empty_state_is_not_an_absent_one(store: Store) -> None:
     await store.commit(Batch(runs={"r": make_run()}, states={"r": StateRecord("r", b"")}))
-    assert await store.get_state("r") == b""
+    assert await store.get_state("r") == StoredState(b"")
+
+
+async def test_a_state_comes_with_what_was_changed_since_in_order(store: Store) -> None:
+    changes = [StateChangeRecord("r", number, b"c%d" % number) for number in range(12)]
+    state = StateRecord("r", b"s")
+    await store.commit(Batch(runs={"r": make_run()}, states={"r": state}, changes=[*changes[:2]]))
+    await store.commit(Batch(changes=changes[1:]))
+    expected = StoredState(b"s", tuple(change.change for change in changes), 12)
+    assert await store.get_state("r") == expected
+
+
+async def test_a_state_replaces_the_changes_of_the_one_before_it(store: Store) -> None:
+    changes = [StateChangeRecord("r", number, b"c%d" % number) for number in range(5)]
+    first, second = StateRecord("r", b"s"), StateRecord("r", b"t", 3, replaces_changes=True)
+    await store.commit(Batch(runs={"r": make_run()}, states={"r": first}, changes=changes[:3]))
+    replacing = Batch(states={"r": second}, changes=changes[1:4])
+    for _ in range(2):
+        await store.commit(replacing)
+        assert await store.get_state("r") == StoredState(b"t", (b"c3",), 4)
+    await store.commit(Batch(changes=changes[3:]))
+    assert await store.get_state("r") == StoredState(b"t", (b"c3", b"c4"), 5)
+
+
+async def test_a_state_without_changes_says_which_one_would_be_next(store: Store) -> None:
+    state = StateRecord("r", b"s", 7, replaces_changes=True)
+    await store.commit(Batch(runs={"r": make_run()}, states={"r": state}))
+    assert await store.get_state("r") == StoredState(b"s", (), 7)
 
 
 async def test_writing_a_batch_again_changes_nothing(store: Store) -> None:
@@ -284,7 +348,7 @@ async def test_writing_a_batch_again_changes_nothing(store: Store) -> None:
 async def test_what_is_written_again_may_be_followed_by_more(store: Store) -> None:
     await store.commit(Batch(runs={"r": make_run()}, events=make_events(300)))
     await store.commit(Batch(events=make_events(800)))
-    assert await store.count_events("r") == 800
+    assert await store.next_sequence("r") == 800
     assert await read_all(store, "r") == make_events(800)
 
 
@@ -316,7 +380,7 @@ async def test_a_batch_may_hold_many_rows(store: Store) -> None:
         Batch(runs={run.run_id: run for run in runs}, events=make_events(3_000, "r7"))
     )
     assert len(await list_ids(store, limit=1000)) == 300
-    assert await store.count_events("r7") == 3_000
+    assert await store.next_sequence("r7") == 3_000
 
 
 async def test_handlers_are_listed_newest_first_and_by_id_where_they_are_as_old(

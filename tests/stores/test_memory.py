@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from schemas.records import Batch, Status
-from stores.memory import MemoryStore
 from tests.stores.test_conformance import NOON, R, batch_of, list_ids, make_run
 from tests.stores.test_removing import make_full
 from tests.stores.test_unfinished import make_unfinished
 from tests.support.stores import list_leftovers
+from workflow_server.schemas.records import Batch, Status
+from workflow_server.stores.memory import MemoryStore
 
 
 async def test_ended_handlers_beyond_the_number_are_dropped_oldest_end_first() -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from schemas.records import (
+from tests.stores.test_conformance import NOON
+from tests.support.backends import opened_store
+from tests.support.older_databases import OLDER_URLS, TENANT, carry_out
+from workflow_server.schemas.records import (
     HandlerKey,
     HandlerQuery,
     Phase,
@@ -15,11 +18,8 @@ from schemas.records import (
     RunRecord,
     Status,
 )
-from schemas.times import from_micros, to_micros
-from stores.base import Store
-from tests.stores.test_conformance import NOON
-from tests.support.backends import opened_store
-from tests.support.older_databases import OLDER_URLS, TENANT, carry_out
+from workflow_server.schemas.times import from_micros, to_micros
+from workflow_server.stores.base import Store
 
 # All that the commit f3970c6 knew of a run.
 COLUMNS = (
@@ -30,7 +30,10 @@ COLUMNS = (
 KEPT = {
     "runs": f"SELECT {COLUMNS} FROM runs ORDER BY run_id",
     "events": "SELECT * FROM events ORDER BY run_id, first",
-    "states": "SELECT * FROM states ORDER BY run_id",
+    "states": (
+        "SELECT states.run_id, state FROM states JOIN runs ON runs.run_id = states.run_id"
+        " WHERE is_current ORDER BY states.run_id"
+    ),
 }
 MICROSECOND = timedelta(microseconds=1)
 
@@ -95,6 +98,42 @@ async def test_an_earlier_run_of_a_handler_has_ended(store: Store) -> None:
         (Status.COMPLETED, Phase.ENDED, True),
         (Status.COMPLETED, Phase.ENDED, False),
     ]
+    states = [await store.get_state(run.run_id) is not None for run in runs]
+    assert states == [True, False]  # nobody goes on from that of the earlier one
+
+
+async def test_what_a_handler_does_next_is_numbered_above_all_that_it_did(store: Store) -> None:
+    for name, record in (await list_records(store)).items():
+        runs = await store.list_runs(record.key, after=None, limit=10)
+        greatest = max(run.event_count for run in runs)
+        assert (record.next_sequence, greatest > 0) == (greatest, record.phase is Phase.ENDED), name
+        assert record.first_sequence == 0
+
+
+async def test_what_a_run_that_has_begun_is_followed_by_is_above_the_runs_before_it(
+    url: str,
+) -> None:
+    handler = "tenant = '' AND handler_id = 'continued'"
+    await carry_out(url, f"UPDATE runs SET event_count = 90 WHERE {handler} AND NOT is_current")
+    await carry_out(
+        url, f"UPDATE runs SET status = 'running', event_count = 0 WHERE {handler} AND is_current"
+    )
+    async with opened_store(url) as store:
+        record = await store.get_handler(HandlerKey("", "continued"))
+    assert record is not None
+    assert (record.first_sequence, record.next_sequence) == (0, 90)
+
+
+async def test_a_run_that_has_no_events_begins_above_the_runs_before_it(url: str) -> None:
+    run = "(SELECT run_id FROM runs WHERE handler_id = 'continued' AND is_current)"
+    await carry_out(url, f"DELETE FROM events WHERE run_id = {run}")
+    await carry_out(
+        url, f"UPDATE runs SET status = 'running', event_count = 0 WHERE run_id = {run}"
+    )
+    async with opened_store(url) as store:
+        runs = await store.list_runs(HandlerKey("", "continued"), after=None, limit=10)
+        assert [run.first_sequence for run in runs] == [runs[1].event_count, 0]
+        assert await store.next_sequence(runs[0].run_id) == runs[1].event_count
 
 
 async def test_runs_are_in_the_order_in_which_they_were_started(store: Store) -> None:
@@ -230,7 +269,7 @@ async def test_the_events_of_each_run_are_read_from_the_first_to_the_last(store:
     for name, record in (await list_records(store)).items():
         events = await store.read_events(record.run_id, after=-1, limit=100)
         assert [event.sequence for event in events] == [*range(len(events))]
-        assert len(events) == await store.count_events(record.run_id)
+        assert len(events) == await store.next_sequence(record.run_id)
         assert record.event_count in (0, len(events))
         last[name] = json.loads(events[-1].envelope)["type"] if events else "none"
     assert last == {

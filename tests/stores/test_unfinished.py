@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from schemas.records import (
+from tests.stores.test_conformance import NOON, batch_of, make_run
+from workflow_server.schemas.records import (
     DueRun,
     Phase,
     PhaseCount,
@@ -12,9 +13,8 @@ from schemas.records import (
     Status,
     UnfinishedRun,
 )
-from schemas.times import from_micros
-from stores.base import Store
-from tests.stores.test_conformance import NOON, batch_of, make_run
+from workflow_server.schemas.times import from_micros
+from workflow_server.stores.base import Store
 
 UNFINISHED = [phase for phase in Phase if phase is not Phase.ENDED]
 
@@ -37,6 +37,11 @@ def make_unfinished(
         slot=slot,
         workflow_name=workflow_name,
     )
+
+
+def place_of(run: RunRecord) -> UnfinishedRun:
+    """Return the place of a run in listings of unfinished runs."""
+    return UnfinishedRun(run.accepted, run.run_id)
 
 
 def end(run: RunRecord) -> RunRecord:
@@ -66,6 +71,17 @@ async def test_the_runs_of_a_phase_are_listed_in_the_order_of_acceptance(
         UnfinishedRun(1, "b"),
         UnfinishedRun(3, "a"),
     ]
+
+
+async def test_the_waiting_runs_that_cannot_go_on_are_listed_alone(store: Store) -> None:
+    lost = [
+        replace(make_unfinished(f"r{at}", at, phase), not_resumable_because="why")
+        for at, phase in enumerate([Phase.WAITING, *UNFINISHED, Phase.WAITING])
+    ]
+    await store.commit(batch_of(make_unfinished("w", 7), *lost, end(lost[0])))
+    waiting = [place_of(run) for run in lost[1:] if run.phase is Phase.WAITING]
+    assert list(await store.list_not_resumable(limit=9)) == waiting
+    assert list(await store.list_not_resumable(after=waiting[0], limit=1)) == waiting[1:2]
 
 
 @pytest.mark.parametrize("phase", UNFINISHED)

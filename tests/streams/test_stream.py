@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from app.errors import StoreFailed
-from app.reads import Reads
-from app.streams.subscription import SharedPosition, Subscription
-from app.streams.tail import TAIL_BYTES, TAIL_EVENTS, EventTail
-from app.telemetry.metrics import Metrics
-from schemas.records import EventRecord
-from stores.base import Store
 from tests.support.records import batch_of, make_record
 from tests.support.stores import ScriptedStore
+from workflow_server.app.errors import StoreFailed
+from workflow_server.app.reads import Reads
+from workflow_server.app.streams.subscription import SharedPosition, Subscription
+from workflow_server.app.streams.tail import TAIL_BYTES, TAIL_EVENTS, EventTail
+from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.schemas.records import EventRecord
+from workflow_server.stores.base import Store
 
 
 def make_events(first: int, count: int, *, size: int = 2) -> list[EventRecord]:

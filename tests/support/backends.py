@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
-from stores.backends import open_store
-from stores.base import Store
 from tests.support.postgres import temporary_schema
+from workflow_server.stores.backends import open_store
+from workflow_server.stores.base import Store
 
 FRESH_URLS: dict[str, Callable[[Path], AbstractAsyncContextManager[str]]] = {
     "memory": lambda _folder: nullcontext("memory:"),

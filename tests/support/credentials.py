@@ -16,10 +16,10 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from app.access import Access, ApiKeys, Scope, TokenPolicy, TokenVerifier
-from app.access.issuing import add_key, issue_key, write_document
-from app.access.jwks import KeySet
-from app.access.keys import parse_keys
+from workflow_server.app.access import Access, ApiKeys, Scope, TokenPolicy, TokenVerifier
+from workflow_server.app.access.issuing import add_key, issue_key, write_document
+from workflow_server.app.access.jwks import KeySet
+from workflow_server.app.access.keys import parse_keys
 
 ISSUER, AUDIENCE = "https://login.example.com/", "flows"
 

@@ -5,9 +5,9 @@ Tests look inside a server through this module alone.
 
 import asyncio
 
-from app.runs.run import LiveRun
-from app.server import WorkflowServer
-from schemas.records import HandlerKey, Phase
+from workflow_server.app.runs.run import LiveRun
+from workflow_server.app.server import WorkflowServer
+from workflow_server.schemas.records import HandlerKey, Phase
 
 
 def key_of(handler_id: str) -> HandlerKey:
@@ -34,6 +34,11 @@ def count_in_memory(server: WorkflowServer) -> int:
 def count_phases(server: WorkflowServer) -> dict[Phase, int]:
     """Return how many runs a server counts in each phase, without those in which none is."""
     return {phase: runs for phase, runs in server.lifecycle.live.phases.items() if runs}
+
+
+def is_committed(server: WorkflowServer) -> bool:
+    """Return whether all that runs have done is in the store."""
+    return server.lifecycle.live.uncommitted_bytes == 0
 
 
 def count_tasks() -> int:

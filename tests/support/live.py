@@ -10,8 +10,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from workflows import Workflow
 
-from app.server import WorkflowServer
 from tests.support.waiting import DEADLINE
+from workflow_server.app.server import WorkflowServer
 
 
 class _Uvicorn(uvicorn.Server):

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas.records import Batch, RunRecord
+from workflow_server.schemas.records import Batch, RunRecord
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 

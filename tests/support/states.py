@@ -1,19 +1,20 @@
 """The state of a run: written to as the engine does, and read as it would be after a crash."""
 
 import asyncio
-import json
 from contextvars import copy_context
 from types import SimpleNamespace
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict
-from workflows.context.serializers import JsonSerializer
 from workflows.context.state_store import DictState
 from workflows.runtime.types.results import StepWorkerStateContextVar
 
-from app.engine.state import TrackedState
+from workflow_server.app.engine.state import TrackedState
+from workflow_server.app.engine.values.codec import Codec
+from workflow_server.app.engine.values.older import OlderSerializer
 
-SERIALIZER = JsonSerializer()
+CODEC = Codec()
+OLDER = OlderSerializer(CODEC.classes)
 
 
 class Typed(BaseModel):
@@ -34,19 +35,22 @@ class More(Typed):
 STATES = [DictState, Typed]
 
 
+def encoded_and_decoded(state: TrackedState, *, resumes: bool = False) -> TrackedState:
+    """Return the state as it comes back from the store."""
+    return TrackedState.decode(state.encode(CODEC), CODEC, OLDER, resumes=resumes)
+
+
 def resumed(state: TrackedState, **renamed: str) -> TrackedState:
     """Return the state as it is after a crash; all steps that were cut off have a new id."""
-    restored = TrackedState.decode(state.encode(SERIALIZER), SERIALIZER, resumes=True)
+    restored = encoded_and_decoded(state, resumes=True)
     restored.rename_steps(renamed)
     return restored
 
 
 def kept(state: TrackedState) -> dict[str, Any]:
     """Return the counts that would be there after a crash, without those that are none yet."""
-    data = json.loads(state.encode(SERIALIZER))["state_data"]
-    if isinstance(data, str):
-        data = json.loads(data)["value"]
-    values = data.get("_data", data)
+    values = asyncio.run(encoded_and_decoded(state).get_state()).model_dump()
+    values.update(values.pop("_data", {}))
     return {name: int(values[name]) for name in "abc" if int(values.get(name, 0))}
 
 

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
-from schemas.records import Batch, EventRecord, HandlerKey, HandlerQuery, RunRecord
-from stores.base import StoreUnavailable
-from stores.memory import MemoryStore
+from workflow_server.schemas.records import Batch, EventRecord, HandlerKey, HandlerQuery, RunRecord
+from workflow_server.stores.base import StoreUnavailable
+from workflow_server.stores.memory import MemoryStore
 
 SECRET = "postgres://user:secret@db.internal/runs"
 

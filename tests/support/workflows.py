@@ -16,7 +16,7 @@ from workflows.events import (
 )
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
-from app.server import WorkflowServer
+from workflow_server.app.server import WorkflowServer
 
 
 class Greet(StartEvent):

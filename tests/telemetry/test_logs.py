@@ -10,19 +10,19 @@ import structlog
 from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.dev import ConsoleRenderer
 
-from app.server import WorkflowServer
-from app.telemetry.bound import bind_contextvars, reset_contextvars
-from app.telemetry.logs import SERVICE_LOGGERS, EventFormatter, get_logger
-from app.telemetry.renderers import make_renderer
-from stores.base import StoreUnavailable
 from tests.support.calls import run
 from tests.support.live import open_client
+from workflow_server.app.server import WorkflowServer
+from workflow_server.app.telemetry.bound import bind_contextvars, reset_contextvars
+from workflow_server.app.telemetry.logs import SERVICE_LOGGERS, EventFormatter, get_logger
+from workflow_server.app.telemetry.renderers import make_renderer
+from workflow_server.stores.base import StoreUnavailable
 
 
 def format_record(
     *,
     as_json: bool = False,
-    name: str = "app.handlers",
+    name: str = "workflow_server.app.handlers",
     error: Exception | None = None,
     **extra: Any,
 ) -> str:
@@ -65,7 +65,7 @@ def test_the_values_of_an_event_follow_its_name() -> None:
             "]",
             "run",
             "resumed",
-            "[app.handlers]",
+            "[workflow_server.app.handlers]",
             "run_id='a",
             "b'",
             "ticks=3",
@@ -84,7 +84,7 @@ def test_what_uvicorn_says_twice_is_written_once() -> None:
 def test_as_json_an_event_is_one_object_with_its_values() -> None:
     assert read_json(run_id="a b", ticks=3) == {
         "level": "warning",
-        "logger": "app.handlers",
+        "logger": "workflow_server.app.handlers",
         "event": "run resumed",
         "run_id": "a b",
         "ticks": 3,
@@ -114,7 +114,7 @@ EVENT = {
     "time": "2026-11-29T11:41:54+00:00",
     "level": "warning",
     "event": "run resumed",
-    "logger": "app.runs",
+    "logger": "workflow_server.app.runs",
     "ticks": 3,
     "reason": "a b",
     "exception": "Traceback:\n  here",
@@ -147,7 +147,7 @@ def test_what_an_error_quotes_is_left_out_where_the_service_logs_it(name: str) -
     assert [line for line in lines if not line.startswith(" ")] == [
         "ValueError",
         "because of",
-        "stores.base.StoreUnavailable: The disk is full.",
+        "workflow_server.stores.base.StoreUnavailable: The disk is full.",
     ]
     assert len(places) == 2
     assert all(__file__ in place for place in places)

@@ -8,10 +8,10 @@ import pytest
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
 
-from app.server import WorkflowServer
 from tests.support.calls import run
 from tests.support.live import serving
 from tests.support.waiting import DEADLINE
+from workflow_server.app.server import WorkflowServer
 
 
 class Blocker(Workflow):
@@ -32,7 +32,7 @@ class Blocker(Workflow):
 async def test_a_step_that_blocks_the_event_loop_is_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.WARNING, logger="app.telemetry.watchdog")
+    caplog.set_level(logging.WARNING, logger="workflow_server.app.telemetry.watchdog")
     server = WorkflowServer()
     server.add_workflow("blocker", Blocker(caplog))
     async with (
@@ -40,6 +40,6 @@ async def test_a_step_that_blocks_the_event_loop_is_named(
         httpx.AsyncClient(base_url=base_url, timeout=DEADLINE) as client,
     ):
         handler = await run(client, "blocker")
-    [record] = [r for r in caplog.records if r.name == "app.telemetry.watchdog"]
+    [record] = [r for r in caplog.records if r.name == "workflow_server.app.telemetry.watchdog"]
     told = record.getMessage(), vars(record)["step"], vars(record)["run_id"]
     assert told == ("event loop blocked", "compute", handler["run_id"])

@@ -16,6 +16,8 @@ from workflows.events import (
     StopEvent,
 )
 
+from tests.support.awaiting import Interview
+
 MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>\'"`&amp;'
 
 
@@ -122,6 +124,34 @@ class Introduction(Workflow):
         """Declare the answers, so that they may be sent."""
 
 
+class Permit(HumanResponseEvent):
+    """Whether somebody may go in."""
+
+    granted: bool
+    user: str
+
+
+class Gate(Workflow):
+    """Waits for one person, without asking, and not for ever."""
+
+    @step
+    async def wait(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        permit = await ctx.wait_for_event(Permit, requirements={"user": "ada"}, timeout=86_400)
+        return StopEvent(result=f"{permit.user}: {permit.granted}")
+
+
+class Swallower(Workflow):
+    """Comes to nothing: a step that another one waits behind returns nothing."""
+
+    @step
+    async def swallow(self, ev: StartEvent) -> Tick | None:
+        return None
+
+    @step
+    async def finish(self, ev: Tick) -> StopEvent:
+        return StopEvent(result=ev.number)
+
+
 class PlainAsker(Workflow):
     """Asks and answers with the engine's own events."""
 
@@ -203,6 +233,9 @@ flows: dict[str, Workflow] = {
     "ticker": Ticker(timeout=None),
     "introduction": Introduction(timeout=None),
     "plain-asker": PlainAsker(timeout=None),
+    "interview": Interview(timeout=None),
+    "gate": Gate(timeout=None),
+    "swallower": Swallower(timeout=None),
     "fragile": Fragile(timeout=None),
     "worker": Worker(timeout=None),
     "<img src=x onerror='window.hacked=1'>": make_hostile(),

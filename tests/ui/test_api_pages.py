@@ -85,14 +85,13 @@ def test_a_run_is_started_from_the_swagger_page_as_it_is_filled_in(
 def test_a_question_is_answered_from_the_swagger_page_as_it_is_filled_in(
     page: Page, base_url: str
 ) -> None:
-    run = open_operation(page, base_url, "approval-run_approval_nowait")
-    body = '{"start_event": {"purpose": "Tea", "amount": 2}, "handler_id": "tea"}'
+    run = open_operation(page, base_url, "agent-run_agent_nowait")
+    body = '{"start_event": {"message": "Refund order 7"}, "handler_id": "tea"}'
     run.get_by_role("textbox").fill(body)
     expect(execute(run).locator(".response-col_status").first).to_contain_text("200")
     block = open_operation(page, base_url, "events-send_event")
     block.get_by_placeholder("handler_id").fill("tea")
-    decision = {"approved": True, "comment": "Second class, please"}
-    sent = {"event": {"type": "Decision", "value": decision}}
+    sent = {"event": {"type": "Permission", "value": {"granted": True}}}
     expect(block.locator("textarea")).to_have_value(json.dumps(sent, indent=2))
     expect(execute(block)).to_contain_text('"status": "sent"')
 

@@ -10,11 +10,11 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from schemas.records import Batch, RunRecord, Status
-from stores.sqlite import SqliteStore
 from tests.support.command import serving
 from tests.ui.conftest import FLOWS
 from tests.ui.pages import Ui
+from workflow_server.schemas.records import Batch, RunRecord, Status
+from workflow_server.stores.sqlite import SqliteStore
 
 MANY = 10_000
 

@@ -1,5 +1,7 @@
 """Runs that wait for a person."""
 
+import json
+
 import httpx
 from playwright.sync_api import Locator, expect
 
@@ -46,6 +48,19 @@ def test_a_second_answer_is_prevented(ui: Ui, api: httpx.Client) -> None:
     assert api.get("/handlers/twice").json()["result"]["value"]["outcome"] == "rejected"
 
 
+def test_a_handler_that_runs_again_is_answered_again_and_each_answer_names_its_run(
+    ui: Ui, api: httpx.Client
+) -> None:
+    for _ in range(2):
+        ask(api, "again")
+        ui.open("questions")
+        run_id = api.get("/handlers/again").json()["run_id"]
+        with ui.page.expect_request(lambda request: request.method == "POST") as sent:
+            card(ui, "again").get_by_role("button", name="approved: no").click()
+        assert json.loads(sent.value.post_data or "")["run_id"] == run_id
+        expect(card(ui, "again")).to_have_count(0)
+
+
 def test_all_waiting_runs_are_on_one_page(ui: Ui, api: httpx.Client) -> None:
     ask(api, "here-1")
     ask(api, "here-2")
@@ -72,3 +87,41 @@ def test_the_engines_own_question_is_answered(ui: Ui) -> None:
     ui.field("response").fill("tea")
     ui.press("Send the answer")
     expect(ui.panel("Result")).to_contain_text("It shall be tea")
+
+
+def test_a_wait_for_a_plain_answer_has_its_form_and_events_between_steps_have_none(
+    ui: Ui, api: httpx.Client
+) -> None:
+    api.post("/workflows/interview/run-nowait", json={"handler_id": "interviewed"})
+    ui.open("runs", "interviewed")
+    question = ui.panel("The run waits for an answer")
+    expect(question.locator(".question-sentence")).to_have_text("How old are you?")
+    expect(question).to_contain_text("Answer with HumanResponseEvent")
+    expect(question).not_to_contain_text("_data")
+    ui.field("response").fill("nine")
+    ui.press("Send the answer")
+    expect(ui.page.locator(".question-sentence").last).to_have_text("Which food?")
+    api.post("/handlers/interviewed/cancel")
+
+
+def test_what_is_required_of_an_answer_is_filled_in(ui: Ui) -> None:
+    ui.start("gate")
+    waits = ui.panel("The run waits for an event")
+    expect(waits).to_contain_text("The step wait waits for Permit")
+    expect(waits).to_contain_text("then the wait times out")
+    expect(ui.field("user")).to_have_value("ada")
+    ui.press("granted: yes")
+    expect(ui.panel("Result")).to_contain_text("ada: True")
+
+
+def test_a_run_that_can_never_go_on_says_so(ui: Ui) -> None:
+    ui.start("swallower")
+    expect(ui.note("This run is stuck.")).to_contain_text("can never go on")
+
+
+def test_what_is_typed_stays_while_the_page_asks_again(ui: Ui) -> None:
+    ui.start("gate")
+    ui.field("user").fill("somebody else")
+    with ui.page.expect_response("**/runs?limit=1"), ui.page.expect_response("**/runs?limit=1"):
+        pass
+    expect(ui.field("user")).to_have_value("somebody else")

@@ -89,6 +89,8 @@ def save(ui: Ui, picture: Path) -> None:
     expect(
         ui.page.locator(".graph-frame svg, table.runs, .cards svg, .question").first
     ).to_be_visible()
+    if ui.page.locator(".cards").count():
+        ui.page.wait_for_load_state("networkidle")  # a card in view asks for its graph by itself
     # The whole page where it is wide; of a phone what its screen shows.
     ui.page.screenshot(path=picture, full_page="-1280-" in picture.name)
     assert picture.stat().st_size > 5_000

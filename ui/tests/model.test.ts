@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import type { Representation } from "../src/api/types";
+import type { AwaitedEvent, Handler, JsonObject, OpenQuestion, Representation } from "../src/api/types";
 import { readAny, readNumber } from "../src/components/controls";
 import { formatAgo, formatDuration, preview } from "../src/model/format";
 import { layOut } from "../src/model/graph";
-import { answerKinds, sentenceOf } from "../src/model/questions";
+import { answerKinds, awaitedBeside, awaitedKind, sentenceOf } from "../src/model/questions";
 import { rowsInSight } from "../src/model/rows";
 
 const node = (id: string, ...types: string[]) => ({ id, label: id, node_type: types.length ? "event" : "step", event_types: types });
@@ -49,20 +49,66 @@ describe("a graph", () => {
   });
 });
 
+const AWAITED: AwaitedEvent = {
+  type: "HumanResponseEvent",
+  qualified_name: "workflows.events.HumanResponseEvent",
+  schema: null,
+  requirements: {},
+  steps: ["ask"],
+  waiter_id: "one",
+  question: null,
+  due_at: null,
+};
+
 describe("the answers to a question", () => {
   const events = ["AgeGiven", "Begin", "End", "NameAsked", "NameGiven", "Waited", "Work"].map((title) => ({ title }));
 
-  it("begin with what people answer with, the nearest name first; start and stop are none", () => {
-    expect(answerKinds("NameAsked", events, GRAPH).map((kind) => kind.type)).toEqual(["NameGiven", "AgeGiven", "Waited", "Work"]);
+  const typesOf = (asked: OpenQuestion | undefined, among = events) => answerKinds(asked, "NameAsked", among, GRAPH).map((kind) => kind.type);
+
+  it("are guessed where the server names none: what people answer with, the nearest name first, and nothing between steps", () => {
+    expect([typesOf(undefined), typesOf({ sequence: 0, awaits: [] })]).toEqual([
+      ["NameGiven", "AgeGiven", "Waited"],
+      ["NameGiven", "AgeGiven", "Waited"],
+    ]);
   });
 
-  const question = (value: Record<string, string | number>) =>
+  it("may be any event where nothing else is there", () => {
+    expect(typesOf(undefined, [{ title: "Work" }, { title: "Begin" }])).toEqual(["Work"]);
+  });
+
+  it("are those that the server names, with what they require filled in, but for secrets", () => {
+    const schema = { title: "Permit", properties: { granted: {}, user: {}, note: { default: "" } }, required: ["granted", "user"] };
+    const awaited = { ...AWAITED, type: "Permit", schema, requirements: { user: "ada", token: "**********" }, due_at: "2026-01-01T00:00:00Z" };
+    expect(answerKinds({ sequence: 0, awaits: [awaited] }, "NameAsked", events, GRAPH)).toEqual([
+      { type: "Permit", schema, initial: { user: "ada", note: "" }, open: ["granted"], dueAt: "2026-01-01T00:00:00Z" },
+    ]);
+  });
+
+  it.each([
+    ["the schema of the list of events", null, [{ title: "HumanResponseEvent", properties: { response: {} } }]],
+    ["no schema", null, []],
+    ["its own schema", { title: "HumanResponseEvent", properties: { response: {} } }, []],
+  ])("begin with a response, for a plain answer with %s", (_which, schema, among) => {
+    expect(awaitedKind({ ...AWAITED, schema }, among).initial).toEqual({ response: "" });
+  });
+
+  it("are beside what else the run waits for", () => {
+    const other = { ...AWAITED, waiter_id: "other" };
+    const awaits = { events: [AWAITED, other], timers: [], stuck_because: null };
+    const handler = { status: "running", awaits, questions: [{ sequence: 1, awaits: [AWAITED] }] } as unknown as Handler;
+    expect([awaitedBeside(handler), awaitedBeside({ ...handler, awaits: null })]).toEqual([[other], []]);
+  });
+
+  const question = (value: JsonObject) =>
     sentenceOf({ type: "Q", types: null, qualified_name: null, sequence: 0, at: null, value });
 
   it.each([
     [{ id: "x", question: "Why?" }, "Why?"],
     [{ whatever: "Why?" }, "Why?"],
-    [{ a: "x", b: "y" }, null],
+    [{ a: "x", b: "y" }, "x"],
+    [{ a: " ", secret: "**********", b: "y" }, "y"],
+    [{ _data: { prefix: "Why?", a: "x" } }, "Why?"],
+    [{ question: "x", prefix: "Why?" }, "Why?"],
     [{ number: 1 }, null],
   ])("are asked for with the sentence in %j", (value, sentence) => expect(question(value)).toBe(sentence));
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Handler } from "../src/api/types";
-import { holdOf, needsAnswer, outcomeOf, riskOf, standingOf } from "../src/model/phase";
+import { deadEndOf, holdOf, needsAnswer, outcomeOf, riskOf, standingOf } from "../src/model/phase";
 
 const QUESTIONS = [{ sequence: 3 }];
 
@@ -19,6 +19,15 @@ function handler(fields: Partial<Handler>): Handler {
     ...fields,
   };
 }
+
+describe("a dead end", () => {
+  const awaits = { events: [], timers: [], stuck_because: "It waits for nothing." };
+
+  it("is said of a run that nothing makes go on, and that has not ended", () => {
+    const told = [{ awaits }, { awaits: null }, {}, { awaits, status: "cancelled" as const }];
+    expect(told.map((fields) => deadEndOf(handler(fields)))).toEqual(["It waits for nothing.", null, null, null]);
+  });
+});
 
 describe("where a run stands", () => {
   it.each(["queued", "working", "waiting", "held"] as const)("is its phase, %s, while it has not ended", (phase) => {

@@ -1,6 +1,7 @@
 """Runs as their clients conduct them: begun, read, answered, and held to their results."""
 
 import asyncio
+import json
 import random
 from contextlib import suppress
 from typing import Any, ClassVar
@@ -316,25 +317,38 @@ class Gather(Conduct):
 
 
 class Talk(Conduct):
-    """A handler that is run again and again; here the last run is the one that is read."""
+    """A handler that is run again and again; the events of its runs are numbered through."""
 
     workflow, sizes = "talker", range(1, 6)
 
     async def begin(self) -> None:
-        """Take all turns, until one fails, and look at the last one."""
-        run_id = None
+        """Take all turns, until one fails, and read all but the last one."""
+        handler: Json = {"run_id": None}
         for turn in range(1, self.size + 1):
-            run_id = await self._take_turn(turn, run_id)
+            if turn > 1:
+                await self._read_turn(handler["result"])
+            self.witness.first = len(self.witness.events)
+            handler = await self._take_turn(turn, handler["run_id"])
             if self.witness.ended is not None:
                 break
         self.acknowledged = True
 
-    async def _take_turn(self, turn: int, previous: str | None) -> str:
+    async def _read_turn(self, result: Json) -> None:
+        """Read the events of a turn that has ended, up to its result."""
+        events = self.witness.events
+        while not events or json.loads(events[len(events) - 1]) != result:
+            with suppress(Unreachable):
+                async for sequence, envelope in self._client.read_events(
+                    self.name, len(events) - 1
+                ):
+                    self.witness.see_event(sequence, envelope)
+
+    async def _take_turn(self, turn: int, previous: str | None) -> Json:
         body = {"handler_id": self.name, "start_event": {"name": self.name, "size": 0}}
         while True:
             with suppress(Unreachable):
                 await self._client.post("/workflows/talker/run-nowait", body)
-            handler = (await self._client.get(f"/handlers/{self.name}")).json()
+            handler: Json = (await self._client.get(f"/handlers/{self.name}")).json()
             if handler.get("run_id", previous) != previous:
                 break
         while handler["status"] == "running":
@@ -344,8 +358,7 @@ class Talk(Conduct):
             self.witness.see_handler(handler)
         elif handler["result"]["value"] != {"result": turn}:
             self.witness.blame(f"turn {turn} gave {handler['result']['value']}")
-        run_id: str = handler["run_id"]
-        return run_id
+        return handler
 
 
 KINDS: tuple[type[Conduct], ...] = (

@@ -26,7 +26,7 @@ class ServerProcess:
         self.log = folder / "server.log"
         self.effects = folder / "effects"
         self.effects.touch()
-        # Served from a folder of its own: beside `app` here, the loader would take it for a clash.
+        # A file by itself, and not one in the package of the tests.
         self._served = Path(shutil.copy(SERVED, folder))
         self._environment = make_environment(
             CRASH_STORE=store,

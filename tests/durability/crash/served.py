@@ -2,8 +2,8 @@
 
 import os
 
-from app.server import WorkflowServer
 from tests.durability.crash.workloads import KINDS
+from workflow_server.app.server import WorkflowServer
 
 server = WorkflowServer(
     workflow_store=os.environ["CRASH_STORE"],

@@ -13,9 +13,13 @@ TERMINAL = {"WorkflowCancelledEvent", "WorkflowFailedEvent", "WorkflowTimedOutEv
 
 @dataclass
 class Witness:
-    """The record of one run; `violations` are sentences."""
+    """The record of one run, or of a handler's runs; `violations` are sentences.
+
+    `first` is the sequence of the first event of the last run.
+    """
 
     name: str
+    first: int = 0
     violations: list[str] = field(default_factory=list)
     events: dict[int, str] = field(default_factory=dict)
     seen_at: dict[int, float] = field(default_factory=dict)
@@ -53,8 +57,9 @@ class Witness:
         """Take in the stream of an ended run, read from the first event on."""
         for sequence, envelope in events:
             self.see_event(sequence, envelope)
-        if [sequence for sequence, _ in events] != list(range(len(self.events))):
-            self.blame(f"{len(self.events)} events were seen, and {len(events)} are left")
+        if [sequence for sequence, _ in events] != list(range(self.first, len(self.events))):
+            seen = len(self.events) - self.first
+            self.blame(f"{seen} events were seen, and {len(events)} are left")
 
     def parsed(self, event_type: str) -> list[tuple[int, Json]]:
         """Return sequences and fields of the events of a type."""

@@ -45,6 +45,37 @@ export interface Envelope {
   qualified_name: string | null;
 }
 
+/** An event that a run waits for; in lists of handlers its schema is left out. */
+export interface AwaitedEvent {
+  type: string;
+  qualified_name: string;
+  schema: JsonSchema | null;
+  requirements: JsonObject;
+  steps: string[];
+  waiter_id: string | null;
+  question: number | null;
+  due_at: string | null;
+}
+
+export interface AwaitedTimer {
+  due_at: string;
+  kind: "wait" | "workflow";
+  waiter_id: string | null;
+}
+
+export interface Awaits {
+  events: AwaitedEvent[];
+  timers: AwaitedTimer[];
+  stuck_because: string | null;
+}
+
+/** Servers from before `text` and `awaits` leave them out. */
+export interface OpenQuestion {
+  sequence: number;
+  text?: string | null;
+  awaits?: AwaitedEvent[];
+}
+
 export interface Handler {
   handler_id: string;
   workflow_name: string;
@@ -56,7 +87,8 @@ export interface Handler {
   error: string | null;
   result: Envelope | null;
   /** Servers from before these fields leave them out. */
-  questions?: { sequence: number }[];
+  awaits?: Awaits | null;
+  questions?: OpenQuestion[];
   phase?: Phase;
   held_because?: string | null;
   resumable?: boolean;

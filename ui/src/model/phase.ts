@@ -6,7 +6,7 @@ import { preview } from "./format";
 /** The phase of a run that goes on, or how it ended. */
 export type Standing = Exclude<Phase, "ended"> | Exclude<Status, "running">;
 
-type Told = Pick<Handler, "status" | "phase" | "questions" | "held_because" | "resumable" | "not_resumable_because">;
+type Told = Pick<Handler, "status" | "phase" | "awaits" | "questions" | "held_because" | "resumable" | "not_resumable_because">;
 
 export function standingOf({ status, phase, questions }: Told): Standing {
   if (status !== "running") return status;
@@ -16,6 +16,11 @@ export function standingOf({ status, phase, questions }: Told): Standing {
 
 export function needsAnswer({ status, questions }: Told): boolean {
   return status === "running" && Boolean(questions?.length);
+}
+
+/** Why nothing can make a run go on, in a sentence; null where something can. */
+export function deadEndOf({ status, awaits }: Told): string | null {
+  return status === "running" ? (awaits?.stuck_because ?? null) : null;
 }
 
 /** Why a run is held, in a sentence; null where it is not. */

@@ -1,6 +1,6 @@
 /** All runs that wait for a person. */
 
-import { calls, getEventSchemas, getGraph, listHandlers } from "../api/client";
+import { calls, getEventSchemas, getGraph, getHandler, listHandlers } from "../api/client";
 import { readEvent } from "../api/stream";
 import type { Handler, HandlerPage } from "../api/types";
 import { CurlButton } from "../components/copy";
@@ -52,13 +52,15 @@ function Waiting({ handler, reload }: { handler: Handler; reload: () => void }) 
   const { handler_id: id, workflow_name: name } = handler;
   const sequences = handler.questions?.map((question) => question.sequence) ?? [];
   const key = `${handler.run_id} ${sequences.join(" ")}`;
+  // The list leaves out the schemas of what answers.
+  const full = useResource(`handler ${key}`, (signal) => getHandler(id, handler.run_id, signal));
   const questions = useResource(`questions ${key}`, (signal) =>
     Promise.all(sequences.map((sequence) => readEvent(id, sequence, signal))),
   );
   const graph = useResource(`graph ${name}`, (signal) => getGraph(name, signal));
   const events = useResource(`events ${name}`, (signal) => getEventSchemas(name, signal));
-  const loaded = questions.data && graph.data && events.data;
-  const problem = questions.problem ?? graph.problem ?? events.problem;
+  const loaded = full.data && questions.data && graph.data && events.data;
+  const problem = full.problem ?? questions.problem ?? graph.problem ?? events.problem;
   return (
     <>
       <header class="panel-head">
@@ -78,7 +80,9 @@ function Waiting({ handler, reload }: { handler: Handler; reload: () => void }) 
               <QuestionCard
                 key={question.sequence}
                 handlerId={id}
+                runId={handler.run_id}
                 question={question}
+                asked={full.data?.questions?.find(({ sequence }) => sequence === question.sequence)}
                 events={events.data ?? []}
                 graph={graph.data!}
                 onAnswered={() => setTimeout(reload, 1_000)}

@@ -8,11 +8,12 @@ import { EventLog } from "../components/events";
 import { Graph } from "../components/graph";
 import { JsonView } from "../components/json";
 import { Ago, Empty, Loading, ProblemNote, RunDuration, Section, StatusBadge } from "../components/parts";
-import { QuestionCard } from "../components/question";
+import { AwaitedCard, QuestionCard } from "../components/question";
 import { Timeline } from "../components/timeline";
 import { useNow, useResource, useTitle } from "../hooks";
 import { formatTime } from "../model/format";
-import { holdOf, needsAnswer, riskOf, standingOf } from "../model/phase";
+import { deadEndOf, holdOf, needsAnswer, riskOf, standingOf } from "../model/phase";
+import { awaitedBeside } from "../model/questions";
 import { link } from "../router";
 import { RunActions } from "./run-actions";
 import { RunsOfHandler } from "./runs-of-handler";
@@ -77,7 +78,11 @@ function Told({ run, handler }: { run: Run; handler: HandlerInFull }) {
       {run.problem && <ProblemNote problem={run.problem} />}
       <Obstacles handler={handler} />
       <div class="pair">
-        {needsAnswer(handler) ? <Questions run={run} handler={handler} graph={graph.data} /> : <Ending handler={handler} />}
+        {needsAnswer(handler) || awaitedBeside(handler).length > 0 ? (
+          <Waits run={run} handler={handler} graph={graph.data} />
+        ) : (
+          <Ending handler={handler} />
+        )}
         <Input handler={handler} />
       </div>
       <Section id="graph" title="Steps and events">
@@ -144,9 +149,14 @@ function RunHead({ run, handler }: { run: Run; handler: HandlerInFull }) {
 
 /** Why a run does not go on, or would not after a restart. */
 function Obstacles({ handler }: { handler: Handler }) {
-  const [hold, risk] = [holdOf(handler), riskOf(handler)];
+  const [deadEnd, hold, risk] = [deadEndOf(handler), holdOf(handler), riskOf(handler)];
   return (
     <>
+      {deadEnd && (
+        <p class="note bad">
+          <b>This run is stuck.</b> {deadEnd}
+        </p>
+      )}
       {hold && (
         <p class="note bad">
           <b>This run is held.</b> {hold} The server tries it again at each start. Cancel it to end it.
@@ -161,24 +171,33 @@ function Obstacles({ handler }: { handler: Handler }) {
   );
 }
 
-function Questions({ run, handler, graph }: { run: Run; handler: Handler; graph: Representation | null }) {
-  const open = new Set(handler.questions?.map((question) => question.sequence));
+/** What the run waits for, questions first, each with the form of its answer. */
+function Waits({ run, handler, graph }: { run: Run; handler: Handler; graph: Representation | null }) {
+  const open = new Map(handler.questions?.map((question) => [question.sequence, question]));
   const asked = run.story.questions.filter((question) => open.has(question.sequence));
+  const beside = awaitedBeside(handler);
   const name = handler.workflow_name;
   const schemas = useResource(`events ${name}`, (signal) => getEventSchemas(name, signal));
+  const what = open.size === 0 ? "an event" : open.size === 1 ? "an answer" : "answers";
+  const shared = { handlerId: handler.handler_id, runId: handler.run_id, events: schemas.data ?? [] };
   return (
-    <Section id="question" title={open.size === 1 ? "The run waits for an answer" : "The run waits for answers"}>
-      {graph && schemas.data && asked.length > 0 ? (
-        asked.map((question) => (
-          <QuestionCard
-            key={question.sequence}
-            handlerId={handler.handler_id}
-            question={question}
-            events={schemas.data ?? []}
-            graph={graph}
-            onAnswered={run.refresh}
-          />
-        ))
+    <Section id="question" title={`The run waits for ${what}`}>
+      {graph && schemas.data && (asked.length > 0 || open.size === 0) ? (
+        <>
+          {asked.map((question) => (
+            <QuestionCard
+              key={question.sequence}
+              {...shared}
+              question={question}
+              asked={open.get(question.sequence)}
+              graph={graph}
+              onAnswered={run.refresh}
+            />
+          ))}
+          {beside.map((awaited) => (
+            <AwaitedCard key={`${awaited.waiter_id} ${awaited.qualified_name}`} {...shared} awaited={awaited} onSent={run.refresh} />
+          ))}
+        </>
       ) : (
         <Loading what="the question" />
       )}
@@ -218,9 +237,12 @@ function ValueTools({ type, what, value }: { type: string; what: string; value: 
 
 function Ending({ handler }: { handler: Handler }) {
   if (handler.status === "running") {
+    const timer = handler.awaits?.timers[0];
     return (
       <Section id="ending" title="Result">
-        <Empty title="It appears here when the run has ended." />
+        <Empty title="It appears here when the run has ended.">
+          {timer && <p>The run waits for a timer, which is due {formatTime(timer.due_at)}.</p>}
+        </Empty>
       </Section>
     );
   }

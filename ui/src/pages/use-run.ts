@@ -3,7 +3,7 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { getHandler, listRuns, type Problem } from "../api/client";
 import { follow, type Connection } from "../api/stream";
-import { isInternal, isQuestion, isStop, type HandlerInFull, type RunEvent } from "../api/types";
+import { isInternal, isQuestion, isStop, type Handler, type HandlerInFull, type RunEvent } from "../api/types";
 import { toProblem } from "../hooks";
 import { standingOf } from "../model/phase";
 import { Story } from "../model/story";
@@ -34,6 +34,11 @@ const POLL_MS = 3_000;
 const MOVE_MS = 250;
 const NEWEST = new URLSearchParams({ limit: "1" });
 const NEW: State = { handler: null, problem: null, version: 0, connection: { state: "connecting" }, newerRun: null };
+
+/** Whether a run waits for an event, of which lists tell in short. */
+function waits({ awaits, questions }: Handler): boolean {
+  return Boolean(awaits || questions?.length);
+}
 
 export function useRun(handlerId: string, runId: string | null): Run {
   const [state, setState] = useState<State>(NEW);
@@ -106,8 +111,12 @@ export function useRun(handlerId: string, runId: string | null): Run {
       if (handler === null) return refresh();
       const newest = await listRuns(handlerId, NEWEST, signal).then(({ runs }) => runs[0], () => undefined);
       const isNewest = newest?.run_id === following;
-      if (newest && isNewest) show({ ...handler, ...newest });
-      else if (!newest || handler.status === "running") return refresh();
+      if (newest && isNewest) {
+        const { awaits: _awaits, questions: _questions, ...others } = newest;
+        const changed = newest.updated_at !== handler.updated_at || newest.phase !== handler.phase;
+        if (changed && waits(newest)) return refresh();
+        show(waits(newest) ? { ...handler, ...others } : { ...handler, ...newest });
+      } else if (!newest || handler.status === "running") return refresh();
       patch({ newerRun: newest && !isNewest ? newest.run_id : null });
     };
     load.current = () => void refresh();
