@@ -26,4 +26,4 @@ async def test_what_clients_saw_survives_every_outage_of_postgres(
     assert harness.losses.faults == []
     assert verdict.violations == []
     assert sorted(harness.losses.outages) == sorted(Outage)
-    assert harness.losses.given_up > 0
+    assert harness.losses.unhealthy > 0
