@@ -30,6 +30,8 @@ def _runs(url: str) -> None:
     """Leave a run of each kind."""
     for workflow, handler_id, fields in [
         ("flaky", "still-failed", {"failures": 3}),
+        ("agent", "still-asking", {}),
+        ("conversation", "still-talking", {}),
         ("approval", "still-waiting", {"purpose": "A train", "amount": 2}),
         ("pipeline", "still-done", {}),
     ]:

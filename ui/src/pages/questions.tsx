@@ -1,5 +1,6 @@
 /** All runs that wait for a person. */
 
+import { useEffect, useRef, useState } from "preact/hooks";
 import { calls, getEventSchemas, getGraph, getHandler, listHandlers } from "../api/client";
 import { readEvent } from "../api/stream";
 import type { Handler, HandlerPage } from "../api/types";
@@ -23,6 +24,13 @@ export async function listWaiting(signal: AbortSignal): Promise<HandlerPage> {
 export function QuestionsPage() {
   useTitle("Questions");
   const { data: page, problem, reload } = useResource("waiting", listWaiting, POLL_MS);
+  const [settled, setSettled] = useState<ReadonlySet<string>>(new Set());
+  // A card is as high as its question: those below the first that still loads would be moved by it.
+  const loading = page?.handlers.findIndex((handler) => !settled.has(handler.run_id)) ?? -1;
+  const shown = useRef(new Set<string>());
+  page?.handlers.forEach((handler, index) => {
+    if (loading < 0 || index <= loading) shown.current.add(handler.run_id);
+  });
   return (
     <>
       <header class="page-head">
@@ -38,8 +46,12 @@ export function QuestionsPage() {
       )}
       <ul class="question-list">
         {page?.handlers.map((handler) => (
-          <li key={handler.run_id} class="panel">
-            <Waiting handler={handler} reload={reload} />
+          <li key={handler.run_id} class="panel" hidden={!shown.current.has(handler.run_id)}>
+            <Waiting
+              handler={handler}
+              reload={reload}
+              onSettled={() => setSettled((before) => new Set(before).add(handler.run_id))}
+            />
           </li>
         ))}
       </ul>
@@ -48,7 +60,14 @@ export function QuestionsPage() {
   );
 }
 
-function Waiting({ handler, reload }: { handler: Handler; reload: () => void }) {
+interface WaitingProps {
+  handler: Handler;
+  reload: () => void;
+  /** Called when the card has its height. */
+  onSettled: () => void;
+}
+
+function Waiting({ handler, reload, onSettled }: WaitingProps) {
   const { handler_id: id, workflow_name: name } = handler;
   const sequences = handler.questions?.map((question) => question.sequence) ?? [];
   const key = `${handler.run_id} ${sequences.join(" ")}`;
@@ -61,6 +80,10 @@ function Waiting({ handler, reload }: { handler: Handler; reload: () => void }) 
   const events = useResource(`events ${name}`, (signal) => getEventSchemas(name, signal));
   const loaded = full.data && questions.data && graph.data && events.data;
   const problem = full.problem ?? questions.problem ?? graph.problem ?? events.problem;
+  const isSettled = Boolean(loaded || problem);
+  useEffect(() => {
+    if (isSettled) onSettled();
+  }, [isSettled]);
   return (
     <>
       <header class="panel-head">
