@@ -27,7 +27,7 @@ RUN python3 -m venv /builder \
     && /venv/bin/pip uninstall --yes setuptools \
     && find /venv -name '*.so' -exec strip --strip-unneeded {} + \
     && find /venv/lib/python3*/site-packages/pip -name '*.pyc' -delete
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY routers routers
 COPY --from=ui /source/routers/ui_dist routers/ui_dist

@@ -17,20 +17,49 @@ EXPORT := $(BIN)/uv export --quiet --format requirements-txt --no-emit-project -
 UI := $(shell node -p 'parseInt(process.versions.node) >= 20 ? "routers/ui_dist/index.html" : ""' 2>/dev/null)
 UI_SOURCE := $(wildcard ui/*.json ui/*.ts ui/*.html) $(shell find ui/src -type f)
 
+# The linters of the OpenAPI document are installed under the same condition.
+LINTERS := $(if $(UI),build/openapi-rules/.installed)
+
+SIDE_BY_SIDE := $(MAKE) --no-print-directory --jobs=3 \
+	$(if $(filter output-sync,$(.FEATURES)),--output-sync)
+
 .DELETE_ON_ERROR:
-.PHONY: run test check newest-engine-test oldest-test wheel-test crash-test outage-test fault-test fuzz soak audit sbom image-test ui screenshots bench lint format lock clean
+.PHONY: run test test-crashes test-outside test-others check check-routes check-more-routes check-units linters newest-engine-test oldest-test wheel-test crash-test outage-test fault-test fuzz soak audit sbom image-test ui screenshots bench lint format lock clean
 
 run: $(VENV)/.runtime $(UI)
 	$(BIN)/workflow-server serve examples --host 127.0.0.1 --port 8000
 
+# Three parts that take about as long as one another, and wait more than they work.
 test: lint $(UI)
 	$(if $(UI),cd ui && npm test)
-	$(BIN)/python -m pytest
+	$(SIDE_BY_SIDE) test-crashes test-outside test-others
 
-# The quick part of `make test`: lint, types, units and routes, in less than three minutes.
-check: lint
+test-crashes: $(VENV)/.development
+	$(BIN)/python -m pytest tests/durability
+
+# The service as it is met from outside: by programs, pages, clients, and whoever attacks it.
+OUTSIDE := $(addprefix tests/,app clients differential hostile packaging ui users)
+
+test-outside: $(VENV)/.development $(UI)
+	$(BIN)/python -m pytest $(OUTSIDE)
+
+test-others: $(VENV)/.development $(LINTERS)
+	$(BIN)/python -m pytest $(addprefix --ignore=,tests/durability $(OUTSIDE))
+
+# The quick part of `make test`: lint, types, units and routes, side by side on two cores, in less
+# than three minutes. Each prints what it has to say when it has ended, where make can do so.
+check: $(VENV)/.development
+	$(SIDE_BY_SIDE) lint check-routes check-more-routes check-units
+
+check-routes: $(VENV)/.development
+	$(BIN)/python -m pytest -q $(wildcard tests/routers/test_[a-l]*.py)
+
+check-more-routes: $(VENV)/.development
+	$(BIN)/python -m pytest -q $(wildcard tests/routers/test_[m-z]*.py)
+
+check-units: $(VENV)/.development
 	$(BIN)/python -m pytest -q tests/test_architecture.py tests/engine tests/runs tests/streams \
-		tests/scheduling tests/handlers tests/telemetry tests/routers
+		tests/scheduling tests/handlers tests/telemetry
 
 # The seam of the engine against its newest release, whatever the lock holds.
 newest-engine-test: $(VENV)/.development
@@ -89,6 +118,9 @@ sbom: $(AUDIT)/.installed
 
 ui: routers/ui_dist/index.html
 
+# Installs spectral and redocly, which check the OpenAPI document, in a folder of their own.
+linters: build/openapi-rules/.installed
+
 # The pictures in docs/images, made by the tests of the web UI.
 screenshots: $(VENV)/.development routers/ui_dist/index.html
 	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/ui/test_screenshots.py tests/ui/test_api_pages.py
@@ -145,3 +177,9 @@ ui/node_modules/.installed: ui/package.json ui/package-lock.json ui/.npmrc
 
 routers/ui_dist/index.html: $(UI_SOURCE) ui/node_modules/.installed
 	cd ui && npm run build
+
+build/openapi-rules/.installed: $(addprefix tests/openapi-rules/,package.json package-lock.json .npmrc)
+	mkdir -p $(@D)
+	cp $^ $(@D)
+	cd $(@D) && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@

@@ -3,35 +3,61 @@
 import errno
 import os
 import socket
+from collections.abc import Sequence
 from ipaddress import ip_address
 
 ANY_ADDRESS = ("0.0.0.0", "::")
+BACKLOG = 2048  # uvicorn's
 
 
 class AddressError(Exception):
     """The server cannot listen there; the sentence names the address and the fix."""
 
 
-def find_port(host: str, port: int) -> int:
-    """Return the port to listen on, a free one for 0; `AddressError` when it cannot be had.
+def bind_listeners(host: str, port: int) -> list[socket.socket]:
+    """Return sockets bound to each address of a host; `AddressError` where that cannot be had.
 
-    The port is tried and let go again: the server opens it for itself right after.
+    All have one port, a free one for 0. Nobody can connect before `listen`.
     """
+    listeners: list[socket.socket] = []
+    # Without the option, nobody else gets a port that was free; one that was asked for may be that
+    # of a server which has just ended.
+    reuses = os.name == "posix" and port != 0
     try:
         found = socket.getaddrinfo(
             _spell(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         for family, kind, protocol, _, address in found:
-            with socket.socket(family, kind, protocol) as trial:
-                if os.name == "posix":
-                    trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    trial.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                trial.bind((address[0], port, *address[2:]))
-                port = trial.getsockname()[1]
+            listener = socket.socket(family, kind, protocol)
+            listeners.append(listener)
+            if reuses:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind((address[0], port, *address[2:]))
+            port = listener.getsockname()[1]
     except (OSError, UnicodeError) as error:
+        close_listeners(listeners)
         raise AddressError(_explain(error, host, port)) from error
-    return port
+    return listeners
+
+
+def listen(listeners: Sequence[socket.socket], host: str) -> None:
+    """Let clients connect, who are served once a server accepts them.
+
+    `AddressError` where another process, which was bound as well, has begun to listen meanwhile.
+    """
+    for listener in listeners:
+        try:
+            listener.listen(BACKLOG)
+        except OSError as error:
+            raise AddressError(_explain(error, host, listener.getsockname()[1])) from error
+
+
+def close_listeners(listeners: Sequence[socket.socket]) -> None:
+    """Let the addresses go."""
+    for listener in listeners:
+        listener.close()
 
 
 def is_loopback(host: str) -> bool:

@@ -7,7 +7,7 @@ from workflows.events import Event
 
 from workflow_server.app.engine.served import ServedWorkflow
 from workflow_server.app.errors import WorkflowNotFound
-from workflow_server.schemas.names import MAX_NAME_LENGTH
+from workflow_server.schemas.names import DOTS, MAX_NAME_LENGTH
 
 
 class Catalog(Mapping[str, ServedWorkflow]):
@@ -17,7 +17,12 @@ class Catalog(Mapping[str, ServedWorkflow]):
         self._served: dict[str, ServedWorkflow] = {}
 
     def add(
-        self, name: str, workflow: Workflow, additional_events: Sequence[type[Event]] = ()
+        self,
+        name: str,
+        workflow: Workflow,
+        additional_events: Sequence[type[Event]] = (),
+        *,
+        keep_history: bool = True,
     ) -> None:
         """Register a workflow under a name.
 
@@ -26,12 +31,18 @@ class Catalog(Mapping[str, ServedWorkflow]):
         """
         if name in self._served:
             raise ValueError(f"A workflow is registered as '{name}' already; choose another name.")
-        if not name or len(name) > MAX_NAME_LENGTH or "/" in name or not name.isprintable():
+        if (
+            not name
+            or len(name) > MAX_NAME_LENGTH
+            or "/" in name
+            or name in DOTS
+            or not name.isprintable()
+        ):
             raise ValueError(
                 f"'{name}' cannot be a workflow's name: it must be 1 to {MAX_NAME_LENGTH}"
-                " printable characters without '/'."
+                " printable characters without '/', and not '.' or '..'."
             )
-        self._served[name] = ServedWorkflow(name, workflow, tuple(additional_events))
+        self._served[name] = ServedWorkflow(name, workflow, tuple(additional_events), keep_history)
 
     def find(self, name: str) -> ServedWorkflow:
         """Return the workflow of a name; `WorkflowNotFound` where there is none."""

@@ -11,6 +11,11 @@ from workflow_server.schemas.problems import Fault
 REALM = "workflow-server"
 
 
+def locate_handler(handler_id: str) -> str:
+    """Return the address of a handler, relative to that of a request to run a workflow."""
+    return f"../../handlers/{handler_id}"
+
+
 class ServiceError(Exception):
     """An answer other than the one asked for; `detail` is a sentence for the client."""
 
@@ -18,6 +23,8 @@ class ServiceError(Exception):
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal Server Error"
     retry_after: ClassVar[int | None] = None
+    # Those that `headers` has, or may have, for the OpenAPI document.
+    header_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, detail: str, *, faults: Sequence[Fault] | None = None) -> None:
         super().__init__(detail)
@@ -66,6 +73,12 @@ class InvalidCursor(BadRequest):
     code = "invalid_cursor"
 
 
+class UnknownField(BadRequest):
+    """A field is asked for that no handler has."""
+
+    code = "unknown_field"
+
+
 class InvalidEvent(BadRequest):
     """The event is not one that can be sent to this workflow."""
 
@@ -82,6 +95,7 @@ class Unauthenticated(ServiceError):
     """The request carries no credential, or none that is valid."""
 
     status, code, title = 401, "unauthenticated", "Unauthorized"
+    header_names: ClassVar[tuple[str, ...]] = ("WWW-Authenticate",)
 
     def __init__(
         self, detail: str, *, offered: bool = True, reason: str = "not valid any more, or never"
@@ -104,6 +118,7 @@ class Forbidden(ServiceError):
     """The credential is valid, but not good for this."""
 
     status, code, title = 403, "forbidden", "Forbidden"
+    header_names: ClassVar[tuple[str, ...]] = ("WWW-Authenticate",)
 
     def __init__(self, detail: str, *, scope: str | None = None) -> None:
         """`scope` is the one that is missing, where it is one that is."""
@@ -120,6 +135,12 @@ class OriginNotAllowed(ServiceError):
     """The page that sent the request may not call this service."""
 
     status, code, title = 403, "origin_not_allowed", "Forbidden"
+
+
+class HostNotAllowed(ServiceError):
+    """The request names a host that is not one of this server's."""
+
+    status, code, title = 421, "host_not_allowed", "Misdirected Request"
 
 
 class NotFound(ServiceError):
@@ -156,6 +177,12 @@ class Conflict(ServiceError):
     """The state of the handler does not allow it."""
 
     status, code, title = 409, "conflict", "Conflict"
+
+
+class HistoryNotKept(Conflict):
+    """The steps of the run are not kept."""
+
+    code = "history_not_kept"
 
 
 class HandlerRunning(Conflict):
@@ -223,6 +250,7 @@ class TooMany(ServiceError):
 
     status, code, title = 429, "too_many", "Too Many Requests"
     retry_after = 1
+    header_names: ClassVar[tuple[str, ...]] = ("Retry-After",)
 
 
 class TooManyRuns(TooMany):
@@ -230,6 +258,12 @@ class TooManyRuns(TooMany):
 
     code = "too_many_runs"
     retry_after = 5
+
+
+class TooManyEvents(TooMany):
+    """The run has too many events to take already."""
+
+    code = "too_many_events"
 
 
 class TooManyStreams(TooMany):
@@ -258,6 +292,7 @@ class UnsupportedCoding(ServiceError):
     """The body is compressed, or otherwise coded; it must be sent as it is."""
 
     status, code, title = 415, "unsupported_coding", "Unsupported Media Type"
+    header_names: ClassVar[tuple[str, ...]] = ("Accept-Encoding",)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -277,11 +312,18 @@ class HeadTooLarge(ServiceError):
     status, code, title = 431, "head_too_large", "Request Header Fields Too Large"
 
 
+class VersionNotSupported(ServiceError):
+    """The request is not of HTTP/1.1, nor of HTTP/1.0."""
+
+    status, code, title = 505, "http_version_not_supported", "HTTP Version Not Supported"
+
+
 class ServiceUnavailable(ServiceError):
     """The service cannot answer now; the same request may succeed later."""
 
     status, code, title = 503, "service_unavailable", "Service Unavailable"
-    retry_after = 1
+    retry_after: ClassVar[int | None] = 1
+    header_names: ClassVar[tuple[str, ...]] = ("Retry-After",)
 
 
 class TooManyConnections(ServiceUnavailable):
@@ -308,6 +350,7 @@ class RunUnfinished(ServiceUnavailable):
 
     code = "run_unfinished"
     retry_after = 5
+    header_names: ClassVar[tuple[str, ...]] = ("Retry-After", "Location")
 
     def __init__(self, detail: str, *, handler_id: str) -> None:
         super().__init__(detail)
@@ -316,13 +359,24 @@ class RunUnfinished(ServiceUnavailable):
     @property
     def headers(self) -> dict[str, str]:
         """Return the headers that say where to ask, from `/workflows/{name}/run`, and when."""
-        return {**super().headers, "Location": f"../../handlers/{self._handler_id}"}
+        return {**super().headers, "Location": locate_handler(self._handler_id)}
 
 
 class StoreFailed(ServiceUnavailable):
     """The store cannot be reached, so nothing can be promised."""
 
     code = "store_unavailable"
+
+
+class OutcomeUnknown(StoreFailed):
+    """The store failed while it wrote: what was asked for may or may not have taken place.
+
+    Without `Retry-After`, since asking again may do it twice.
+    """
+
+    code = "outcome_unknown"
+    retry_after = None
+    header_names: ClassVar[tuple[str, ...]] = ()
 
 
 class IdentityUnavailable(ServiceUnavailable):

@@ -7,42 +7,58 @@ retention, the watchdog.
 Drain: no new runs are taken, and no queued run begins; runs at work get their grace; then everybody
 who reads or waits is sent away, while events that were sent may still be taken.
 
+A server that has lost its store to another one stops its runs without writing, and joins anew: it
+stops and starts, and reads its runs from the store.
+
 Stop: what begins runs (claims, timers, eviction, retention); the runs, where they are; the commit
-log, after what they did is written; the store.
+log, after what they did is written; that all runs are let go of; the store.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Mapping
-from functools import partial
+from functools import cache, partial
+from importlib.metadata import version
 from typing import Any
 
+from workflow_server.app.clocks import Clock, StoreClock, utc_now
 from workflow_server.app.engine.adapters import find_run, find_step
+from workflow_server.app.engine.left_behind import StepTasks
 from workflow_server.app.engine.served import ServedWorkflow
-from workflow_server.app.engine.session import Clock, utc_now
+from workflow_server.app.errors import StoreFailed
+from workflow_server.app.forks import drop_in_children
 from workflow_server.app.handlers.registry import HandlerRegistry, new_id
 from workflow_server.app.handlers.retention import Purges, keep_pruning
 from workflow_server.app.reads import Reads
-from workflow_server.app.runs.commit_log import CommitLog
+from workflow_server.app.runs.commit_log import LAST_WRITE, CommitLog
 from workflow_server.app.scheduling.claims import Claims
 from workflow_server.app.scheduling.eviction import Eviction
 from workflow_server.app.scheduling.live import LiveRuns
 from workflow_server.app.scheduling.queue import RunQueue
 from workflow_server.app.scheduling.restoring import Restorer
 from workflow_server.app.scheduling.timers import Timers
+from workflow_server.app.scheduling.trials import Trials
+from workflow_server.app.scheduling.turns import Turns
 from workflow_server.app.settings import ServiceSettings
 from workflow_server.app.telemetry.logs import get_logger
 from workflow_server.app.telemetry.metrics import Metrics
 from workflow_server.app.telemetry.watchdog import Watchdog
-from workflow_server.schemas.records import Phase
-from workflow_server.stores.base import Store, StoreError
+from workflow_server.schemas.records import Phase, ServerRecord
+from workflow_server.stores.base import Store, StoreError, StoreFenced
 
 logger = get_logger(__name__)
 
+CLOCK_PAUSE = 10.0  # seconds of uptime that a crash may leave out at most
 CHECK_TIMEOUT = 3.0  # seconds in which a store that can be reached says so
+WATCH_PAUSE = 1.0  # seconds between two looks at whose the store is
+JOIN_PAUSE = 1.0  # seconds between two tries to have the store again
 
 
 class Lifecycle:
-    """The parts of one server, from its start to its stop; it may be started again."""
+    """The parts of one server, from its start to its stop; it may be started again.
+
+    `address` is the URL under which others reach it, where that is known.
+    """
 
     def __init__(
         self,
@@ -51,6 +67,7 @@ class Lifecycle:
         settings: ServiceSettings,
         *,
         clock: Clock = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
         make_id: Callable[[], str] = new_id,
     ) -> None:
         self.metrics = Metrics()
@@ -58,20 +75,30 @@ class Lifecycle:
         self._workflows = workflows
         self._settings = settings
         self._clock = clock
+        self.store_clock = store_clock = StoreClock(wall=clock, monotonic=monotonic)
         self.reads = Reads(store, self.metrics)
-        self.log = CommitLog(store, backoff=settings.persistence_backoff, metrics=self.metrics)
-        self.live = LiveRuns(self.log, clock=clock, limits=settings, metrics=self.metrics)
-        self.queue = RunQueue(settings, clock=clock)
+        self.log = CommitLog(
+            store, backoff=settings.persistence_backoff, metrics=self.metrics, clock=store_clock
+        )
+        self.live = LiveRuns(
+            self.log, clock=clock, store_clock=store_clock, limits=settings, metrics=self.metrics
+        )
+        self.queue = RunQueue(settings, clock=store_clock)
+        self.turns = Turns()
         self.restorer = Restorer(
             self.reads,
             workflows,
             self.log,
             self.live,
             self.queue,
+            self.turns,
             clock=clock,
-            max_resumes=settings.max_resumes,
+            store_clock=store_clock,
             on_misfit=settings.on_misfit,
             metrics=self.metrics,
+        )
+        self.trials = Trials(
+            self.reads, self.live, self.restorer, self.turns, max_resumes=settings.max_resumes
         )
         self.claims = Claims(
             self.reads,
@@ -79,9 +106,11 @@ class Lifecycle:
             self.live,
             self.queue,
             self.restorer,
+            self.trials,
+            clock=store_clock,
             on_misfit=settings.on_misfit,
         )
-        self.timers = Timers(self.reads, self.restorer.restore_due, clock=clock)
+        self.timers = Timers(self.reads, self.restorer.restore_due, clock=store_clock)
         self.eviction = Eviction(self.live, self.timers, idle_timeout=settings.idle_timeout)
         self.registry = HandlerRegistry(
             self.reads,
@@ -91,38 +120,58 @@ class Lifecycle:
             self.restorer,
             self.queue,
             limits=settings,
+            keeps_history=settings.keep_history,
             clock=clock,
             metrics=self.metrics,
             make_id=make_id,
         )
         self._watchdog = Watchdog(self.metrics, find_step=find_step, find_run=find_run)
+        self._step_tasks = StepTasks()
         self._tasks: list[asyncio.Task[None]] = []
+        self._watch: asyncio.Task[None] | None = None
+        self._is_watched = False
+        self.address: str | None = None
+        self._described: ServerRecord | None = None
         self._observe()
+        drop_in_children(store.descriptors)
 
     async def start(self) -> None:
         """Open the store and begin to take requests; `StoreError` where it cannot be opened."""
+        self.registry.is_draining = False
+        await self._start_parts()
+        self._watch = asyncio.create_task(self._keep_store(), name="fence")
+        self._watch.add_done_callback(_log_broken_off)
+
+    async def _start_parts(self) -> None:
         await self._store.start()
+        self._described = None
+        self._step_tasks.watch()
+        self.store_clock.reset()
         self.log.start()
         self.live.start()
         self.queue.start()
         self.restorer.start()
+        self.trials.start()
         self.claims.start()
         self._spawn(self.claims.run(), "claims")
+        self._spawn(self.trials.run(), "trials")
         await self.claims.wait_first_look()
         self._spawn(self.eviction.run(), "eviction")
         self._spawn(self.timers.run(), "timers")
+        self._spawn(self._keep_time(), "clock")
+        self._spawn(self._sweep(), "sweep")
         if self._settings.retention is not None:
             self._spawn(
                 keep_pruning(
                     self.reads,
                     Purges(self.registry.purge_ended, self.registry.purge_superseded),
                     retention=self._settings.retention,
-                    clock=self._clock,
+                    clock=lambda: min(self._clock(), self.store_clock()),
                 ),
                 "retention",
             )
         self._watchdog.start()
-        self.registry.is_started, self.registry.is_draining = True, False
+        self.registry.is_started = True
 
     async def drain(self, grace: float) -> None:
         """Take no new runs, give those at work up to `grace` seconds, and send everybody away.
@@ -131,15 +180,23 @@ class Lifecycle:
         """
         self.registry.is_draining = True
         self.queue.close()
+        self._spawn(self._describe(), "description")
         await self.live.wait_quiet(grace)
         self.dismiss()
 
     def dismiss(self) -> None:
         """Send away everybody who reads a live run or waits for one: the server stops."""
+        self.turns.stop()
         self.live.dismiss()
 
     async def stop(self) -> None:
         """Stop all runs where they are, commit what they did, and close the store."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        await self._stop_parts()
+
+    async def _stop_parts(self) -> None:
         self.registry.is_started = False
         self.queue.close()
         self.dismiss()
@@ -150,9 +207,73 @@ class Lifecycle:
         await self.restorer.stop()
         await self._watchdog.stop()
         self.eviction.clear()
+        if not self.log.fenced.is_set():
+            await self.live.keep_whole()
         await self.live.abandon()
         await self.log.stop()
+        self._step_tasks.leave()
+        if self.log.healthy:
+            await self._let_go()
         await self._store.stop()
+
+    async def _keep_store(self) -> None:
+        """Join anew whenever the store was lost to another server, until this one stops."""
+        while not self.registry.is_draining:
+            await self._describe()
+            try:
+                async with asyncio.timeout(WATCH_PAUSE):
+                    await self.log.fenced.wait()
+            except TimeoutError:
+                if not await self._is_lost():
+                    continue
+            await self._join_anew()
+
+    async def _describe(self) -> None:
+        """Write what others may know of this server, where it has changed and can be written."""
+        server = ServerRecord(
+            address=self.address,
+            version=_release(),
+            workflows=tuple(sorted(self._workflows)),
+            state="draining" if self.registry.is_draining else "serving",
+        )
+        if server == self._described:
+            return
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                await self._store.describe(server)
+        except (StoreError, TimeoutError) as error:
+            # It is tried again, and a store that is lost is found by the look for that.
+            logger.info("what this server is cannot be written now", error=str(error))
+        else:
+            self._described = server
+
+    async def _is_lost(self) -> bool:
+        """Return whether the store is another's; one that cannot be reached may still be ours."""
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                await self._store.check()
+        except StoreFenced:
+            return True
+        except (StoreError, TimeoutError):
+            return False
+        return False
+
+    async def _join_anew(self) -> None:
+        """Stop without writing, and start again when the store can be had."""
+        logger.error("store lost to another server; its runs go on there")
+        self.log.fence()
+        await self._stop_parts()
+        reason = ""
+        while not self.registry.is_started and not self.registry.is_draining:
+            try:
+                await self._start_parts()
+            except (StoreError, OSError) as error:
+                if str(error) != reason:
+                    reason = str(error)
+                    logger.warning("store cannot be had again", error=reason)
+                await asyncio.sleep(JOIN_PAUSE)
+            else:
+                logger.warning("store had again; runs are read from it")
 
     async def check_ready(self) -> bool:
         """Return whether new runs are taken.
@@ -164,7 +285,8 @@ class Lifecycle:
         return goes_on and not self.registry.is_draining and await self.check()
 
     async def check(self) -> bool:
-        """Return whether requests can be served: started, and the store answers."""
+        """Return whether requests can be served: started, and the store answers and is written."""
+        self._is_watched = True
         if not self.registry.is_started or not self.log.healthy:
             return False
         try:
@@ -173,6 +295,33 @@ class Lifecycle:
         except (StoreError, TimeoutError):
             return False
         return True
+
+    async def _let_go(self) -> None:
+        """Write down that no run has to do with the end of this process, where that can be."""
+        try:
+            async with asyncio.timeout(LAST_WRITE):
+                await self.reads.ask(self._store.let_go())
+        except (StoreFailed, TimeoutError) as error:
+            logger.warning("runs stay suspects of a crash", error=str(error))
+
+    async def _keep_time(self) -> None:
+        """Write down the clock while runs wait or are at work and nothing else is written.
+
+        Also while somebody asks whether this server is healthy: only a write shows that the store
+        takes one.
+        """
+        while True:
+            await asyncio.sleep(CLOCK_PAUSE)
+            if self._is_watched or self.live.phases.total() > 0:
+                self._is_watched = False
+                self.log.write_clock()
+
+    async def _sweep(self) -> None:
+        """Remove what an earlier process left of runs that it purged."""
+        try:
+            await self.registry.sweep()
+        except StoreFailed as error:
+            logger.warning("purged runs are swept later", error=str(error))
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -192,6 +341,11 @@ class Lifecycle:
             "phase",
             {phase.value: partial(live.phases.__getitem__, phase) for phase in phases},
         )
+
+
+@cache
+def _release() -> str:
+    return version("workflow-server")
 
 
 def _log_broken_off(task: asyncio.Task[None]) -> None:

@@ -1,50 +1,72 @@
 """The ASGI application: routers, middleware, errors and the OpenAPI document, put together."""
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
-from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
+from starlette.types import Message, Receive, Scope, Send
 
 from workflow_server.app.access import Access
-from workflow_server.app.catalog import Catalog
 from workflow_server.app.settings import Limits, ServiceSettings
-from workflow_server.routers import events, handlers, health, metrics, runs, ui, workflows
-from workflow_server.routers.access import REFUSALS, SCHEMES, AccessGuard
+from workflow_server.routers import (
+    events,
+    handlers,
+    health,
+    metrics,
+    results,
+    runs,
+    steps,
+    ui,
+    workflows,
+)
+from workflow_server.routers.access import SCHEMES, AccessGuard
 from workflow_server.routers.bodies import BodyLimit
 from workflow_server.routers.client_limits import ClientLimits
 from workflow_server.routers.dependencies import Services
+from workflow_server.routers.document import serve_document
 from workflow_server.routers.headers import SecureHeaders
+from workflow_server.routers.heads import Heads
+from workflow_server.routers.hosts import HostGuard, HostRule
 from workflow_server.routers.http_rules import HttpRules
 from workflow_server.routers.origins import LOCALHOST, OriginGuard
 from workflow_server.routers.problems import add_problem_handlers
 from workflow_server.routers.request_ids import RequestIds
 from workflow_server.routers.root_paths import RootPath
-from workflow_server.schemas.problems import Problem
+from workflow_server.stores.base import StoreError
 
 GUARDED_ROUTERS = (
     runs.router,
     workflows.router,
     handlers.router,
+    steps.router,
     events.router,
+    results.router,
     metrics.router,
 )
 OPEN_ROUTERS = (health.router, ui.router)  # to everybody, also where access is restricted
+# They are asked by whatever address a supervisor knows.
+PROBES = [
+    route
+    for route in health.router.routes
+    if isinstance(route, APIRoute) and route.path in ("/livez", "/readyz")
+]
 ROUTERS = (*GUARDED_ROUTERS, *OPEN_ROUTERS)
 UNTRACED = ("/health", "/livez", "/readyz", "/metrics")
+CONTACT = {"name": "The operator of this server"}
+LICENSE = {"name": "MIT", "identifier": "MIT"}
 API_VERSION = "1"  # not the server's, which an open page need not tell
 DESCRIPTION = """\
 Serves [LlamaIndex Workflows](https://pypi.org/project/llama-index-workflows/): start runs, follow
 their events, answer their questions, list, inspect and cancel them.
 
 Errors are `application/problem+json` (RFC 9457): `detail` says what was wrong and what would be
-right, `code` is for programs.
+right, `code` is for programs. Every path that takes GET takes HEAD too.
 """
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -56,6 +78,7 @@ def create_app(
     lifespan: Lifespan,
     middleware: Sequence[Middleware],
     settings: ServiceSettings,
+    hosts: HostRule,
 ) -> FastAPI:
     """Return the application of a server; nothing is started."""
     root_path = settings.root_path
@@ -63,12 +86,16 @@ def create_app(
         title="Workflow server",
         version=API_VERSION,
         description=DESCRIPTION,
+        contact=CONTACT,
+        license_info=LICENSE,
         lifespan=lifespan,
         middleware=[
             *([Middleware(RootPath, root_path=root_path)] if root_path else []),
             Middleware(SecureHeaders),
             Middleware(RequestIds, metrics=services.lifecycle.metrics),
             Middleware(HttpRules),
+            Middleware(Heads),
+            Middleware(HostGuard, rule=hosts, probes=PROBES),
             *middleware,
             Middleware(BodyLimit, limit=settings.max_body_size),
         ],
@@ -78,6 +105,7 @@ def create_app(
         telemetry=_telemetry(root_path),
     )
     app.state.services = services
+    serve_document(app, services.catalog, root_path=root_path.rstrip("/"))
     _include_routers(app, services.access, settings)
     # After the guard of access, which says who asks.
     app.user_middleware.append(
@@ -89,7 +117,7 @@ def create_app(
         )
     )
     add_problem_handlers(app)
-    _shape_openapi(app, services.catalog)
+    _shorten_refusal(app)
     return app
 
 
@@ -130,7 +158,7 @@ def _include_routers(app: FastAPI, access: Access | None, limits: Limits) -> Non
         )
     )
     for router in GUARDED_ROUTERS:
-        app.include_router(router, dependencies=SCHEMES, responses=REFUSALS)
+        app.include_router(router, dependencies=SCHEMES)
     for router in OPEN_ROUTERS:
         app.include_router(router)
 
@@ -146,44 +174,20 @@ def cors_middleware(origins: Sequence[str], pattern: str | None) -> list[Middlew
     return [Middleware(OriginGuard, origins=origins, pattern=pattern)]
 
 
-def _shape_openapi(app: FastAPI, catalog: Catalog) -> None:
-    """Let the document say what the service does, and what each workflow takes and gives."""
-    generate = app.openapi
+def _shorten_refusal(app: FastAPI) -> None:
+    """Let whoever runs the lifespan be told in a sentence that the server cannot start.
 
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            # Here, for most servers are never asked for the document.
-            from workflow_server.routers.typed_operations import add_typed_operations
+    Starlette sends a traceback, and uvicorn logs that.
+    """
+    live = app.router.lifespan
 
-            document = _shaped(generate())
-            add_typed_operations(document, catalog)
-            app.openapi_schema = document
-        return app.openapi_schema
+    async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_sentence(message: Message) -> None:
+            refusal = sys.exception()
+            if message["type"] == "lifespan.startup.failed" and isinstance(refusal, StoreError):
+                message["message"] = str(refusal)
+            await send(message)
 
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+        await live(scope, receive, send_sentence)
 
-
-def _drop_null(schema: dict[str, Any]) -> None:
-    """Take null out of a parameter's types: it is left out, for a URL cannot say null."""
-    types = [member for member in schema.get("anyOf", ()) if member != {"type": "null"}]
-    if len(types) > 1:
-        schema["anyOf"] = types
-    elif types:
-        del schema["anyOf"]
-        schema.update(types[0])
-
-
-def _shaped(document: dict[str, Any]) -> dict[str, Any]:
-    for path in document["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
-            for parameter in operation.get("parameters", ()):
-                _drop_null(parameter["schema"])
-    schemas = document["components"]["schemas"]
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(unused, None)
-    _, problem = models_json_schema(
-        [(Problem, "serialization")], ref_template="#/components/schemas/{model}"
-    )
-    schemas.update(problem["$defs"])
-    return document
+    app.router.lifespan = lifespan  # type: ignore[method-assign]  # Starlette has no other way

@@ -9,7 +9,7 @@ from workflow_server.app.telemetry.metrics import Metrics
 from workflow_server.stores.base import Store, StoreError, StoreUnavailable
 
 READ_TIMEOUT = 30.0  # seconds; as long as a commit may take
-UNREACHABLE = "The store cannot be reached; try again later."
+UNREACHABLE = "The store cannot be reached, and nothing was done; try again later."
 
 T = TypeVar("T")
 

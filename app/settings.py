@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -15,6 +16,9 @@ from pydantic import (
     field_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from workflow_server.app.origin_patterns import compile_origin_pattern
+from workflow_server.schemas.hosts import read_host, read_network
 
 ENV_PREFIX = "WORKFLOW_SERVER_"
 MIB = 1024 * 1024
@@ -34,7 +38,9 @@ OnMisfit = Literal["hold", "fail"]
 FLAGS: dict[str, str | None] = {
     "api_keys_file": "--api-keys",
     "api_keys": None,
+    "allowed_hosts": "--allowed-host",
     "cors_origins": "--cors-origin",
+    "trusted_proxies": "--trusted-proxy",
 }
 
 
@@ -63,6 +69,11 @@ class Limits(BaseModel):
         default=10 * MIB,
         ge=1,
         description="Largest request body that is taken, in bytes.",
+    )
+    max_body_values: int = Field(
+        default=200_000,
+        ge=1,
+        description="Most JSON values, and names of members, that a request body may have.",
     )
     max_event_size: int = Field(
         default=10 * MIB,
@@ -144,7 +155,8 @@ class ServiceSettings(Limits):
     max_resumes: int = Field(
         default=5,
         ge=0,
-        description="How often a run is resumed that ends the process before a step finishes.",
+        description="How often a run is resumed after it was the only one at work when the process"
+        " ended, without a finished step in between.",
     )
     on_misfit: OnMisfit = Field(
         default="hold",
@@ -155,10 +167,28 @@ class ServiceSettings(Limits):
         default=None,
         description="How long ended handlers are kept, such as 12h or 30d; none: for ever.",
     )
+    keep_history: bool = Field(
+        default=True,
+        description="Whether what runs did, step by step, is kept with their events, up to 4 MiB a"
+        " run; a workflow and a run can turn it off for themselves.",
+    )
     sse_heartbeat_interval: float = Field(
         default=25.0,
         ge=0,
         description="Seconds of silence after which an event stream sends a comment; 0: never.",
+    )
+    allowed_hosts: Annotated[
+        tuple[Annotated[str, AfterValidator(read_host)], ...], NoDecode, CommaSeparated
+    ] = Field(
+        default=(),
+        description="Hosts that a request may name beside localhost, * for all; empty: localhost"
+        " alone where the server listens on loopback, else all.",
+    )
+    trusted_proxies: Annotated[
+        tuple[Annotated[str, AfterValidator(read_network)], ...], NoDecode, CommaSeparated
+    ] = Field(
+        default=(),
+        description="Addresses or networks of proxies whose `X-Forwarded-For` is trusted.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode, CommaSeparated] = Field(
         default=(),
@@ -166,7 +196,7 @@ class ServiceSettings(Limits):
     )
     cors_origin_pattern: str | None = Field(
         default=None,
-        description="Regular expression for whole origins whose pages may call.",
+        description="Regular expression (RE2) for whole origins whose pages may call.",
     )
     shutdown_timeout: float = Field(
         default=10.0,
@@ -191,10 +221,14 @@ class ServiceSettings(Limits):
     @field_validator("cors_origin_pattern")
     @classmethod
     def _check_pattern(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"it is no regular expression ({error})") from error
+        if value is not None:
+            try:
+                compile_origin_pattern(value)
+            except ValueError as error:
+                raise ValueError(
+                    f"it is no regular expression of RE2, which has no look-around and no"
+                    f" references ({error})"
+                ) from error
         return value
 
 
@@ -280,6 +314,11 @@ class Settings(ServiceSettings, BaseSettings):
     log_format: LogFormat = Field(
         default="text",
         description="How the log is written: text for people, json for programs.",
+    )
+    log_tracebacks: bool | None = Field(
+        default=None,
+        description="Whether the log has the tracebacks of failed steps, without the messages of"
+        " exceptions; by default, where it is text and goes to a terminal.",
     )
     debug: bool = Field(
         default=False,

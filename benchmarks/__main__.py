@@ -27,7 +27,7 @@ from benchmarks.client import WrongAnswer
 from benchmarks.machine import describe, probe
 from benchmarks.report import Report
 from benchmarks.rows import AGAINST, ENGINE, ROWS, YARDSTICK, Row
-from benchmarks.subjects import BENCH, CHECKOUT, POSTGRES, STORES, Subject, execute
+from benchmarks.subjects import BENCH, CHECKOUT, POSTGRES, STORES, Subject, compile_code, execute
 from benchmarks.summary import Sample, gather
 
 FILES = 10_000  # that we and each server may open
@@ -89,6 +89,8 @@ async def measure(options: argparse.Namespace, base: Path | None) -> Report:
     except (OSError, asyncpg.PostgresError) as error:
         tell(f"no Postgres is measured: {error}")
         stores = [store for store in stores if store != "postgres"]
+    for code in (CHECKOUT, *([base] if base else [])):
+        compile_code(code)
     others = [] if base else [Subject(ENGINE), Subject(YARDSTICK)]
     servers = []
     for store in stores:

@@ -82,7 +82,10 @@ FAST_START = [Hold(YARDSTICK, 1.2, figure, at_most=True) for figure in (START, "
 emit, march = (partial(turns.grow, unit=unit) for unit in ("event", "step"))
 wait_released = partial(turns.wait, released=True)
 STREAM_1_KIB = Workload("stream_1_kib", 16, 100, events=100, size=1 << 10)
-STREAM_64_KIB = Workload("stream_64_kib", 16, 16, events=16, size=64 << 10)
+STREAM_64_KIB, PROSE, PICTURE = (
+    Workload(name, 16, 16, events=16, size=64 << 10)
+    for name in ("stream_64_kib", "stream_64_kib_prose", "stream_64_kib_picture")
+)
 
 ROWS = (
     runs("one-step", "one-step run", Workload("one_step", 16, "done"), engine=0.62),
@@ -92,6 +95,8 @@ ROWS = (
     runs("stream", "run with 100 events", Workload("stream", 16, 100, events=100), engine=0.72),
     runs("stream-1-kib", "run with 100 events of 1 KiB", STREAM_1_KIB),
     runs("stream-64-kib", "run with 16 events of 64 KiB", STREAM_64_KIB),
+    runs("stream-64-kib-prose", "the same, of words", PROSE),
+    runs("stream-64-kib-picture", "the same, of a picture as base64", PICTURE),
     readers(1, 5_000),
     readers(50, 1_000, Hold(PEER, 25, BURST), *budget(BURST)),
     readers(1_000, 200),

@@ -1,6 +1,7 @@
 """The servers that are measured, each a process whose log is in `.bench/`, and their stores."""
 
 import asyncio
+import compileall
 import os
 import socket
 import sqlite3
@@ -37,7 +38,15 @@ SETTINGS = {
     "WORKFLOW_SERVER_LOG_LEVEL": "warning",
 }
 
+PACKAGES = ("app", "routers", "schemas", "stores")
+
 T = TypeVar("T")
+
+
+def compile_code(code: Path) -> None:
+    """Write the bytecode that an installed package has, also where Python shall write none."""
+    for package in PACKAGES:
+        compileall.compile_dir(code / package, quiet=2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@
 import asyncio
 import os
 import time
+from base64 import b64encode
 from pathlib import Path
+from random import Random
 
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
@@ -136,11 +138,23 @@ class Question(Workflow):
         return StopEvent(result=ev.response)
 
 
+def make_prose(size: int) -> str:
+    """Return so many characters of words, some of which come more often than others."""
+    random = Random(1)
+    letters = "etaoinshrdlu"
+    words = ["".join(random.choices(letters, k=random.randint(2, 9))) for _ in range(4_000)]
+    weights = [1 / rank for rank in range(1, len(words) + 1)]
+    return " ".join(random.choices(words, weights, k=size // 3))[:size]
+
+
 one_step = OneStep()
 many_steps = March()
 stream = Stream(events=100, text="some words of a model's answer")
 stream_1_kib = Stream(events=100, text="x" * 1024)
 stream_64_kib = Stream(events=16, text="x" * 65_536)
+# What a compressor makes half as large, and what it cannot make smaller.
+stream_64_kib_prose = Stream(events=16, text=make_prose(65_536))
+stream_64_kib_picture = Stream(events=16, text=b64encode(Random(1).randbytes(49_152)).decode())
 fan_out = FanOut()
 broadcast = Broadcast(timeout=None)
 question = Question(timeout=None)

@@ -17,10 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from workflow_server.app.access import Access, Principal
 from workflow_server.app.access import Scope as AccessScope
 from workflow_server.app.access.buckets import Buckets
-from workflow_server.app.errors import Forbidden, ServiceError, Unauthenticated
+from workflow_server.app.errors import ServiceError, Unauthenticated
 from workflow_server.app.telemetry.logs import get_logger
 from workflow_server.routers.dependencies import read_address
-from workflow_server.routers.problems import answer_service_error, problems
+from workflow_server.routers.problems import answer_service_error
 
 logger = get_logger(__name__)
 
@@ -43,7 +43,6 @@ SCHEMES: Sequence[Depends] = (
         )
     ),
 )
-REFUSALS = problems(Unauthenticated, Forbidden)
 
 
 class AccessGuard:

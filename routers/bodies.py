@@ -9,7 +9,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class BodyLimit:
-    """Lets no route read more than `limit` bytes, by the length that is told or as they come."""
+    """Lets no route read more than `limit` bytes, by the length that is told or as they come.
+
+    No route reads the body of a GET; who waits there for the client to hang up keeps none of it.
+    """
 
     def __init__(self, app: ASGIApp, *, limit: int) -> None:
         self._app = app
@@ -17,7 +20,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and count what is read of its body."""
-        if scope["type"] == "http":
+        if scope["type"] == "http" and scope["method"] != "GET":
             receive = self._counted(receive, Headers(scope=scope).get("content-length", ""))
         await self._app(scope, receive, send)
 

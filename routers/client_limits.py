@@ -17,6 +17,7 @@ from workflow_server.app.access.buckets import Buckets
 from workflow_server.app.errors import TooManyRequests, TooManyStreams
 from workflow_server.app.settings import Limits
 from workflow_server.routers.dependencies import read_address
+from workflow_server.routers.heads import HEAD
 from workflow_server.routers.problems import answer_service_error
 
 
@@ -67,6 +68,9 @@ class ClientLimits:
                 f"The client has {self._streams[client]} event streams open, which is as many as"
                 " it may; close one of them first."
             )
+        if HEAD in scope:
+            await self._app(scope, receive, send)
+            return
         self._open += 1
         self._streams[client] += 1
         try:

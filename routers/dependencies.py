@@ -1,14 +1,15 @@
 """Dependencies of routes: the registry, the catalog, and JSON bodies however they are labelled."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
@@ -18,12 +19,21 @@ from workflow_server.app.access import Scope as AccessScope
 from workflow_server.app.catalog import Catalog
 from workflow_server.app.engine.served import ServedWorkflow
 from workflow_server.app.errors import Forbidden, UnsupportedCoding
+from workflow_server.app.handlers.paging import (
+    LARGE_ANSWERS,
+    LARGE_PAGES,
+    RECORDS_AT_ONCE,
+    TenantSlots,
+)
 from workflow_server.app.handlers.registry import HandlerRegistry
+from workflow_server.app.json_size import LARGE, building_values, has_more_values
 from workflow_server.app.lifecycle import Lifecycle
 from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.routers.responses import View
 from workflow_server.schemas.names import Name
 from workflow_server.schemas.records import HandlerKey
 
+ELSEWHERE = ("cross-site", "same-site")  # values of Sec-Fetch-Site
 Confirm = Callable[[], Awaitable[bool]]
 
 
@@ -35,7 +45,16 @@ class Services:
     catalog: Catalog
     heartbeat: float | None
     ensure_started: Callable[[], Coroutine[Any, Any, None]]
+    max_body_values: int
     access: Access | None = None
+    large_answers: TenantSlots = field(default_factory=partial(TenantSlots, LARGE_ANSWERS))
+    large_pages: TenantSlots = field(default_factory=partial(TenantSlots, LARGE_PAGES))
+    record_reads: TenantSlots = field(default_factory=partial(TenantSlots, RECORDS_AT_ONCE))
+
+
+def make_view(services: Services) -> View:
+    """Return what answers say beside the records of runs."""
+    return View(services.catalog, services.lifecycle.store_clock)
 
 
 async def get_services(request: Request) -> Services:
@@ -64,6 +83,11 @@ async def get_registry(request: Request) -> HandlerRegistry:
 async def get_catalog(request: Request) -> Catalog:
     """Return the registered workflows."""
     return (await get_services(request)).catalog
+
+
+async def get_view(request: Request) -> View:
+    """Return what answers say beside the records of runs."""
+    return make_view(await get_services(request))
 
 
 async def get_metrics(request: Request) -> Metrics:
@@ -96,6 +120,31 @@ async def get_tenant(request: Request) -> str:
     return get_principal(request).tenant
 
 
+async def get_sender(request: Request) -> str | None:
+    """Return the name of the caller's credential; None where access is not restricted."""
+    services: Services = request.app.state.services
+    return get_principal(request).name if services.access is not None else None
+
+
+async def may_move_position(request: Request) -> bool:
+    """Return whether the caller's reading may move a run's shared position.
+
+    It may not where the credential may only read, nor for a link on a page of another origin:
+    a GET by them changes nothing.
+    """
+    if is_from_elsewhere(request.headers) and "origin" not in request.headers:
+        return False
+    return AccessScope.RUN in get_principal(request).scopes
+
+
+def is_from_elsewhere(headers: Headers) -> bool:
+    """Return whether a browser says that a page of another origin has caused the request.
+
+    Such pages are of other sites or of other origins of one's own (Fetch Metadata, W3C).
+    """
+    return any(site in ELSEWHERE for site in headers.getlist("sec-fetch-site"))
+
+
 async def read_purge(
     request: Request,
     purge: Annotated[
@@ -118,16 +167,23 @@ async def get_confirm(request: Request) -> Confirm | None:
 
 ServicesDep = Annotated[Services, Depends(get_services)]
 RegistryDep = Annotated[HandlerRegistry, Depends(get_registry)]
+ViewDep = Annotated[View, Depends(get_view)]
 CatalogDep = Annotated[Catalog, Depends(get_catalog)]
 MetricsDep = Annotated[Metrics, Depends(get_metrics)]
 WorkflowDep = Annotated[ServedWorkflow, Depends(get_workflow)]
 HandlerKeyDep = Annotated[HandlerKey, Depends(get_handler_key)]
 TenantDep = Annotated[str, Depends(get_tenant)]
+SenderDep = Annotated[str | None, Depends(get_sender)]
 PurgeDep = Annotated[bool, Depends(read_purge)]
+MayMovePositionDep = Annotated[bool, Depends(may_move_position)]
 ConfirmDep = Annotated[Confirm | None, Depends(get_confirm)]
 RunId = Annotated[
     Name | None,
     Query(description="An earlier run of the handler; without it the current one."),
+]
+CurrentRunId = Annotated[
+    Name | None,
+    Query(description="The run that is meant; 409 where it is not the handler's current run."),
 ]
 
 
@@ -149,7 +205,10 @@ def refuse_codings(request: Request) -> None:
 
 
 class JsonRequest(Request):
-    """A request whose body is strict JSON: UTF-8, no lone surrogates, no NaN, 200 levels deep."""
+    """A request whose body is strict JSON: UTF-8, no lone surrogates, no NaN, 200 levels deep.
+
+    It has no more values than the server takes, which are counted before any is built.
+    """
 
     async def body(self) -> bytes:
         try:
@@ -157,15 +216,30 @@ class JsonRequest(Request):
         except ClientDisconnect as error:
             raise HTTPException(400, "The client has hung up in its body.") from error
 
+    async def check_values(self, text: bytes | str) -> None:
+        """Answer 413 for JSON of too many values, also for a string in the body that holds it."""
+        services: Services = self.app.state.services
+        limit = services.max_body_values
+        if len(text) <= limit:
+            return
+        encoded = text.encode() if isinstance(text, str) else text
+        if await has_more_values(encoded, limit):
+            # FastAPI passes on no other exception that is raised while it reads a body.
+            raise HTTPException(413, f"The body has more than {limit} JSON values.")
+
     async def json(self) -> Any:
         body = await self.body()
+        await self.check_values(body)
         try:
-            content = from_json(body, allow_inf_nan=False)
+            with building_values(body):
+                content = from_json(body, allow_inf_nan=False)
         except ValueError as error:
             raise HTTPException(400, f"The body is not JSON: {error}.") from error
         if content is None:
             # FastAPI would take it for an absent body.
             raise HTTPException(400, "The body is null; it must be an object.")
+        if len(body) >= LARGE:
+            await asyncio.sleep(0)  # to look at the values takes as long as to build them
         return content
 
 

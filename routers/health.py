@@ -5,26 +5,37 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from workflow_server.app.errors import ServiceError
+from workflow_server.app.errors import HostNotAllowed, ServiceError
 from workflow_server.app.lifecycle import Lifecycle
 from workflow_server.routers.dependencies import get_services
+from workflow_server.routers.problems import ANYWHERE, Responses, add_answers, problems
 from workflow_server.schemas.health import Health
 
 router = APIRouter(tags=["health"])
+
+
+def _answers(unhealthy: str, *errors: type[ServiceError]) -> Responses:
+    answers: Responses = {503: {"model": Health, "description": unhealthy}}
+    return add_answers(problems(*errors, every=ANYWHERE), answers)
 
 
 @router.get(
     "/health",
     response_model=Health,
     summary="Ask whether the service can do its work",
-    responses={503: {"model": Health, "description": "Not started, or the store has failed."}},
+    responses=_answers("Not started, or the store has failed.", HostNotAllowed),
 )
 async def get_health(request: Request, response: Response) -> Health:
     """Healthy means that the server is started and its store can be reached."""
     return _answer(response, await _ask(request, Lifecycle.check))
 
 
-@router.get("/livez", response_model=Health, summary="Ask whether the process answers")
+@router.get(
+    "/livez",
+    response_model=Health,
+    summary="Ask whether the process answers",
+    responses=problems(every=ANYWHERE),
+)
 async def get_liveness() -> Health:
     """Always healthy, as long as there is an answer; it asks nothing else."""
     return Health(status="healthy")
@@ -34,7 +45,7 @@ async def get_liveness() -> Health:
     "/readyz",
     response_model=Health,
     summary="Ask whether new runs are taken",
-    responses={503: {"model": Health, "description": "As /health, or the server is stopping."}},
+    responses=_answers("As /health, or the server is stopping."),
 )
 async def get_readiness(request: Request, response: Response) -> Health:
     """Ready means healthy, and not about to stop; earlier runs are resumed, or still being so."""

@@ -7,17 +7,29 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import iter_route_contexts
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from workflow_server.app.errors import (
     BadRequest,
     BodyTooLarge,
+    Draining,
+    Forbidden,
     HeadTooLarge,
+    HostNotAllowed,
+    IdentityUnavailable,
+    NotStarted,
+    OriginNotAllowed,
     ServiceError,
+    StoreFailed,
+    TooManyConnections,
     TooManyRequests,
+    Unauthenticated,
+    VersionNotSupported,
 )
 from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.routers.header_fields import declare
 from workflow_server.schemas.problems import Fault, Problem
 
 logger = get_logger(__name__)
@@ -32,24 +44,53 @@ CODES = {
 }
 
 
-def problems(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of an operation that may answer with these errors.
+Answer = dict[str, Any]
+Responses = dict[int | str, Answer]  # as the framework takes it, whose keys are invariant
+# What every operation may answer, whoever asks,
+ANYWHERE = (
+    *(BadRequest, OriginNotAllowed, HeadTooLarge),
+    *(ServiceError, TooManyConnections, VersionNotSupported),
+)
+# what each may that is no probe, and what it may where access is restricted.
+SERVED = (*ANYWHERE, HostNotAllowed, TooManyRequests, NotStarted, Draining, StoreFailed)
+GUARDED = (Unauthenticated, Forbidden, IdentityUnavailable)
 
-    Every operation may also refuse a malformed request or one too many, and be asked before the
-    server is started.
-    """
-    by_status: dict[int, list[str]] = {}
-    every: tuple[type[ServiceError], ...] = (*errors, BadRequest, TooManyRequests, HeadTooLarge)
-    for error in every:
-        sentence = (error.__doc__ or "").partition("\n")[0]
-        by_status.setdefault(error.status, []).append(f"`{error.code}`: {sentence}")
-    by_status.setdefault(503, []).append("The server is not started, or its store has failed.")
+
+def problems(
+    *errors: type[ServiceError], every: tuple[type[ServiceError], ...] = SERVED
+) -> Responses:
+    """Return the `responses` of an operation that may answer with these errors, and `every` one."""
+    responses: Responses = {}
+    for error in dict.fromkeys((*errors, *every)):
+        responses[error.status] = merge(responses.get(error.status, {}), describe(error))
+    return responses
+
+
+def describe(error: type[ServiceError]) -> Answer:
+    """Return an error as an answer in the OpenAPI document."""
+    sentence = (error.__doc__ or "").partition("\n")[0]
     return {
-        status: {
-            "description": "\n\n".join(sentences),
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
-        for status, sentences in sorted(by_status.items())
+        "description": f"`{error.code}`: {sentence}",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "headers": declare(*error.header_names),
+    }
+
+
+def add_answers(responses: Responses, answers: Responses) -> Responses:
+    """Return the `responses` of an operation with other answers beside its problems."""
+    added = {status: merge(answer, responses.get(status, {})) for status, answer in answers.items()}
+    return {**responses, **added}
+
+
+def merge(one: Answer, other: Answer) -> Answer:
+    """Return two answers of one status as one."""
+    texts = [answer["description"] for answer in (one, other) if "description" in answer]
+    parts = {part: {**one.get(part, {}), **other.get(part, {})} for part in ("content", "headers")}
+    return {
+        **one,
+        **other,
+        "description": "\n\n".join(texts),
+        **{k: v for k, v in parts.items() if v},
     }
 
 
@@ -116,7 +157,7 @@ async def answer_http_exception(request: Request, error: HTTPException) -> Respo
     )
 
 
-async def answer_unexpected_error(request: Request, error: Exception) -> Response:
+async def answer_unexpected_error(request: Request, error: BaseException) -> Response:
     """Answer an error of ours with nothing of the inside; the log has it."""
     logger.error("request failed", path=request.url.path, exc_info=error)
     return problem_response(
@@ -130,8 +171,11 @@ async def answer_unexpected_error(request: Request, error: Exception) -> Respons
 def _list_methods(request: Request) -> dict[str, str]:
     """Return what the path takes: the framework's own `Allow` knows only one of its routes."""
     path = getattr(request.scope.get("route"), "path", None)
-    methods = request.app.openapi()["paths"].get(path, ["get"])
-    return {"Allow": ", ".join(methods).upper()}
+    routes = [route for route in iter_route_contexts(request.app.routes) if route.path == path]
+    methods = {method for route in routes for method in route.methods or ()}
+    if "GET" in methods:
+        methods.add("HEAD")
+    return {"Allow": ", ".join(sorted(methods))}
 
 
 def _detail(error: HTTPException) -> str:
@@ -140,7 +184,7 @@ def _detail(error: HTTPException) -> str:
             return "There is nothing at this path; /docs shows what there is."
         case 405:
             return "The path does not take this method; /docs shows what it takes."
-        case 413:
+        case 413 if error.detail == HTTPStatus(413).phrase:
             return "The body is larger than the server takes."
         case _:
             return str(error.detail)

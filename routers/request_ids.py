@@ -54,17 +54,18 @@ class RequestIds:
         tokens = bind_contextvars(request_id=current.decode())
         try:
             await self._app(scope, receive, send_with_id)
-        except asyncio.CancelledError:
-            # Only a server that stops cuts a request off; it has waited for as long as it may.
-            if not answered:
-                answer = service_problem(Draining(CUT_OFF))
-                await answer(scope, receive, send_with_id)
-            raise
-        except Exception as error:
+        except BaseException as error:  # validators and the like are the user's code
             if answered:
                 raise
-            answer = await answer_unexpected_error(Request(scope), error)
+            # Only a server that stops cuts a request off; it has waited for as long as it may.
+            is_cut_off = isinstance(error, asyncio.CancelledError) and _is_cancelled()
+            if is_cut_off:
+                answer = service_problem(Draining(CUT_OFF))
+            else:
+                answer = await answer_unexpected_error(Request(scope), error)
             await answer(scope, receive, send_with_id)
+            if is_cut_off:
+                raise
         finally:
             reset_contextvars(**tokens)
 
@@ -73,3 +74,8 @@ class RequestIds:
         route = getattr(scope.get("route"), "path", None) or OTHER
         method = scope["method"] if scope["method"] in METHODS else OTHER
         self._metrics.count_request(method, route, status, seconds)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

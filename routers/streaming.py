@@ -6,20 +6,24 @@ event. It does not send them: it would in three tasks, and its pings do not wait
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any
 
 from fastapi.responses import Response, StreamingResponse
+from pydantic_core import from_json
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
 
-from workflow_server.app.engine.codec import with_emission, without_qualified_name
+from workflow_server.app.engine.codec import find_tail, with_emission, without_qualified_name
 from workflow_server.app.streams.subscription import Subscription
 from workflow_server.app.streams.tail import Page
 from workflow_server.routers.dependencies import Confirm
+from workflow_server.routers.large_answers import SMALL
+from workflow_server.routers.large_pages import LOOK, LargePages
 from workflow_server.schemas.records import EventRecord
 
 WRITE_BYTES = 64 * 1024
@@ -27,7 +31,8 @@ HEARTBEAT = ServerSentEvent(comment="heartbeat", sep="\n").encode()
 # In milliseconds; sent to readers whose server stops.
 RECONNECT = ServerSentEvent(retry=1000, sep="\n").encode()
 CONFIRM_INTERVAL = 25.0  # seconds after which a silent reader's credential is looked at again
-HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+VARY = {"Vary": "Accept"}
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", **VARY}
 SSE = "text/event-stream"
 NDJSON = "application/x-ndjson"
 STREAM_DESCRIPTION = """\
@@ -40,8 +45,8 @@ which are not shown. When nothing was sent for the heartbeat interval (25
 seconds, if the operator has not changed it) a comment is sent, `: heartbeat`. When the server
 stops, `retry: 1000` tells readers to come back with the last `id` that they saw.
 
-`application/x-ndjson` (`sse=false`): each line is an envelope, without its sequence, and there are
-no heartbeats.
+`application/x-ndjson` (`sse=false`, or an `Accept` that prefers it): each line is an envelope,
+without its sequence, and there are no heartbeats.
 
 With `include_emitted_at` each envelope has one more member at its end, `emitted_at`: when the run
 emitted the event, in ISO 8601, UTC; null for events of which older releases did not keep it.
@@ -73,8 +78,13 @@ class StreamFormat:
     include_qualified_name: bool
     include_emitted_at: bool
 
-    def frames(self, page: Page) -> Sequence[bytes]:
-        """Return the frames of a page, in pieces of `WRITE_BYTES` or a little more."""
+    def frames(self, page: Page) -> Iterable[bytes]:
+        """Return the frames of a page, in pieces of `WRITE_BYTES` or a little more.
+
+        Those of a large page are made as they are taken, and not kept.
+        """
+        if page.size > SMALL:
+            return self._make(page)
         pieces = page.frames.get(self)
         if pieces is None:
             frames = [self._frame(event) for event in page.events if self._shows(event)]
@@ -85,20 +95,40 @@ class StreamFormat:
         return self.include_internal or not event.internal
 
     def _frame(self, event: EventRecord) -> bytes:
-        envelope = event.envelope
-        if not self.include_qualified_name:
-            envelope = without_qualified_name(envelope)
-        if self.include_emitted_at:
-            envelope = with_emission(envelope, event.emitted_at)
+        envelope = self._dress(event.envelope, event)
         if self.sse:
             # `ServerSentEvent` takes 16 times as long, and 150 times for 64 KiB.
             return b"".join((b"id: %d\ndata: " % event.sequence, envelope, b"\n\n"))
         return envelope + b"\n"
 
+    def _make(self, page: Page) -> Iterator[bytes]:
+        for event in page.events:
+            if not self._shows(event):
+                continue
+            envelope = event.envelope
+            if len(envelope) <= WRITE_BYTES:
+                yield self._frame(event)
+                continue
+            tail = find_tail(envelope)
+            if self.sse:
+                yield b"id: %d\ndata: " % event.sequence
+            for start in range(0, tail, WRITE_BYTES):
+                yield envelope[start : min(tail, start + WRITE_BYTES)]
+            yield self._dress(envelope[tail:], event) + (b"\n\n" if self.sse else b"\n")
+
+    def _dress(self, envelope: bytes, event: EventRecord) -> bytes:
+        """Return an envelope, or its tail, with the members at its end that are asked for."""
+        if not self.include_qualified_name:
+            envelope = without_qualified_name(envelope)
+        if self.include_emitted_at:
+            envelope = with_emission(envelope, event.emitted_at)
+        return envelope
+
 
 def stream_response(
     subscription: Subscription,
     stream_format: StreamFormat,
+    large_pages: LargePages,
     *,
     heartbeat: float | None,
     confirm: Confirm | None,
@@ -108,28 +138,59 @@ def stream_response(
     Where there is a `confirm`, the stream also ends when that says that the reader may not go on.
     """
     heartbeat = heartbeat if stream_format.sse else None
-    body = _frames(subscription, stream_format, heartbeat=heartbeat, confirm=confirm)
+    body = _frames(subscription, stream_format, large_pages, heartbeat=heartbeat, confirm=confirm)
+    return _InOneTask(_make_head(stream_format, body), body, subscription, large_pages)
+
+
+def stream_head(stream_format: StreamFormat) -> Response:
+    """Return the head of a stream, and nothing of its body."""
+    head = Response()
+    head.raw_headers = _keep_headers(_make_head(stream_format, _nothing()))
+    return head
+
+
+async def _nothing() -> AsyncGenerator[bytes, None]:
+    return
+    yield  # what makes it a generator
+
+
+def _make_head(stream_format: StreamFormat, body: AsyncGenerator[bytes, None]) -> Response:
     if stream_format.sse:
-        return _InOneTask(EventSourceResponse(body), body)
-    return _InOneTask(StreamingResponse(body, media_type=NDJSON, headers=HEADERS), body)
+        return EventSourceResponse(body, headers=VARY)
+    return StreamingResponse(body, media_type=NDJSON, headers=HEADERS)
+
+
+def _keep_headers(head: Response) -> list[tuple[bytes, bytes]]:
+    """Return all but `Connection`, of which the server beneath speaks: it may close."""
+    return [item for item in head.raw_headers if item[0] != b"connection"]
 
 
 class _InOneTask(Response):
     """Sends the head of another response, and a body as it comes, until the client hangs up.
 
+    It closes the subscription: a body that has not begun is closed without a step of it.
+
     It takes one task beside the request's own, where sse-starlette takes three and a group of
     them: half as much memory again for a quiet stream.
     """
 
-    def __init__(self, head: Response, body: AsyncGenerator[bytes, None]) -> None:
+    def __init__(
+        self,
+        head: Response,
+        body: AsyncGenerator[bytes, None],
+        subscription: Subscription,
+        large_pages: LargePages,
+    ) -> None:
         super().__init__(status_code=head.status_code)
-        self.raw_headers = head.raw_headers
+        self.raw_headers = _keep_headers(head)
         self._body = body
+        self._subscription = subscription
+        self._large_pages = large_pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        watcher = asyncio.create_task(_wait_for_hang_up(receive), name="hang-up")
+        watcher = asyncio.create_task(wait_for_hang_up(receive), name="hang-up")
         connected = asyncio.timeout(None)
-        watcher.add_done_callback(partial(_leave, connected))
+        watcher.add_done_callback(partial(leave, connected))
         try:
             async with connected:
                 await send(
@@ -140,24 +201,29 @@ class _InOneTask(Response):
                     }
                 )
                 async for piece in self._body:
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    sending = send({"type": "http.response.body", "body": piece, "more_body": True})
                     del piece  # it may be large, and the next one a long time off
+                    if not await self._large_pages.in_time(sending):
+                        return  # It reads on by its cursor.
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
             if not connected.expired():
                 raise
         finally:
             watcher.cancel()
+            self._large_pages.leave()
+            self._subscription.close()
             await self._body.aclose()
 
 
-async def _wait_for_hang_up(receive: Receive) -> None:
+async def wait_for_hang_up(receive: Receive) -> None:
+    """Return once the client has hung up; nothing of what it sends is kept."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def _leave(connected: asyncio.Timeout, watcher: asyncio.Task[None]) -> None:
-    """End the sending, unless it has just ended by itself."""
+def leave(connected: asyncio.Timeout, watcher: asyncio.Task[None]) -> None:
+    """End what is done for a client that hung up, unless it has just ended by itself."""
     if not watcher.cancelled():
         with suppress(RuntimeError):
             connected.reschedule(0)
@@ -166,27 +232,51 @@ def _leave(connected: asyncio.Timeout, watcher: asyncio.Task[None]) -> None:
 async def _frames(
     subscription: Subscription,
     stream_format: StreamFormat,
+    large_pages: LargePages,
     *,
     heartbeat: float | None,
     confirm: Confirm | None,
 ) -> AsyncGenerator[bytes, None]:
     timeout = heartbeat or (CONFIRM_INTERVAL if confirm is not None else None)
     subscription.open()
-    try:
-        while not subscription.exhausted:
-            pages = await subscription.next_pages(timeout=timeout)
-            if confirm is not None and not await confirm():
-                return
-            if not pages and heartbeat and not subscription.exhausted:
-                yield HEARTBEAT
-            for frames in _writes(pages, subscription, stream_format):
-                yield frames
-                del frames
-            del pages
-        if subscription.dismissed and stream_format.sse:
-            yield RECONNECT
-    finally:
-        subscription.close()
+    while not subscription.exhausted:
+        pages = await _next_pages(subscription, large_pages, timeout)
+        if confirm is not None and not await confirm():
+            return
+        if not pages and heartbeat and not subscription.exhausted:
+            yield HEARTBEAT
+        for frames in _writes(pages, subscription, stream_format):
+            yield frames
+            del frames
+        del pages
+        if large_pages.has_slot:
+            large_pages.leave()
+    if subscription.dismissed and stream_format.sse:
+        yield RECONNECT
+
+
+async def _next_pages(
+    subscription: Subscription, large_pages: LargePages, timeout: float | None
+) -> list[Page]:
+    """Return the next pages, large ones with a slot; none after `timeout` seconds.
+
+    While the slot is waited for, they are not in memory: they are read again.
+    """
+    clock = asyncio.get_running_loop().time
+    until = clock() + timeout if timeout else inf
+    while not subscription.exhausted:
+        if large_pages.is_waiting:
+            if clock() >= until:
+                return []
+            await large_pages.wait(min(LOOK, until - clock()))
+            continue
+        cursor = subscription.cursor
+        pages = await subscription.next_pages(timeout=timeout)
+        if large_pages.enter(sum([page.size for page in pages])):
+            return pages
+        del pages
+        subscription.go_back(cursor)
+    return []
 
 
 def _writes(
@@ -236,17 +326,19 @@ def _cut(frames: bytes) -> Iterator[bytes]:
 
 def describe_stream() -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of a stream for the OpenAPI document."""
-    envelope = {"$ref": "#/components/schemas/EventEnvelope"}
+    last = {"summary": "The last event of a run of `tokens`", "value": from_json(_ENVELOPES[4])}
+    event = {
+        "schema": {"$ref": "#/components/schemas/EventEnvelope"},
+        "examples": {"tokens": last},
+    }
+    streams = (
+        f"A run of `tokens` as `{media_type}`:\n\n```text\n{stream}```\n"
+        for media_type, stream in STREAM_EXAMPLES.items()
+    )
     return {
         200: {
-            "description": STREAM_DESCRIPTION,
-            "content": {
-                media_type: {
-                    "schema": envelope,
-                    "examples": {"tokens": {"summary": "A run of `tokens`", "value": example}},
-                }
-                for media_type, example in STREAM_EXAMPLES.items()
-            },
+            "description": "\n".join((STREAM_DESCRIPTION, *streams)),
+            "content": {media_type: dict(event) for media_type in STREAM_EXAMPLES},
         },
         204: {"description": "The run has ended, and nothing is left after the cursor."},
     }

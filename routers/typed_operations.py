@@ -65,8 +65,7 @@ class _Names:
 
     def __init__(self, document: JsonObject) -> None:
         operations = [o for path in document["paths"].values() for o in path.values()]
-        tags = dict.fromkeys(tag for operation in operations for tag in operation["tags"])
-        self.generic_tags = [{"name": tag} for tag in tags]
+        self.generic_tags = document["tags"]
         self._taken = {operation["operationId"] for operation in operations}
 
     def find_slug(self, name: str) -> str:
@@ -81,12 +80,11 @@ class _Names:
 
     def describe_tag(self, served: ServedWorkflow) -> dict[str, str]:
         """Return the workflow's tag, which the docstring of its class describes."""
-        tag = {"name": served.name}
-        if tag in self.generic_tags:
-            tag = {"name": f"{served.name} (workflow)"}
-        if served.description is not None:
-            tag["description"] = served.description
-        return tag
+        taken = {tag["name"] for tag in self.generic_tags}
+        return {
+            "name": f"{served.name} (workflow)" if served.name in taken else served.name,
+            "description": served.description or f"The workflow `{served.name}`.",
+        }
 
 
 def _operation_ids(slug: str) -> tuple[str, str]:
@@ -210,12 +208,18 @@ def _describe_runs(
             "operationId": operation_id,
             "requestBody": {"content": {JSON: request}, "required": required},
             "responses": {
-                status: {**response, "content": answer} if JSON in response["content"] else response
+                status: _typed(response, answer)
                 for status, response in generic["responses"].items()
             },
         }
         del operation["parameters"]  # the name
         yield path.replace("{name}", quote(name, safe="")), {"post": operation}
+
+
+def _typed(response: JsonObject, answer: JsonObject) -> JsonObject:
+    """Return an answer of a generic operation with a workflow's handler in place of any."""
+    content = response["content"]
+    return {**response, "content": {**content, **answer}} if JSON in content else response
 
 
 def _describe_events(workflows: Iterable[_Typed], paths: JsonObject, schemas: _Schemas) -> None:

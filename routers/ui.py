@@ -7,6 +7,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 from starlette.exceptions import HTTPException
 
+from workflow_server.routers.negotiation import takes_coding
+from workflow_server.routers.preconditions import read_known, unchanged_response
+
 router = APIRouter(include_in_schema=False)
 
 # Resolved, since in a clone this package is a link.
@@ -69,14 +72,9 @@ def _send(request: Request, file: Path, *, media_type: str, caching: str) -> Res
     """Return a file, as it was compressed when it was built where the client takes that."""
     headers = {**SECURITY, "Cache-Control": caching, "Vary": "Accept-Encoding"}
     compressed = file.with_name(f"{file.name}.gz")
-    if _takes_gzip(request.headers.get("accept-encoding", "")) and compressed.is_file():
+    if takes_coding(request.headers.get("accept-encoding", ""), "gzip") and compressed.is_file():
         file, headers["Content-Encoding"] = compressed, "gzip"
-    return FileResponse(file, media_type=media_type, headers=headers)
-
-
-def _takes_gzip(accepted: str) -> bool:
-    codings = [coding.strip().partition(";") for coding in accepted.lower().split(",")]
-    return any(
-        name.strip() in ("gzip", "*") and not re.fullmatch(r"\s*q=0(\.0*)?\s*", weight)
-        for name, _, weight in codings
-    )
+    response = FileResponse(file, media_type=media_type, headers=headers, stat_result=file.stat())
+    if read_known(request).has(response.headers["etag"]):
+        return unchanged_response(response.headers)
+    return response

@@ -4,10 +4,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workflow_server.schemas.answers import AnswerModel
 from workflow_server.schemas.names import Name
 
 
-class EventEnvelope(BaseModel):
+class EventEnvelope(AnswerModel):
     """An event as clients read it, in streams and in results."""
 
     value: dict[str, Any] = Field(description="The event's fields.", examples=[{"result": "hi"}])
@@ -52,7 +53,7 @@ class SendEventRequest(BaseModel):
     )
 
 
-class SendEventResponse(BaseModel):
+class SendEventResponse(AnswerModel):
     """The event is written down and will reach the run exactly once."""
 
     status: Literal["sent"]

@@ -3,22 +3,27 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from workflow_server.schemas.answers import AnswerModel
 from workflow_server.schemas.events import EventEnvelope
 from workflow_server.schemas.names import HANDLER_ID, MAX_NAME_LENGTH
 from workflow_server.schemas.records import Phase, Status
 
 
 class RunRequest(BaseModel):
-    """The input of a run; every part may be left out."""
+    """The input of a run; every part may be left out.
+
+    Unknown keys are passed over, but a body that has no other ones is refused.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
     start_event: dict[str, Any] | str | None = Field(
         default=None,
         description="The start event: its fields as a plain object, or an envelope (`type` and"
-        " `value`), or either as a JSON string. Absent or null, `kwargs` are its fields.",
+        " `value`), or either as a JSON string. The envelope of older clients, with `__is_pydantic`"
+        " and `qualified_name`, is taken too. Absent or null, `kwargs` are its fields.",
         examples=[{}],
     )
     kwargs: dict[str, Any] | None = Field(
@@ -34,14 +39,31 @@ class RunRequest(BaseModel):
     handler_id: str | None = Field(
         default=None,
         description="The id of the new handler, or that of an ended one, which then runs again"
-        " from the state that it left. 1 to 255 characters of A–Z a–z 0–9 . _ ~ -.",
+        " from the state that it left. 1 to 255 characters of A–Z a–z 0–9 . _ ~ -, but"
+        " not . or ..; an empty id counts as none.",
         # Told to clients, and checked elsewhere: a wrong id has an error of its own.
-        json_schema_extra={"pattern": f"^{HANDLER_ID}$", "maxLength": MAX_NAME_LENGTH},
+        json_schema_extra={"pattern": f"^({HANDLER_ID})?$", "maxLength": MAX_NAME_LENGTH},
         examples=[None],
     )
+    keep_history: bool | None = Field(
+        default=None,
+        description="False: what the run does, step by step, is not kept. It cannot be kept where"
+        " the server or the workflow does not.",
+        examples=[None],
+    )
+    _size: int = PrivateAttr(default=0)
+
+    @property
+    def size(self) -> int:
+        """The bytes of the body, where that was noted."""
+        return self._size
+
+    def note_size(self, size: int) -> None:
+        """Note how many bytes the body had."""
+        self._size = size
 
 
-class AwaitedEvent(BaseModel):
+class AwaitedEvent(AnswerModel):
     """An event that a run waits for."""
 
     type: str = Field(description="The name of the event's class.", examples=["HumanResponseEvent"])
@@ -68,7 +90,7 @@ class AwaitedEvent(BaseModel):
     due_at: datetime | None = Field(description="When the wait times out; null where it does not.")
 
 
-class AwaitedTimer(BaseModel):
+class AwaitedTimer(AnswerModel):
     """A timer after which a waiting run goes on, or ends."""
 
     due_at: datetime
@@ -78,7 +100,7 @@ class AwaitedTimer(BaseModel):
     waiter_id: str | None = Field(description="The id of the wait that times out.")
 
 
-class Awaits(BaseModel):
+class Awaits(AnswerModel):
     """The events and timers that make a waiting run go on."""
 
     events: list[AwaitedEvent] = Field(
@@ -92,7 +114,7 @@ class Awaits(BaseModel):
     )
 
 
-class OpenQuestion(BaseModel):
+class OpenQuestion(AnswerModel):
     """A question of a run that nobody has answered yet."""
 
     sequence: int = Field(description="The question's sequence, for `reply_to` of the answer.")
@@ -104,7 +126,26 @@ class OpenQuestion(BaseModel):
     awaits: list[AwaitedEvent] = Field(description="The events that answer it, the likely first.")
 
 
-class HandlerFields(BaseModel):
+class RunFailure(AnswerModel):
+    """The exception that ended a failed run."""
+
+    type: str = Field(description="The name of its class.", examples=["ConnectionError"])
+    qualified_name: str = Field(
+        description="Module and name of its class.", examples=["builtins.ConnectionError"]
+    )
+    message: str = Field(description="Its message, as in `error`.")
+    step: str | None = Field(
+        description="The step that raised it; null where the run was ended otherwise: by its"
+        " timeout, by the server, or because its code no longer fits it.",
+        examples=["call"],
+    )
+    attempts: int | None = Field(
+        description="How many attempts of the step were made; null where no step failed."
+    )
+    remedy: str | None = Field(description="What helps, in a sentence; null where none is known.")
+
+
+class HandlerFields(AnswerModel):
     """The fields of every view of a handler."""
 
     handler_id: str = Field(examples=["V1StGXR8_Z"])
@@ -114,7 +155,14 @@ class HandlerFields(BaseModel):
     started_at: datetime
     updated_at: datetime
     completed_at: datetime | None
-    error: str | None = Field(description="Why the run failed, in a sentence; null otherwise.")
+    error: str | None = Field(
+        description="The message of the exception that ended a failed run; null otherwise. It may"
+        " be empty."
+    )
+    failure: RunFailure | None = Field(
+        description="The exception that ended a failed run; null otherwise, and of runs"
+        " from before this field."
+    )
     phase: Phase = Field(
         description="Where the run stands: it waits for a slot, is at work, waits for an event or a"
         " timer, is held because it does not fit what is served now, or has ended."
@@ -148,6 +196,12 @@ class HandlerInFull(Handler):
     )
 
 
+class HandlerInPart(HandlerInFull):
+    """A handler in a listing with `fields`: it has those that were named, and its id."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["handler_id"]})
+
+
 class HandlerResult(HandlerFields):
     """A handler with its result unwrapped."""
 
@@ -157,25 +211,27 @@ class HandlerResult(HandlerFields):
     )
 
 
-class HandlerList(BaseModel):
-    """A page of handlers, newest first."""
+class HandlerList(AnswerModel):
+    """A page of handlers."""
 
-    handlers: list[Handler]
+    handlers: list[Handler | HandlerInPart]
     next_cursor: str | None = Field(
         description="The `cursor` of the next page; null on the last one."
     )
 
 
-class RunList(BaseModel):
+class RunList(AnswerModel):
     """A page of a handler's runs, newest first."""
 
-    runs: list[Handler] = Field(description="The handler as it is, or was, with each of its runs.")
+    runs: list[Handler | HandlerInPart] = Field(
+        description="The handler as it is, or was, with each of its runs."
+    )
     next_cursor: str | None = Field(
         description="The `cursor` of the next page; null on the last one."
     )
 
 
-class CancelResponse(BaseModel):
+class CancelResponse(AnswerModel):
     """The outcome of the request to cancel."""
 
     status: Literal["cancelled", "deleted"]

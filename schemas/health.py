@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from pydantic import BaseModel
+from workflow_server.schemas.answers import AnswerModel
 
 
-class Health(BaseModel):
+class Health(AnswerModel):
     """The health of the service."""
 
     status: Literal["healthy", "unhealthy"]

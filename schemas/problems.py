@@ -1,9 +1,11 @@
 """Problems on the wire: RFC 9457."""
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from workflow_server.schemas.answers import AnswerModel
 
 
-class Fault(BaseModel):
+class Fault(AnswerModel):
     """One fault of a malformed request, and its place."""
 
     loc: list[str | int] = Field(
@@ -13,7 +15,7 @@ class Fault(BaseModel):
     type: str = Field(examples=["missing"])
 
 
-class Problem(BaseModel):
+class Problem(AnswerModel):
     """An error, as RFC 9457 has it, with a `code` for programs and a `detail` for people."""
 
     type: str = Field(description="Always `about:blank`.", examples=["about:blank"])

@@ -4,11 +4,21 @@ A record is frozen; a change makes a new one (`dataclasses.replace`). Times are 
 carried as the UTF-8 bytes that were serialized once, and is never parsed by a store.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
+
+from workflow_server.schemas.journals import HistoryExtent as HistoryExtent
+from workflow_server.schemas.journals import HistoryRecord as HistoryRecord
+from workflow_server.schemas.journals import PayloadRecord as PayloadRecord
+from workflow_server.schemas.journals import SnapshotRecord as SnapshotRecord
+from workflow_server.schemas.journals import TickPage as TickPage
+from workflow_server.schemas.journals import TickRecord as TickRecord
+from workflow_server.schemas.waits import Awaited as Awaited
+from workflow_server.schemas.waits import Idle as Idle
+
+FIXED_SIZE = 100  # about what each question and each wait takes beside its text, in bytes
 
 
 class HandlerKey(NamedTuple):
@@ -19,6 +29,16 @@ class HandlerKey(NamedTuple):
 
     tenant: str
     id: str
+
+
+class EndedHandler(NamedTuple):
+    """A handler as it ended: its key, and the run that is its current one and has ended.
+
+    Once the handler runs again it is another one.
+    """
+
+    key: HandlerKey
+    run_id: str
 
 
 class Status(StrEnum):
@@ -63,31 +83,49 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Awaited:
-    """An event that a step of a run waits for in `ctx.wait_for_event`.
+class Failure:
+    """The exception that ended a run as failed; what it says of itself is the record's `error`.
 
-    `event_class` is the module and name of its class, `requirements` a JSON object of the values
-    that its fields must have, as clients may see them, and `due_at` when the wait times out.
+    `type` is the name of its class, and `qualified_name` has the module before it. `step` and
+    `attempts` are of the step that raised it for the last time, and None where no step did.
+    `remedy` is a sentence that says what helps, where that is known.
     """
 
-    waiter_id: str
-    event_class: str
-    step: str
-    requirements: bytes = b"{}"
-    due_at: datetime | None = None
+    type: str
+    qualified_name: str
+    step: str | None = None
+    attempts: int | None = None
+    remedy: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Idle:
-    """The wait of a run: since when, and what ends it if no event from outside does.
+class ServerRecord:
+    """Description of an incarnation for others: of the server that it is a life of.
 
-    It goes on at `wake_at`, when a `wait_for_event` times out, and `timeout_left` seconds after
-    `since`, when the workflow does; time while no server runs does not count for the latter.
+    `address` is the URL under which it is reached, and None where it does not know that itself.
+    `workflows` are the names that it serves, in order. `state` is a word that a later release may
+    have more of: `serving` takes new runs, and `draining` is about to stop. All is None, or empty,
+    before the server has written it.
     """
 
-    since: datetime
-    wake_at: datetime | None = None
-    timeout_left: float | None = None
+    address: str | None = None
+    version: str | None = None
+    workflows: tuple[str, ...] = ()
+    state: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockRecord:
+    """The store's clock as it stood at a moment at which the wall clock said `wall`.
+
+    `time` never goes back, and goes on evenly while a server runs. `uptime` counts the time that
+    servers ran, and `began` is when the present one started to count. All are microseconds.
+    """
+
+    time: int
+    wall: int
+    uptime: int
+    began: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +141,12 @@ class RunRecord:
     finished last. `trace` is the place of the run's first span, as a W3C `traceparent`, where it
     was traced.
 
-    `questions` are the open ones, and `answered` those that steps which go on may ask again.
+    `error` is what the exception said of itself that ended a failed run, and `failure` the rest of
+    it; None where a release before that field has written the run. `keeps_history` is whether the
+    run's ticks are kept after they were carried out.
+
+    `questions` are the open ones, and `answered` those that steps which go on may ask again, or
+    will wait for later.
 
     `phase` is where the run stands, and `status` what clients of the first contract know of that:
     a run that is not `ENDED` is running. `accepted` orders runs as they were accepted: a later one
@@ -113,6 +156,10 @@ class RunRecord:
     why the run could not go on after a restart, and is None as long as it could. `awaits` has the
     first of the events that steps of the run wait for, and is None where a release before this
     field has written the run.
+
+    `epoch` counts how often the run changed hands, and only a claim changes it. `attempted` is true
+    while an attempt to restore the run is committed, and nothing of it was written since. `strikes`
+    counts the crashes in which the run alone was at work.
     """
 
     run_id: str
@@ -143,11 +190,25 @@ class RunRecord:
     first_sequence: int = 0
     next_sequence: int = 0
     answered: tuple[Question, ...] = ()
+    epoch: int = 0
+    attempted: bool = False
+    strikes: int = 0
+    failure: Failure | None = None
+    keeps_history: bool = False
 
     @property
     def key(self) -> HandlerKey:
         """Return the identity of the run's handler."""
         return HandlerKey(self.tenant, self.handler_id)
+
+    @property
+    def size(self) -> int:
+        """Return about how many bytes the run takes in a page of a listing."""
+        questions = sum([FIXED_SIZE + len(question.text or "") for question in self.questions])
+        awaits = sum([FIXED_SIZE + len(wait.requirements) for wait in self.awaits or ()])
+        texts = self.error, self.held_because, self.not_resumable_because
+        documents = len(self.start_event or b"") + len(self.result or b"")
+        return documents + questions + awaits + sum([len(text or "") for text in texts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,24 +226,6 @@ class EventRecord:
     envelope: bytes
     internal: bool
     emitted_at: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TickRecord:
-    """A tick that the engine reduced, numbered 0, 1, 2, … in its run."""
-
-    run_id: str
-    sequence: int
-    tick: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class PayloadRecord:
-    """A large value to which ticks and the snapshot of a run refer, by its number in the run."""
-
-    run_id: str
-    number: int
-    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,15 +264,6 @@ class StoredState:
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotRecord:
-    """The engine's state of a run before the tick numbered `tick_sequence`."""
-
-    run_id: str
-    tick_sequence: int
-    snapshot: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class InboxRecord:
     """An event from outside for a run that has not begun, numbered 0, 1, 2, … in its run.
 
@@ -251,8 +285,11 @@ class Batch:
     it and those before it are removed. `finished` are runs that nobody resumes or retries: their
     ticks, snapshots and inboxes are removed, after all that the batch writes. `superseded`
     are runs that another run of their handler follows, which has a state of its own: their states
-    are removed as well. `purged` names handlers, and `purged_runs` superseded runs, of which
-    nothing may be left; they are removed last.
+    are removed as well. `purged` names handlers as they ended, and `purged_runs` superseded runs,
+    of which nothing may be left; they are removed last, a part with each batch that names them.
+    `released` are runs of `runs` that leave memory without an end: no incarnation has them then.
+    `forgotten` has, by run id, how many bytes of a run's history are left out: the packs that begin
+    before that are removed. `clock` is the store's clock at this batch, where it is written.
     """
 
     runs: dict[str, RunRecord] = field(default_factory=dict)
@@ -263,29 +300,17 @@ class Batch:
     snapshots: dict[str, SnapshotRecord] = field(default_factory=dict)
     inbox: list[InboxRecord] = field(default_factory=list)
     payloads: list[PayloadRecord] = field(default_factory=list)
+    histories: list[HistoryRecord] = field(default_factory=list)
+    forgotten: dict[str, int] = field(default_factory=dict)
     dropped: list[tuple[str, int]] = field(default_factory=list)
     cleared: set[str] = field(default_factory=set)
     taken: dict[str, int] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)
     superseded: set[str] = field(default_factory=set)
-    purged: list[HandlerKey] = field(default_factory=list)
+    purged: list[EndedHandler] = field(default_factory=list)
     purged_runs: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class HandlerPosition:
-    """The place of a handler in listings, newest first: a keyset cursor."""
-
-    created_at: datetime
-    handler_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunPosition:
-    """The place of a run among the runs of its handler, newest first: a keyset cursor."""
-
-    started_at: datetime
-    run_id: str
+    released: set[str] = field(default_factory=set)
+    clock: ClockRecord | None = None
 
 
 class UnfinishedRun(NamedTuple):
@@ -293,6 +318,23 @@ class UnfinishedRun(NamedTuple):
 
     accepted: int
     run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """A run that may have ended a process: now, or at an earlier time.
+
+    `was_present` is whether an incarnation that did not let go of it has it at work, or was
+    restoring it (`attempted`). `resumes` and `strikes` are those of the run's record.
+    """
+
+    run_id: str
+    accepted: int
+    phase: Phase
+    was_present: bool = False
+    attempted: bool = False
+    resumes: int = 0
+    strikes: int = 0
 
 
 class DueRun(NamedTuple):
@@ -313,28 +355,3 @@ class PhaseCount:
     workflow_name: str
     runs: int
     slots: int
-
-
-@dataclass(frozen=True, slots=True)
-class TickPage:
-    """Some ticks of a run in order; `is_last` where there are none after them."""
-
-    ticks: Sequence[TickRecord]
-    is_last: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandlerQuery:
-    """Query of a listing of a tenant's handlers; empty filters let everything pass.
-
-    An empty `tenant` asks for the handlers that have none. `waiting` lets only running ones with
-    an open question pass.
-    """
-
-    statuses: frozenset[Status] = frozenset()
-    phases: frozenset[Phase] = frozenset()
-    workflow_names: frozenset[str] = frozenset()
-    waiting: bool = False
-    after: HandlerPosition | None = None
-    limit: int
-    tenant: str = ""

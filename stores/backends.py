@@ -3,9 +3,12 @@
 Each is imported when it is opened: a server on SQLite needs no driver of Postgres.
 """
 
+import re
 from collections.abc import Callable
 
 from workflow_server.stores.base import Store, StoreError
+
+SCHEME = re.compile(r"(?P<name>[a-z][a-z0-9.-]*)(\+[a-z0-9_]+)?:", re.IGNORECASE)
 
 
 def _open_memory(_url: str) -> Store:
@@ -40,11 +43,15 @@ BACKENDS: dict[str, Callable[[str], Store]] = {
 
 
 def open_store(url: str) -> Store:
-    """Return the store that a URL names, not yet started; `StoreError` for an unknown one."""
-    scheme = url.partition(":")[0]
-    try:
-        make_store = BACKENDS[scheme]
-    except KeyError:
-        known = ", ".join(f"{name}:" for name in BACKENDS)
-        raise StoreError(f"No store is known for '{scheme}:'; known are {known}") from None
-    return make_store(url)
+    """Return the store that a URL names, not yet started; `StoreError` for an unknown one.
+
+    SQLAlchemy's name of a driver, as in `postgresql+asyncpg:`, may follow the scheme.
+    """
+    scheme = SCHEME.match(url)
+    known = ", ".join(f"{name}:" for name in BACKENDS)
+    if scheme is None:  # Not quoted, for libpq's other form has the password in it.
+        raise StoreError(f"The store's URL must begin with its scheme; known are {known}")
+    name = scheme["name"].lower()
+    if name not in BACKENDS:
+        raise StoreError(f"No store is known for '{name}:'; known are {known}")
+    return BACKENDS[name](url)

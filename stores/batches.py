@@ -4,17 +4,16 @@ What one batch would write and remove at once is left out, so the rows that are 
 that are removed have nothing in common, and it does not matter which come first.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from workflow_server.schemas.records import Batch
+from workflow_server.schemas.records import Batch, Status
 from workflow_server.stores.packs import pack_events
-from workflow_server.stores.rows import run_to_row
+from workflow_server.stores.rows import clock_to_row, run_to_row
 
 Row = tuple[Any, ...]
 
-# All that have a run_id.
-TABLES_OF_RUN = ("events", "ticks", "states", "snapshots", "inbox", "payloads", "state_changes")
 TABLES_OF_UNFINISHED = ("ticks", "snapshots", "inbox")  # what nobody needs of a finished run
 TABLES_OF_CURRENT = (
     "states",
@@ -28,7 +27,8 @@ class BatchRows:
 
     `trimmed` has runs and the sequences before which their ticks go, `taken` runs and the numbers
     up to which their inboxes go, `dropped` the numbers of payloads, and `cleared` runs of which
-    those all go, and `folded` the numbers before which changes of states go.
+    those all go, and `folded` the numbers before which changes of states go. `forgotten` has the
+    sizes before which the histories of runs go.
     """
 
     runs: list[Row]
@@ -40,16 +40,50 @@ class BatchRows:
     snapshots: list[Row]
     inbox: list[Row]
     payloads: list[Row]
+    histories: list[Row]
+    forgotten: list[tuple[str, int]]
     trimmed: list[tuple[str, int]]
     taken: list[tuple[str, int]]
     dropped: dict[str, list[int]]
     cleared: list[str]
     finished: list[str]
     superseded: list[str]
+    clock: list[Row]
 
 
-def batch_to_rows(batch: Batch) -> BatchRows:
-    """Return what a batch writes and removes, but for the handlers and runs that it purges."""
+def leave_out(batch: Batch, run_ids: Collection[str]) -> Batch:
+    """Return a batch without all that belongs to some runs."""
+    gone = frozenset(run_ids)
+    return Batch(
+        runs={run_id: run for run_id, run in batch.runs.items() if run_id not in gone},
+        events=[event for event in batch.events if event.run_id not in gone],
+        ticks=[tick for tick in batch.ticks if tick.run_id not in gone],
+        states={run_id: state for run_id, state in batch.states.items() if run_id not in gone},
+        changes=[change for change in batch.changes if change.run_id not in gone],
+        snapshots={
+            run_id: snapshot for run_id, snapshot in batch.snapshots.items() if run_id not in gone
+        },
+        inbox=[item for item in batch.inbox if item.run_id not in gone],
+        payloads=[payload for payload in batch.payloads if payload.run_id not in gone],
+        histories=[pack for pack in batch.histories if pack.run_id not in gone],
+        forgotten={run_id: size for run_id, size in batch.forgotten.items() if run_id not in gone},
+        dropped=[item for item in batch.dropped if item[0] not in gone],
+        cleared=batch.cleared - gone,
+        taken={run_id: number for run_id, number in batch.taken.items() if run_id not in gone},
+        finished=batch.finished - gone,
+        superseded=batch.superseded - gone,
+        purged=batch.purged,
+        purged_runs=[run_id for run_id in batch.purged_runs if run_id not in gone],
+        released=batch.released - gone,
+        clock=batch.clock,
+    )
+
+
+def batch_to_rows(batch: Batch, incarnation: int, *, worth: float) -> BatchRows:
+    """Return what a batch of an incarnation writes and removes, but for what it purges.
+
+    `worth` is to which part of itself a pack of events must shrink to be compressed.
+    """
     superseded, taken = batch.superseded, batch.taken
     finished = batch.finished | superseded
     cleared = batch.cleared | superseded
@@ -63,8 +97,16 @@ def batch_to_rows(batch: Batch) -> BatchRows:
     first_changes = {s.run_id: s.first_change for s in states}
     first = {s.run_id: s.tick_sequence for s in snapshots}
     return BatchRows(
-        runs=[run_to_row(run) for run in batch.runs.values()],
-        events=pack_events(batch.events),
+        runs=[
+            run_to_row(
+                run,
+                incarnation
+                if run.status is Status.RUNNING and run.run_id not in batch.released
+                else None,
+            )
+            for run in batch.runs.values()
+        ],
+        events=pack_events(batch.events, worth=worth),
         ticks=[
             (t.run_id, t.sequence, t.tick)
             for t in batch.ticks
@@ -88,10 +130,17 @@ def batch_to_rows(batch: Batch) -> BatchRows:
             for p in batch.payloads
             if p.run_id not in cleared and (p.run_id, p.number) not in gone
         ],
+        histories=[
+            (h.run_id, h.first, h.last, h.bytes_until, h.ticks)
+            for h in batch.histories
+            if h.bytes_until - len(h.ticks) >= batch.forgotten.get(h.run_id, 0)
+        ],
+        forgotten=list(batch.forgotten.items()),
         trimmed=[(s.run_id, s.tick_sequence) for s in snapshots],
         taken=[(run_id, number) for run_id, number in taken.items() if run_id not in finished],
         dropped=dropped,
         cleared=sorted(cleared),
         finished=sorted(finished),
         superseded=sorted(superseded),
+        clock=[clock_to_row(batch.clock)] if batch.clock is not None else [],
     )

@@ -2,58 +2,63 @@
 
 import bisect
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import TypeVar
 
+from workflow_server.schemas.listings import (
+    ALL_DOCUMENTS,
+    Documents,
+    HandlerQuery,
+    ListedRuns,
+    RunPosition,
+)
 from workflow_server.schemas.records import (
     Batch,
+    ClockRecord,
     DueRun,
+    EndedHandler,
     EventRecord,
     HandlerKey,
-    HandlerQuery,
+    HistoryExtent,
+    HistoryRecord,
     InboxRecord,
     PayloadRecord,
     Phase,
     PhaseCount,
-    RunPosition,
     RunRecord,
+    ServerRecord,
     SnapshotRecord,
     StateRecord,
     Status,
     StoredState,
+    Suspect,
     TickPage,
     TickRecord,
     UnfinishedRun,
 )
-from workflow_server.schemas.times import to_micros
 from workflow_server.stores.base import Store
+from workflow_server.stores.batches import leave_out
+from workflow_server.stores.memory_runs import (
+    Places,
+    StoredRun,
+    after_sequence,
+    append,
+    behind,
+    cut_page,
+    is_present,
+    matches,
+    position,
+    refuses,
+    run_position,
+    suspect_of,
+)
 
 DEFAULT_MAX_ENDED_HANDLERS = 1_000
 
 Row = TypeVar("Row", EventRecord, TickRecord)
-
-
-@dataclass(slots=True)
-class _Run:
-    record: RunRecord
-    events: list[EventRecord] = field(default_factory=list)
-    ticks: list[TickRecord] = field(default_factory=list)
-    state: StateRecord | None = None
-    changes: dict[int, bytes] = field(default_factory=dict)
-    snapshot: SnapshotRecord | None = None
-    inbox: list[InboxRecord] = field(default_factory=list)
-    payloads: dict[int, PayloadRecord] = field(default_factory=dict)
-
-
-def _position(record: RunRecord) -> tuple[datetime, str]:
-    return record.handler_created_at, record.handler_id
-
-
-def _run_position(record: RunRecord) -> tuple[datetime, str]:
-    return record.started_at, record.run_id
 
 
 class MemoryStore(Store):
@@ -65,30 +70,95 @@ class MemoryStore(Store):
 
     def __init__(self, *, max_ended_handlers: int = DEFAULT_MAX_ENDED_HANDLERS) -> None:
         self._max_ended_handlers = max_ended_handlers
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, StoredRun] = {}
         self._runs_of: dict[HandlerKey, list[str]] = {}
         self._orders: dict[str, list[tuple[datetime, str]]] = {}  # by tenant
         self._ended: OrderedDict[HandlerKey, None] = OrderedDict()
-        # In order, by phase and workflow, and by phase alone.
-        self._unfinished: dict[tuple[Phase, str | None], list[UnfinishedRun]] = {}
-        self._due: list[DueRun] = []
+        self._places = Places()
+        self._incarnation = 0
+        self._is_started = False
+        self._clock: ClockRecord | None = None
+        self._server = ServerRecord()
 
     async def start(self) -> None:
-        """Do nothing: there is nothing to open."""
+        """Begin another incarnation: there is nothing to open."""
+        if not self._is_started:
+            self._incarnation += 1
+            self._server = ServerRecord()
+            self._is_started = True
 
     async def stop(self) -> None:
-        """Do nothing: what was committed stays until the process ends."""
+        """Keep what was committed, until the process ends."""
+        self._is_started = False
 
     async def check(self) -> None:
         """Return: memory can always be reached."""
 
-    async def commit(self, batch: Batch) -> None:
+    async def commit(self, batch: Batch) -> Collection[str]:
+        refused = [
+            record.run_id
+            for record in batch.runs.values()
+            if (run := self._runs.get(record.run_id)) and refuses(run, record, self._incarnation)
+        ]
+        self._write(leave_out(batch, refused) if refused else batch)
+        return refused
+
+    async def claim(self, run_ids: Sequence[str]) -> Sequence[RunRecord]:
+        claimed: list[RunRecord] = []
+        for run_id in run_ids:
+            run = self._runs.get(run_id)
+            if run is None or run.record.status is not Status.RUNNING:
+                continue
+            changes_hands = run.owner != self._incarnation
+            run.record = replace(run.record, epoch=run.record.epoch + changes_hands, attempted=True)
+            run.owner = self._incarnation
+            claimed.append(run.record)
+        return claimed
+
+    async def list_suspects(self, *, after: Suspect | None = None, limit: int) -> Sequence[Suspect]:
+        runs = [self._runs[place.run_id] for place in self._places.list_all()]
+        found = sorted(
+            (run for run in runs if is_present(run) or run.record.attempted or run.record.resumes),
+            key=lambda run: (run.record.accepted, run.record.run_id),
+        )
+        suspects = (
+            suspect_of(run)
+            for run in found
+            if after is None
+            or (run.record.accepted, run.record.run_id) > (after.accepted, after.run_id)
+        )
+        return list(islice(suspects, limit))
+
+    async def write_suspects(self, suspects: Sequence[Suspect]) -> None:
+        for suspect in suspects:
+            run = self._runs.get(suspect.run_id)
+            if run is None or run.record.status is not Status.RUNNING:
+                continue
+            was_at_work = run.record.phase is Phase.WORKING
+            written = replace(
+                run.record,
+                phase=Phase.QUEUED if was_at_work else run.record.phase,
+                slot=run.record.slot and not was_at_work,
+                attempted=False,
+                resumes=suspect.resumes,
+                strikes=suspect.strikes,
+            )
+            self._put_run(written, is_released=True)
+
+    async def let_go(self) -> None:
+        for place in self._places.list_all():
+            run = self._runs[place.run_id]
+            if is_present(run) and run.owner == self._incarnation:
+                well = replace(run.record, attempted=False, resumes=0, strikes=0)
+                run.record, run.owner = well, None
+
+    def _write(self, batch: Batch) -> None:
         for record in batch.runs.values():
-            self._put_run(record)
+            self._put_run(record, is_released=record.run_id in batch.released)
         for event in batch.events:
-            _append(self._runs[event.run_id].events, event)
+            append(self._runs[event.run_id].events, event)
         for tick in batch.ticks:
-            _append(self._runs[tick.run_id].ticks, tick)
+            append(self._runs[tick.run_id].ticks, tick)
         for state in batch.states.values():
             self._put_state(state)
         for change in batch.changes:
@@ -103,6 +173,11 @@ class MemoryStore(Store):
                 inbox.append(item)
         for payload in batch.payloads:
             self._runs[payload.run_id].payloads.setdefault(payload.number, payload)
+        for pack in batch.histories:
+            self._runs[pack.run_id].put_history(pack)
+        for run_id, size in batch.forgotten.items():
+            if run_id in self._runs:
+                self._runs[run_id].forget_history(size)
         for run_id, number in batch.dropped:
             if run_id in self._runs:
                 self._runs[run_id].payloads.pop(number, None)
@@ -120,22 +195,34 @@ class MemoryStore(Store):
         for run_id in batch.superseded:
             if run_id in self._runs:
                 self._runs[run_id].state, self._runs[run_id].changes = None, {}
-        for key in batch.purged:
-            self._purge(key)
+        for ended in batch.purged:
+            self._purge_ended(ended)
         for run_id in batch.purged_runs:
             self._purge_superseded(run_id)
+        self._clock = batch.clock or self._clock
         while len(self._ended) > self._max_ended_handlers:
             self._purge(next(iter(self._ended)))
 
-    def _put_run(self, record: RunRecord) -> None:
+    async def describe(self, server: ServerRecord) -> None:
+        self._server = server
+
+    async def list_servers(self) -> Sequence[ServerRecord]:
+        return [self._server]
+
+    async def get_clock(self) -> ClockRecord | None:
+        return self._clock
+
+    def _put_run(self, record: RunRecord, *, is_released: bool) -> None:
+        is_free = is_released or record.status is not Status.RUNNING
+        owner = None if is_free else self._incarnation
         run = self._runs.get(record.run_id)
         if run is None:
-            self._runs[record.run_id] = _Run(record)
+            self._runs[record.run_id] = StoredRun(record, owner)
             self._add_to_handler(record)
         else:
-            self._leave_places(run.record)
-            run.record = record
-        self._take_places(record)
+            self._places.leave(run.record)
+            run.record, run.owner = record, owner
+        self._places.take(record)
         if not record.current:
             return
         if record.status is Status.RUNNING:
@@ -143,36 +230,13 @@ class MemoryStore(Store):
         else:
             self._ended[record.key] = None
 
-    def _take_places(self, record: RunRecord) -> None:
-        """Put a run where it is found by its phase, and by its timer."""
-        if record.status is not Status.RUNNING:
-            return
-        place = UnfinishedRun(record.accepted, record.run_id)
-        for workflow_name in (None, record.workflow_name):
-            bisect.insort(self._unfinished.setdefault((record.phase, workflow_name), []), place)
-        if record.phase is Phase.WAITING and record.due_at is not None:
-            bisect.insort(self._due, DueRun(to_micros(record.due_at), record.run_id))
-
-    def _leave_places(self, record: RunRecord) -> None:
-        if record.status is not Status.RUNNING:
-            return
-        place = UnfinishedRun(record.accepted, record.run_id)
-        for workflow_name in (None, record.workflow_name):
-            places = self._unfinished[record.phase, workflow_name]
-            del places[bisect.bisect_left(places, place)]
-            if not places:
-                del self._unfinished[record.phase, workflow_name]
-        if record.phase is Phase.WAITING and record.due_at is not None:
-            due = DueRun(to_micros(record.due_at), record.run_id)
-            del self._due[bisect.bisect_left(self._due, due)]
-
     def _add_to_handler(self, record: RunRecord) -> None:
         runs = self._runs_of.get(record.key)
         if runs is not None:
             runs.append(record.run_id)
             return
         self._runs_of[record.key] = [record.run_id]
-        bisect.insort(self._orders.setdefault(record.tenant, []), _position(record))
+        bisect.insort(self._orders.setdefault(record.tenant, []), position(record))
 
     def _put_state(self, state: StateRecord) -> None:
         run = self._runs[state.run_id]
@@ -185,17 +249,23 @@ class MemoryStore(Store):
         run.snapshot = snapshot
         run.ticks = [tick for tick in run.ticks if tick.sequence >= snapshot.tick_sequence]
 
+    def _purge_ended(self, ended: EndedHandler) -> None:
+        """Remove a handler whose current run is still the one that ended."""
+        run_ids = self._runs_of.get(ended.key)
+        if run_ids and run_ids[-1] == ended.run_id:
+            self._purge(ended.key)
+
     def _purge(self, key: HandlerKey) -> None:
         run_ids = self._runs_of.pop(key, None)
         if run_ids is None:
             return
         first = self._runs[run_ids[0]].record
         order = self._orders[first.tenant]
-        del order[bisect.bisect_left(order, _position(first))]
+        del order[bisect.bisect_left(order, position(first))]
         if not order:
             del self._orders[first.tenant]
         for run_id in run_ids:
-            self._leave_places(self._runs.pop(run_id).record)
+            self._places.leave(self._runs.pop(run_id).record)
         self._ended.pop(key, None)
 
     def _purge_superseded(self, run_id: str) -> None:
@@ -203,7 +273,7 @@ class MemoryStore(Store):
         if run is not None and not run.record.current:
             del self._runs[run_id]
             self._runs_of[run.record.key].remove(run_id)
-            self._leave_places(run.record)
+            self._places.leave(run.record)
 
     async def get_handler(self, key: HandlerKey) -> RunRecord | None:
         run_ids = self._runs_of.get(key)
@@ -213,30 +283,40 @@ class MemoryStore(Store):
         run = self._runs.get(run_id)
         return run.record if run else None
 
-    async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
+    async def list_handlers(self, query: HandlerQuery) -> ListedRuns:
         order = self._orders.get(query.tenant, [])
-        end = len(order)
-        if query.after is not None:
-            end = bisect.bisect_left(order, (query.after.created_at, query.after.handler_id))
-        page: list[RunRecord] = []
-        for index in range(end - 1, -1, -1):
-            key = HandlerKey(query.tenant, order[index][1])
-            record = self._runs[self._runs_of[key][-1]].record
-            if _matches(record, query):
-                page.append(record)
-                if len(page) == query.limit:
-                    break
-        return page
+        places = behind(order, query.after, oldest_first=query.oldest_first)
+        records = (
+            self._runs[self._runs_of[HandlerKey(query.tenant, handler_id)][-1]].record
+            for _, handler_id in places
+        )
+        found = (record for record in records if matches(record, query))
+        return cut_page(found, query.limit, query.documents)
 
     async def list_runs(
-        self, key: HandlerKey, *, after: RunPosition | None, limit: int
-    ) -> Sequence[RunRecord]:
+        self,
+        key: HandlerKey,
+        *,
+        after: RunPosition | None,
+        limit: int,
+        documents: Documents = ALL_DOCUMENTS,
+    ) -> ListedRuns:
         records = [self._runs[run_id].record for run_id in self._runs_of.get(key, ())]
-        records.sort(key=_run_position, reverse=True)
+        records.sort(key=run_position, reverse=True)
         if after is not None:
             bound = after.started_at, after.run_id
-            records = [record for record in records if _run_position(record) < bound]
-        return records[:limit]
+            records = [record for record in records if run_position(record) < bound]
+        return cut_page(records, limit, documents)
+
+    async def list_not_resumable(
+        self, *, after: UnfinishedRun | None = None, limit: int
+    ) -> Sequence[UnfinishedRun]:
+        found = (
+            place
+            for place in self._places.list_of(Phase.WAITING, None, after)
+            if self._runs[place.run_id].record.not_resumable_because is not None
+        )
+        return list(islice(found, limit))
 
     async def list_unfinished(
         self,
@@ -246,25 +326,13 @@ class MemoryStore(Store):
         after: UnfinishedRun | None = None,
         limit: int,
     ) -> Sequence[UnfinishedRun]:
-        places = self._unfinished.get((phase, workflow_name), [])
-        start = bisect.bisect_right(places, after) if after is not None else 0
-        return places[start : start + limit]
-
-    async def list_not_resumable(
-        self, *, after: UnfinishedRun | None = None, limit: int
-    ) -> Sequence[UnfinishedRun]:
-        places = self._unfinished.get((Phase.WAITING, None), [])
-        start = bisect.bisect_right(places, after) if after is not None else 0
-        found = (
-            place
-            for place in places[start:]
-            if self._runs[place.run_id].record.not_resumable_because is not None
-        )
-        return list(islice(found, limit))
+        return self._places.list_of(phase, workflow_name, after)[:limit]
 
     async def list_due(self, *, after: DueRun | None = None, limit: int) -> Sequence[DueRun]:
-        start = bisect.bisect_right(self._due, after) if after is not None else 0
-        return self._due[start : start + limit]
+        return self._places.list_due(after)[:limit]
+
+    async def last_accepted(self) -> int:
+        return self._places.last_accepted
 
     async def count_unfinished(self) -> Sequence[PhaseCount]:
         return [
@@ -274,20 +342,17 @@ class MemoryStore(Store):
                 runs=len(places),
                 slots=sum(self._runs[place.run_id].record.slot for place in places),
             )
-            for (phase, workflow_name), places in self._unfinished.items()
-            if workflow_name is not None and places
+            for (phase, workflow_name), places in self._places.unfinished.items()
+            if workflow_name is not None
         ]
 
-    async def last_accepted(self) -> int:
-        return max((places[-1].accepted for places in self._unfinished.values()), default=0)
-
-    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[HandlerKey]:
-        ended: list[tuple[datetime, HandlerKey]] = []
+    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[EndedHandler]:
+        ended: list[tuple[datetime, EndedHandler]] = []
         for key in self._ended:
-            completed_at = self._runs[self._runs_of[key][-1]].record.completed_at
-            if completed_at is not None and completed_at < before:
-                ended.append((completed_at, key))
-        return [key for _, key in sorted(ended)[:limit]]
+            record = self._runs[self._runs_of[key][-1]].record
+            if record.completed_at is not None and record.completed_at < before:
+                ended.append((record.completed_at, EndedHandler(key, record.run_id)))
+        return [handler for _, handler in sorted(ended)[:limit]]
 
     async def list_superseded(self, *, before: datetime, limit: int) -> Sequence[str]:
         ended = [
@@ -297,6 +362,9 @@ class MemoryStore(Store):
         ]
         return [run_id for _, run_id in sorted(ended)[:limit]]
 
+    async def list_purged(self) -> Sequence[str]:
+        return ()
+
     async def next_sequence(self, run_id: str) -> int:
         run = self._runs.get(run_id)
         if run is None:
@@ -305,19 +373,26 @@ class MemoryStore(Store):
 
     async def read_events(self, run_id: str, *, after: int, limit: int) -> Sequence[EventRecord]:
         run = self._runs.get(run_id)
-        return _after(run.events, after, limit) if run else ()
+        return after_sequence(run.events, after, limit) if run else ()
 
     async def read_ticks(self, run_id: str, *, after: int, limit: int) -> TickPage:
         run = self._runs.get(run_id)
-        found = _after(run.ticks, after, limit + 1) if run else []
+        found = after_sequence(run.ticks, after, limit + 1) if run else []
         return TickPage(found[:limit], is_last=len(found) <= limit)
 
     async def read_payloads(
         self, run_id: str, *, after: int, limit: int
     ) -> Sequence[PayloadRecord]:
         run = self._runs.get(run_id)
-        numbers = sorted(number for number in run.payloads if number > after) if run else ()
-        return [run.payloads[number] for number in numbers[:limit]] if run else ()
+        return run.read_payloads(after, limit) if run else ()
+
+    async def read_history(self, run_id: str, *, after: int, limit: int) -> Sequence[HistoryRecord]:
+        run = self._runs.get(run_id)
+        return run.read_history(after, limit) if run else ()
+
+    async def get_history_extent(self, run_id: str) -> HistoryExtent:
+        run = self._runs.get(run_id)
+        return run.history_extent if run else HistoryExtent()
 
     async def read_inbox(self, run_id: str) -> Sequence[InboxRecord]:
         run = self._runs.get(run_id)
@@ -325,34 +400,8 @@ class MemoryStore(Store):
 
     async def get_state(self, run_id: str) -> StoredState | None:
         run = self._runs.get(run_id)
-        if run is None or run.state is None:
-            return None
-        numbers = sorted(run.changes)
-        next_change = numbers[-1] + 1 if numbers else run.state.first_change
-        changes = tuple(run.changes[number] for number in numbers)
-        return StoredState(run.state.state, changes, next_change)
+        return run.stored_state if run else None
 
     async def get_snapshot(self, run_id: str) -> SnapshotRecord | None:
         run = self._runs.get(run_id)
         return run.snapshot if run else None
-
-
-def _append(rows: list[Row], row: Row) -> None:
-    if not rows or rows[-1].sequence < row.sequence:
-        rows.append(row)
-
-
-def _after(rows: list[Row], after: int, limit: int) -> list[Row]:
-    start = bisect.bisect_right(rows, after, key=lambda row: row.sequence)
-    return rows[start : start + limit]
-
-
-def _matches(record: RunRecord, query: HandlerQuery) -> bool:
-    running = record.status is Status.RUNNING
-    if query.waiting and not (record.questions and running):
-        return False
-    if query.statuses and record.status not in query.statuses:
-        return False
-    if query.phases and (record.phase if running else Phase.ENDED) not in query.phases:
-        return False
-    return not query.workflow_names or record.workflow_name in query.workflow_names

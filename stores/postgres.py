@@ -1,116 +1,64 @@
 """The store for those who have a Postgres."""
 
 import asyncio
-import re
 import zlib
-from collections.abc import Sequence
-from functools import cache
-from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import asyncpg
 
-from workflow_server.schemas.records import Batch
-from workflow_server.stores.base import StoreError, StoreUnavailable
-from workflow_server.stores.batches import (
-    TABLES_OF_CURRENT,
-    TABLES_OF_RUN,
-    TABLES_OF_UNFINISHED,
-    batch_to_rows,
+from workflow_server.schemas.records import Batch, RunRecord, ServerRecord, Suspect
+from workflow_server.stores.base import StoreError, StoreFenced, StoreUnavailable
+from workflow_server.stores.batches import BatchRows, batch_to_rows, leave_out
+from workflow_server.stores.postgres_connections import (
+    Connection,
+    Connections,
+    Pool,
+    SocketConnection,
 )
-from workflow_server.stores.migrations import pending_migrations
-from workflow_server.stores.packs import PACK_COLUMNS
-from workflow_server.stores.rows import (
-    CHANGE_COLUMNS,
-    INBOX_COLUMNS,
-    PAYLOAD_COLUMNS,
-    RUN_COLUMNS,
-    SNAPSHOT_COLUMNS,
-    STATE_COLUMNS,
-    TICK_COLUMNS,
+from workflow_server.stores.postgres_errors import (
+    ERRORS,
+    UNWRITABLE,
+    ConnectionLost,
+    one_line,
+    reconnecting,
+    unavailable,
 )
+from workflow_server.stores.postgres_large import take_large
+from workflow_server.stores.postgres_refusals import refusal
+from workflow_server.stores.postgres_schema import begin_incarnation, migrate
+from workflow_server.stores.postgres_statements import (
+    CLAIM,
+    DEAD_OWNERS,
+    DESCRIBE,
+    FORGET_RUNS,
+    LET_GO,
+    LOCK_RUNS,
+    NOTE_CURRENT,
+    NOTE_EARLIER,
+    NOTE_SUPERSEDED,
+    REFUSED,
+    REMOVE_PARTS,
+    WRITE_SUSPECTS,
+    put_statements,
+    qualify,
+)
+from workflow_server.stores.postgres_url import TIMEOUT, read_url
+from workflow_server.stores.purging import LIST_PURGED, REMOVE_RUNS, list_parts
+from workflow_server.stores.rows import row_to_run
 from workflow_server.stores.sql import Rows, SqlStore
 
-if TYPE_CHECKING:
-    Connection = asyncpg.Connection[asyncpg.Record]
-    Pool = asyncpg.Pool[asyncpg.Record]
-else:  # generic in their stubs only
-    Connection, Pool = asyncpg.Connection, asyncpg.Pool
+T = TypeVar("T")
 
-DEFAULT_SCHEMA = "workflow_server"
-SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 LOCK_SPACE = 0x57465356  # the first half of our advisory locks; the second is of the schema's name
 READERS = 4
+SESSION = "SELECT pg_backend_pid()"
+SELECT_READ_ONLY = "SELECT current_setting('transaction_read_only')"  # as of a standby, too
+COMPRESSION_WORTH = 0.85  # a MiB costs us and the server about 10 ms, and 2 to compress it to this
+LARGE_BATCH = 1 << 18  # bytes of events that are made rows beside the event loop
 CLAIM_TRIES, CLAIM_PAUSE = 10, 0.3  # how often, and every how many seconds, a lock is tried
-TIMEOUT = 30.0  # seconds until a statement counts as failed
 CLOSE_TIMEOUT = 3.0  # seconds for reads that are under way when the store is closed
-MIGRATION_TIMEOUT = 3600.0  # a migration may rewrite every row
-ERRORS = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what asyncpg raises where the connection is lost at odd moments
-    EOFError,
-    OSError,
-    TimeoutError,
-)
-
-
-def _insert(table: str, columns: Sequence[str], conflict: str) -> str:
-    """Return the SQL that writes rows, given as one array of them.
-
-    An array for each column takes Postgres and us a third longer.
-    """
-    names = ", ".join(columns)
-    return (
-        f"INSERT INTO {table} ({names}) SELECT {names} FROM unnest({{}}::{table}[])"
-        f" ON CONFLICT {conflict}"
-    )
-
-
-def _replace(columns: Sequence[str], *key: str) -> str:
-    changed = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in key)
-    return f"({', '.join(key)}) DO UPDATE SET {changed}"
-
-
-def _delete(table: str, condition: str) -> str:
-    """Return the SQL that removes what belongs to runs up to a number, given as two arrays."""
-    return (
-        f"DELETE FROM {table} USING unnest({{}}::text[], {{}}::bigint[]) AS gone (run_id, number)"
-        f" WHERE {table}.run_id = gone.run_id AND {condition}"
-    )
-
-
-def _empty(table: str) -> str:
-    """Return the SQL that removes all that belongs to runs, given as an array."""
-    return f"DELETE FROM {table} WHERE run_id = ANY({{}}::text[])"
-
-
-class _Part(NamedTuple):
-    """A part of a commit; each `{}` of its SQL stands for one of the arrays."""
-
-    sql: str
-    arrays: Sequence[Sequence[Any]]
-
-
-# The columns are all that their tables have, in the tables' order.
-PUT_RUNS = _insert("runs", RUN_COLUMNS, _replace(RUN_COLUMNS, "run_id"))
-PUT_EVENTS = _insert("events", PACK_COLUMNS, _replace(PACK_COLUMNS, "run_id", "first"))
-ADD_TICKS = _insert("ticks", TICK_COLUMNS, "DO NOTHING")
-PUT_STATES = _insert("states", STATE_COLUMNS, _replace(STATE_COLUMNS, "run_id"))
-ADD_CHANGES = _insert("state_changes", CHANGE_COLUMNS, "DO NOTHING")
-PUT_SNAPSHOTS = _insert("snapshots", SNAPSHOT_COLUMNS, _replace(SNAPSHOT_COLUMNS, "run_id"))
-ADD_TO_INBOX = _insert("inbox", INBOX_COLUMNS, "DO NOTHING")
-ADD_PAYLOADS = _insert("payloads", PAYLOAD_COLUMNS, "DO NOTHING")
-TRIM_TICKS = _delete("ticks", "ticks.sequence < gone.number")
-FOLD_CHANGES = _delete("state_changes", "state_changes.number < gone.number")
-TAKE_FROM_INBOX = _delete("inbox", "inbox.number <= gone.number")
-DROP_PAYLOADS = _delete("payloads", "payloads.number = gone.number")
-CLEAR = _empty("payloads")
-FINISH = tuple(map(_empty, TABLES_OF_UNFINISHED))
-SUPERSEDE = tuple(map(_empty, TABLES_OF_CURRENT))
-OF_HANDLERS = "(tenant, handler_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))"
-OF_SUPERSEDED = "run_id = ANY($1::text[]) AND NOT is_current"
 
 
 class PostgresStore(SqlStore):
@@ -122,27 +70,25 @@ class PostgresStore(SqlStore):
     """
 
     def __init__(self, url: str) -> None:
-        self._dsn, self._schema = _split_url(url)
-        self._writer: Connection | None = None
+        self._connections = Connections(read_url(url))
+        self._schema = self._connections.url.schema
+        self._writer: SocketConnection | None = None
         self._pool: Pool | None = None
         self._writing = asyncio.Lock()
+        self._incarnation = 0
 
     async def start(self) -> None:
         if self._pool is not None:
             return
         try:
+            pool = self._pool = await self._connections.open_pool(READERS)
+            await _check_sessions(pool)
             self._writer = await self._claim_schema()
-            await _migrate(self._writer, self._schema)
-            self._pool = await asyncpg.create_pool(
-                self._dsn,
-                min_size=1,
-                max_size=READERS,
-                command_timeout=TIMEOUT,
-                server_settings=self._settings,
-            )
+            await migrate(self._writer, self._schema)
+            self._incarnation = await begin_incarnation(self._writer, self._schema)
         except ERRORS as error:
             await self.stop()
-            raise StoreError(f"Postgres cannot be used: {_one_line(error)}.") from error
+            raise refusal(error, self._connections.url) from error
         except StoreError:
             await self.stop()
             raise
@@ -150,25 +96,146 @@ class PostgresStore(SqlStore):
     async def stop(self) -> None:
         writer, self._writer = self._writer, None
         pool, self._pool = self._pool, None
+        self._incarnation = 0
         if pool is not None:
             await _close_pool(pool)
         if writer is not None:
             await _close(writer)
 
-    async def commit(self, batch: Batch) -> None:
+    def descriptors(self) -> Iterable[int]:
+        if self._writer is None or self._writer.is_closed():
+            return ()
+        return (self._writer.socket.fileno(),)
+
+    async def check(self) -> None:
+        if not self._writing.locked() and (self._writer is None or self._writer.is_closed()):
+            await self.commit(Batch())  # which has the lock again, where it can be had
+        rows = await self._read(f"{SELECT_READ_ONLY} WHERE {self._is_ours}", self._incarnation)
+        if rows == []:
+            raise self._fenced()
+        if rows[0][0] == "on":
+            raise StoreUnavailable("Postgres: the database is read-only")
+
+    async def commit(self, batch: Batch) -> Collection[str]:
+        return await self._write(lambda writer: self._put(writer, batch))
+
+    async def claim(self, run_ids: Sequence[str]) -> Sequence[RunRecord]:
+        rows = await self._write(lambda writer: self._claim(writer, run_ids))
+        claimed = {run.run_id: run for run in map(row_to_run, rows)}
+        return [claimed[run_id] for run_id in run_ids if run_id in claimed]
+
+    async def write_suspects(self, suspects: Sequence[Suspect]) -> None:
+        arrays: list[list[Any]] = [
+            [suspect.run_id for suspect in suspects],
+            [suspect.resumes for suspect in suspects],
+            [suspect.strikes for suspect in suspects],
+        ]
+        await self._write(lambda writer: self._write_alone(writer, WRITE_SUSPECTS, *arrays))
+
+    async def let_go(self) -> None:
+        await self._write(lambda writer: self._write_alone(writer, LET_GO))
+
+    async def describe(self, server: ServerRecord) -> None:
+        values = server.address, server.version, [*server.workflows], server.state
+        await self._write(lambda writer: self._write_alone(writer, DESCRIBE, *values))
+
+    async def _write_alone(self, writer: Connection, sql: str, *arrays: Any) -> bool | None:
+        """Write one statement; return None where the incarnation is dead."""
+        statement = qualify(sql, self._schema)
+        return await writer.fetchval(statement, self._incarnation, *arrays) or None
+
+    async def _write(self, work: Callable[[Connection], Awaitable[T | None]]) -> T:
+        """Return what work on the writing connection returns; None is for a dead incarnation."""
         if self._pool is None:
             raise StoreUnavailable("The store is not open.")
         async with self._writing:
-            try:
-                if self._writer is None or self._writer.is_closed():
-                    self._writer = await self._connect_writer()
-                await _write(self._writer, batch)
-            except ERRORS as error:
-                self._drop_writer()
-                raise StoreUnavailable(f"Postgres: {_one_line(error)}") from error
-            except asyncio.CancelledError:
-                self._drop_writer()
-                raise
+            result = await reconnecting(lambda: self._write_once(work))
+        if result is None:
+            raise self._fenced()
+        return result
+
+    async def _write_once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        try:
+            if self._writer is None or self._writer.is_closed():
+                self._writer = await self._connect_writer()
+            return await work(self._writer)
+        except UNWRITABLE as error:
+            raise StoreError(f"Postgres: {one_line(error)}") from error
+        except ERRORS as error:
+            self._drop_writer()
+            raise unavailable(error) from error
+        except BaseException:
+            self._drop_writer()
+            raise
+
+    async def _put(self, writer: Connection, batch: Batch) -> list[str] | None:
+        """Write a batch; return what was refused, or None where the incarnation is dead."""
+        refused: list[str] = []
+        try:
+            is_alive = await self._put_all(writer, batch)
+        except asyncpg.DivisionByZeroError:
+            runs = batch.runs.values()
+            given = ([run.run_id for run in runs], [run.epoch for run in runs])
+            statuses = [run.status for run in runs]
+            sql = qualify(REFUSED, self._schema)
+            rows = await writer.fetch(sql, self._incarnation, *given, statuses)
+            refused = [row[0] for row in rows]
+            is_alive = await self._put_all(writer, leave_out(batch, refused))
+        return refused if is_alive else None
+
+    async def _put_all(self, writer: Connection, batch: Batch) -> bool:
+        """Write a batch in one round trip, unless it is large or something is purged.
+
+        Return whether the incarnation is alive. A division by zero says that a run was refused:
+        nothing is written then.
+        """
+        rows, large = take_large(await _to_rows(batch, self._incarnation))
+        statements = put_statements(rows)
+        if len(statements) == 1 and not (large or batch.purged or batch.purged_runs):
+            return bool(await self._execute(writer, *statements[0]))
+        async with writer.transaction():
+            for sql, arrays in statements:
+                if not await self._execute(writer, sql, arrays):
+                    return False
+            for insert, large_rows in large:
+                await writer.executemany(qualify(insert, self._schema), large_rows)
+            if batch.purged or batch.purged_runs:
+                await self._purge(writer, batch)
+        return True
+
+    async def _execute(self, writer: Connection, sql: str, arrays: list[Sequence[Any]]) -> bool:
+        """Carry out a statement that writes; return whether the incarnation is alive."""
+        return bool(await writer.fetchval(qualify(sql, self._schema), self._incarnation, *arrays))
+
+    async def _purge(self, writer: Connection, batch: Batch) -> None:
+        """Remove a part of what the batch purges, and of what was purged before."""
+        current = [ended.run_id for ended in batch.purged]
+        for sql, *values in (
+            (LOCK_RUNS, current),
+            (NOTE_EARLIER, current),
+            (NOTE_SUPERSEDED, batch.purged_runs),
+            (REMOVE_RUNS,),
+            (NOTE_CURRENT, current),
+            (REMOVE_RUNS,),
+        ):
+            await writer.execute(qualify(sql, self._schema), *values)
+        parts = list_parts(await writer.fetch(qualify(LIST_PURGED, self._schema)))
+        for sql in REMOVE_PARTS:
+            await writer.executemany(qualify(sql, self._schema), parts)
+        await writer.execute(qualify(FORGET_RUNS, self._schema))
+
+    async def _claim(self, writer: Connection, run_ids: Sequence[str]) -> Rows | None:
+        """Claim runs; return their rows, or None where the incarnation is dead."""
+        dead = await writer.fetch(qualify(DEAD_OWNERS, self._schema), run_ids)
+        owners = [row[0] for row in dead]
+        sql = qualify(CLAIM, self._schema)
+        rows = [tuple(row) for row in await writer.fetch(sql, self._incarnation, run_ids, owners)]
+        if not rows[0][0]:
+            return None
+        return [row for _, *row in rows if row[0] is not None]
+
+    def _fenced(self) -> StoreFenced:
+        return StoreFenced(f"The schema '{self._schema}' belongs to another process now.")
 
     @staticmethod
     def _placeholder(index: int) -> str:
@@ -177,26 +244,36 @@ class PostgresStore(SqlStore):
     async def _read_rows(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
         return await self._read(sql, *values)
 
+    async def _read_runs(self, select: str, run_ids: Sequence[str], size: int) -> Rows:
+        return await self._read(f"{select} WHERE run_id = ANY($1::text[])", run_ids)
+
     async def _read_page(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
         return await self._read(sql, *values)
 
     async def _read(self, sql: str, *values: Any) -> Rows:
-        if self._pool is None:
-            raise StoreUnavailable("The store is not open.")
+        query = qualify(sql, self._schema)
         try:
-            rows = await self._pool.fetch(sql, *values)
+            rows = await reconnecting(lambda: self._fetch(query, values))
         except asyncpg.CharacterNotInRepertoireError:
             # U+0000, which no text here holds: nothing equals it, as nothing equals NULL.
             return await self._read(sql, *map(_without_nul, values))
-        except ERRORS as error:
-            raise StoreUnavailable(f"Postgres: {_one_line(error)}") from error
         return [tuple(row) for row in rows]
 
-    @property
-    def _settings(self) -> dict[str, str]:
-        return {"search_path": self._schema, "application_name": f"workflow-server {self._schema}"}
+    async def _fetch(self, query: str, values: Sequence[Any]) -> list[asyncpg.Record]:
+        if self._pool is None:
+            raise StoreUnavailable("The store is not open.")
+        try:
+            return await self._pool.fetch(query, *values)
+        except asyncpg.CharacterNotInRepertoireError:
+            raise
+        except ERRORS as error:
+            raise unavailable(error) from error
 
-    async def _claim_schema(self) -> Connection:
+    @property
+    def _is_ours(self) -> str:
+        return f"EXISTS (SELECT FROM {self._schema}.incarnations WHERE id = $1)"
+
+    async def _claim_schema(self) -> SocketConnection:
         """Wait a little for the lock of a process that has just ended."""
         for _ in range(CLAIM_TRIES):
             try:
@@ -205,16 +282,23 @@ class PostgresStore(SqlStore):
                 await asyncio.sleep(CLAIM_PAUSE)
         return await self._connect_writer()
 
-    async def _connect_writer(self) -> Connection:
-        """Return a connection that owns the schema; `StoreError` where another process does."""
-        connection = await asyncpg.connect(
-            self._dsn, command_timeout=TIMEOUT, timeout=TIMEOUT, server_settings=self._settings
-        )
+    async def _connect_writer(self) -> SocketConnection:
+        """Return a connection that has the schema's lock.
+
+        Where another process has it, that is `StoreFenced` if it has taken the schema, too. A lock
+        that is had again proves nothing: each statement asks for the incarnation.
+        """
+        connection = await self._connections.connect()
         key = zlib.crc32(self._schema.encode()) - (1 << 31)
         if await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", LOCK_SPACE, key):
             return connection
+        fenced = self._incarnation and not await connection.fetchval(
+            f"SELECT {self._is_ours}", self._incarnation
+        )
         connection.terminate()
-        raise StoreUnavailable(
+        if fenced:
+            raise self._fenced()
+        raise ConnectionLost(  # by us, perhaps, and the database has not noticed yet
             f"The schema '{self._schema}' is in use by another process; stop that one, or choose"
             " another schema with ?schema=NAME in the store's URL."
         )
@@ -250,99 +334,25 @@ async def _close_pool(pool: Pool) -> None:
         pool.terminate()
 
 
-def _split_url(url: str) -> tuple[str, str]:
-    """Return the DSN and the schema's name, which is the URL's `schema` parameter."""
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    schema = query.pop("schema", DEFAULT_SCHEMA)
-    if not SCHEMA_NAME.fullmatch(schema):
+async def _check_sessions(pool: Pool) -> None:
+    """Raise `StoreError` where each transaction may have another session: no lock holds there."""
+    async with pool.acquire() as one, pool.acquire() as other:
+        try:
+            session = await one.fetchval(SESSION)
+            async with other.transaction():
+                await other.fetchval(SESSION)  # which keeps the session that was free
+                is_kept = session == await one.fetchval(SESSION)
+        except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError):
+            is_kept = False  # it is known in another session, or not known in this one
+    if not is_kept:
         raise StoreError(
-            f"'{schema}' cannot be a schema's name: it must be 1 to 63 of a-z 0-9 _ and not begin"
-            " with a digit."
+            "Postgres is behind a pooler that may give each transaction another session"
+            " (PgBouncer's pool_mode=transaction), and no lock holds there; let it pool sessions"
+            " (pool_mode=session), or connect to Postgres itself."
         )
-    dsn = urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), parts.fragment))
-    return dsn, schema
 
 
-async def _migrate(connection: Connection, schema: str) -> None:
-    async with connection.transaction():
-        if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", schema):
-            await connection.execute(f"CREATE SCHEMA {schema}")
-        await connection.execute(
-            "CREATE TABLE IF NOT EXISTS schema_version (version integer NOT NULL)"
-        )
-        version = await connection.fetchval("SELECT version FROM schema_version") or 0
-        for new_version, sql in pending_migrations(
-            "postgres", version, where=f"The schema '{schema}'"
-        ):
-            await connection.execute(sql, timeout=MIGRATION_TIMEOUT)
-            await connection.execute("DELETE FROM schema_version")
-            await connection.execute("INSERT INTO schema_version VALUES ($1)", new_version)
-
-
-async def _write(connection: Connection, batch: Batch) -> None:
-    if not (batch.purged or batch.purged_runs):
-        await _put(connection, batch)
-        return
-    async with connection.transaction():
-        await _put(connection, batch)
-        if batch.purged:
-            await _purge(connection, OF_HANDLERS, *zip(*batch.purged, strict=True))
-        if batch.purged_runs:
-            await _purge(connection, OF_SUPERSEDED, batch.purged_runs)
-
-
-async def _put(connection: Connection, batch: Batch) -> None:
-    """Write a batch in one statement, and so in one transaction and one round trip.
-
-    The parts of a statement do not see what the others do, and the rows that they write or remove
-    have nothing in common.
-    """
-    rows = batch_to_rows(batch)
-    dropped = [(run_id, number) for run_id in rows.dropped for number in rows.dropped[run_id]]
-    parts = [
-        _Part(PUT_RUNS, [rows.runs]),
-        _Part(PUT_EVENTS, [rows.events]),
-        _Part(ADD_TICKS, [rows.ticks]),
-        _Part(PUT_STATES, [rows.states]),
-        _Part(ADD_CHANGES, [rows.changes]),
-        _Part(FOLD_CHANGES, [*zip(*rows.folded, strict=True)]),
-        _Part(PUT_SNAPSHOTS, [rows.snapshots]),
-        _Part(ADD_TO_INBOX, [rows.inbox]),
-        _Part(ADD_PAYLOADS, [rows.payloads]),
-        _Part(TRIM_TICKS, [*zip(*rows.trimmed, strict=True)]),
-        _Part(TAKE_FROM_INBOX, [*zip(*rows.taken, strict=True)]),
-        _Part(DROP_PAYLOADS, [*zip(*dropped, strict=True)]),
-        _Part(CLEAR, [rows.cleared]),
-        *(_Part(sql, [rows.finished]) for sql in FINISH),
-        *(_Part(sql, [rows.superseded]) for sql in SUPERSEDE),
-    ]
-    parts = [part for part in parts if any(part.arrays)]
-    arrays = [array for part in parts for array in part.arrays]
-    await connection.execute(_statement(*(part.sql for part in parts)), *arrays)
-
-
-@cache
-def _statement(*parts: str) -> str:
-    """Return the SQL of all parts in one, with the arrays numbered."""
-    numbers = count(1)
-    numbered = [
-        part.format(*(f"${next(numbers)}" for _ in range(part.count("{}")))) for part in parts
-    ]
-    named = ", ".join(f"part{n} AS ({part})" for n, part in enumerate(numbered))
-    return f"WITH {named} SELECT 1" if named else "SELECT 1"
-
-
-async def _purge(connection: Connection, condition: str, *arrays: Sequence[str]) -> None:
-    """Remove the runs of a condition, with all that belongs to them."""
-    for table in TABLES_OF_RUN:
-        await connection.execute(
-            f"DELETE FROM {table} WHERE run_id IN (SELECT run_id FROM runs WHERE {condition})",
-            *arrays,
-        )
-    await connection.execute(f"DELETE FROM runs WHERE {condition}", *arrays)
-
-
-def _one_line(error: BaseException) -> str:
-    text = str(error).partition("\n")[0].rstrip(".")
-    return text or type(error).__name__
+async def _to_rows(batch: Batch, incarnation: int) -> BatchRows:
+    to_rows = partial(batch_to_rows, batch, incarnation, worth=COMPRESSION_WORTH)
+    is_large = sum([len(event.envelope) for event in batch.events]) > LARGE_BATCH
+    return await asyncio.to_thread(to_rows) if is_large else to_rows()

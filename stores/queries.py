@@ -10,35 +10,44 @@ from typing import Any
 
 from workflow_server.schemas.records import (
     DueRun,
-    HandlerKey,
-    HandlerQuery,
     Phase,
-    RunPosition,
-    Status,
+    Suspect,
     UnfinishedRun,
 )
 from workflow_server.schemas.times import to_micros
 from workflow_server.stores.packs import PACK_COLUMNS
-from workflow_server.stores.rows import PAYLOAD_COLUMNS, RUN_COLUMNS, TICK_COLUMNS
+from workflow_server.stores.rows import (
+    CLOCK_COLUMNS,
+    HISTORY_COLUMNS,
+    PAYLOAD_COLUMNS,
+    SERVER_COLUMNS,
+    TICK_COLUMNS,
+)
 
 Query = tuple[str, list[Any]]  # its SQL, and its values
 Placeholder = Callable[[int], str]  # of a value, numbered from 1
 
-SELECT_RUNS = f"SELECT {', '.join(RUN_COLUMNS)} FROM runs"
-
 RUNNING = "status = 'running'"
 ENDED = "status <> 'running'"
+# An ended run does not run again, whoever writes it: another one follows it.
+STAYS_ENDED = "(runs.status = 'running' OR excluded.status <> 'running')"
 WAITING_FOR_AN_ANSWER = "questions <> '[]'"
 HAS_TIMER = f"{RUNNING} AND phase = 'waiting' AND due_at IS NOT NULL"
 SUPERSEDED = "NOT is_current"
 NOT_RESUMABLE = f"{RUNNING} AND phase = 'waiting' AND unresumable IS NOT NULL"
 NOT_WORKING = "phase <> 'working'"
+SUSPECTED = f"{RUNNING} AND {NOT_WORKING} AND (attempted OR resumes > 0)"
+AT_WORK = f"{RUNNING} AND phase = 'working' AND owner IS NOT NULL"
 UNFINISHED = tuple(phase for phase in Phase if phase is not Phase.ENDED)
 
-WALKED_APART = 10  # workflows; Postgres plans hundreds of walks for a second
-PAGE_BYTES = 1 << 17  # of events or ticks that one read brings into memory, and one row more
+PAGE_BYTES = 1 << 17  # of events that one read brings into memory, and one row more
+JOURNAL_BYTES = 1 << 22  # of ticks or payloads, all of which a run that comes back has in memory
 UNFINISHED_COLUMNS = ("accepted", "run_id")
+SUSPECT_COLUMNS = ("run_id", "accepted", "phase", "was_present", "attempted", "resumes", "strikes")
 DUE_COLUMNS = ("due_at", "run_id")
+
+SELECT_SERVERS = f"SELECT {', '.join(SERVER_COLUMNS)} FROM incarnations ORDER BY id"
+SELECT_CLOCK = f"SELECT {', '.join(CLOCK_COLUMNS)} FROM clock"
 
 _COUNT = "SELECT phase, workflow_name, COUNT(*), COUNT(*) FILTER (WHERE slot) FROM runs WHERE"
 # In two parts: the runs that are not at work, many perhaps, are counted in the index alone.
@@ -53,7 +62,7 @@ LAST_ACCEPTED = "SELECT MAX(accepted) FROM ({}) AS last_of_phases".format(
 )
 
 
-class _Values(list[Any]):
+class Values(list[Any]):
     """Values of a query; a new one is called for its placeholder."""
 
     def __init__(self, placeholder: Placeholder) -> None:
@@ -84,10 +93,23 @@ def events_page(placeholder: Placeholder) -> str:
 
     Its values are the run, the cursor and the number of rows.
     """
+    condition = _in_packs("events", placeholder)
+    return _page("events", PACK_COLUMNS, condition, PAGE_BYTES, placeholder)
+
+
+def history_page(placeholder: Placeholder) -> str:
+    """Return the SQL of a page of a run's history, from the pack with the tick after a cursor.
+
+    Its values are the run, the cursor and the number of packs.
+    """
+    condition = _in_packs("histories", placeholder)
+    return _page("histories", HISTORY_COLUMNS, condition, PAGE_BYTES, placeholder)
+
+
+def _in_packs(table: str, placeholder: Placeholder) -> str:
     run_id, after = placeholder(1), placeholder(2)
-    since = f"SELECT MAX(first) FROM events WHERE run_id = {run_id} AND first <= {after}"
-    condition = f"first >= COALESCE(({since}), 0) AND last > {after}"
-    return _page("events", PACK_COLUMNS, condition, placeholder)
+    since = f"SELECT MAX(first) FROM {table} WHERE run_id = {run_id} AND first <= {after}"
+    return f"first >= COALESCE(({since}), 0) AND last > {after}"
 
 
 def ticks_page(placeholder: Placeholder) -> str:
@@ -95,7 +117,8 @@ def ticks_page(placeholder: Placeholder) -> str:
 
     Its values are the run, the cursor and the number of rows.
     """
-    return _page("ticks", TICK_COLUMNS, f"sequence > {placeholder(2)}", placeholder)
+    condition = f"sequence > {placeholder(2)}"
+    return _page("ticks", TICK_COLUMNS, condition, JOURNAL_BYTES, placeholder)
 
 
 def payloads_page(placeholder: Placeholder) -> str:
@@ -103,25 +126,28 @@ def payloads_page(placeholder: Placeholder) -> str:
 
     Its values are the run, the cursor and the number of rows.
     """
-    return _page("payloads", PAYLOAD_COLUMNS, f"number > {placeholder(2)}", placeholder)
+    condition = f"number > {placeholder(2)}"
+    return _page("payloads", PAYLOAD_COLUMNS, condition, JOURNAL_BYTES, placeholder)
 
 
-def _page(table: str, columns: Sequence[str], condition: str, placeholder: Placeholder) -> str:
+def _page(
+    table: str, columns: Sequence[str], condition: str, max_bytes: int, placeholder: Placeholder
+) -> str:
     """Return the SQL of a page of what a run has, in the order of the second column.
 
-    The page ends early where its payloads, the last column, reach `PAGE_BYTES`, but has a row where
+    The page ends early where its payloads, the last column, reach `max_bytes`, but has a row where
     there is one.
     """
     names, order, payload = ", ".join(columns), columns[1], columns[-1]
-    rows = (
-        f"SELECT {names} FROM {table} WHERE run_id = {placeholder(1)} AND {condition}"
-        f" ORDER BY {order} LIMIT {placeholder(3)}"
+    where = f"FROM {table} WHERE run_id = {placeholder(1)} AND {condition}"
+    # Of the lengths alone, or the payloads of all rows would be copied for each page.
+    sizes = f"SELECT {order}, length({payload}) AS size {where} ORDER BY {order}"
+    before = f"SUM(size) OVER (ORDER BY {order}) - size"
+    last = (
+        f"SELECT MAX({order}) FROM (SELECT {order}, {before} AS bytes_before"
+        f" FROM ({sizes} LIMIT {placeholder(3)}) AS sizes) AS page WHERE bytes_before < {max_bytes}"
     )
-    before = f"SUM(length({payload})) OVER (ORDER BY {order}) - length({payload})"
-    return (
-        f"SELECT {names} FROM (SELECT {names}, {before} AS bytes_before FROM ({rows}) AS page)"
-        f" AS pages WHERE bytes_before < {PAGE_BYTES} ORDER BY {order}"
-    )
+    return f"SELECT {names} {where} AND {order} <= ({last}) ORDER BY {order}"
 
 
 def unfinished_page(
@@ -132,7 +158,7 @@ def unfinished_page(
     placeholder: Placeholder,
 ) -> Query:
     """Return the query for the running runs of a phase after a place."""
-    value = _Values(placeholder)
+    value = Values(placeholder)
     where = [RUNNING, f"phase = '{phase}'"]
     if workflow_name is not None:
         where.append(f"workflow_name = {value(workflow_name)}")
@@ -149,7 +175,7 @@ def unfinished_page(
 
 def not_resumable_page(after: UnfinishedRun | None, limit: int, placeholder: Placeholder) -> Query:
     """Return the query for the waiting runs that cannot go on after a restart, after a place."""
-    value = _Values(placeholder)
+    value = Values(placeholder)
     where = NOT_RESUMABLE
     if after is not None:
         where += f" AND (accepted, run_id) > ({value(after.accepted)}, {value(after.run_id)})"
@@ -160,9 +186,25 @@ def not_resumable_page(after: UnfinishedRun | None, limit: int, placeholder: Pla
     )
 
 
+def suspects_page(after: Suspect | None, limit: int, placeholder: Placeholder) -> Query:
+    """Return the query for the runs that may have ended a process, after one of them.
+
+    In two parts, for the runs at work have an index of their own.
+    """
+    value = Values(placeholder)
+    place = ""
+    if after is not None:
+        place = f" AND (accepted, run_id) > ({value(after.accepted)}, {value(after.run_id)})"
+    is_present = "owner IS NOT NULL AND (phase = 'working' OR attempted) AS was_present"
+    columns = ", ".join(SUSPECT_COLUMNS).replace("was_present", is_present)
+    parts = (f"SELECT {columns} FROM runs WHERE {part}{place}" for part in (AT_WORK, SUSPECTED))
+    sql = f"{' UNION ALL '.join(parts)} ORDER BY accepted, run_id LIMIT {value(limit)}"
+    return sql, value
+
+
 def due_page(after: DueRun | None, limit: int, placeholder: Placeholder) -> Query:
     """Return the query for the waiting runs with a timer after a place."""
-    value = _Values(placeholder)
+    value = Values(placeholder)
     where = HAS_TIMER
     if after is not None:
         where += f" AND (due_at, run_id) > ({value(after.due_at)}, {value(after.run_id)})"
@@ -175,75 +217,9 @@ def due_page(after: DueRun | None, limit: int, placeholder: Placeholder) -> Quer
 
 def superseded_page(before: datetime, limit: int, placeholder: Placeholder) -> Query:
     """Return the query for the superseded runs that ended before a time, oldest first."""
-    value = _Values(placeholder)
+    value = Values(placeholder)
     return (
         f"SELECT run_id FROM runs WHERE {SUPERSEDED} AND completed_at < {value(to_micros(before))}"
         f" ORDER BY completed_at LIMIT {value(limit)}",
-        value,
-    )
-
-
-def listing(query: HandlerQuery, placeholder: Placeholder) -> Query:
-    """Return the query of a listing.
-
-    Each pair of a place where runs stand and a workflow is one walk over an index that is in order
-    already, so that a page costs the same whatever the filters leave out. Many workflows have one
-    walk together, which passes over the others.
-    """
-    value = _Values(placeholder)
-    where = f"is_current AND tenant = {value(query.tenant)}"
-    order = f"ORDER BY handler_created_at DESC, handler_id DESC LIMIT {value(query.limit)}"
-    if query.after is not None:
-        time, handler_id = to_micros(query.after.created_at), query.after.handler_id
-        where += f" AND (handler_created_at, handler_id) < ({value(time)}, {value(handler_id)})"
-    names = [value(name) for name in sorted(query.workflow_names)]
-    if len(names) > WALKED_APART:
-        names = [", ".join(names)]
-    walks = [
-        f"{SELECT_RUNS} WHERE {where}{workflow}{place} {order}"
-        for workflow in [f" AND workflow_name IN ({name})" for name in names] or [""]
-        for place in _places(query)
-    ]
-    if len(walks) == 1:
-        return walks[0], value
-    parts = " UNION ALL ".join(f"SELECT * FROM ({walk}) AS part" for walk in walks)
-    return f"SELECT * FROM ({parts}) AS parts {order}", value
-
-
-def _places(query: HandlerQuery) -> list[str]:
-    """Return the conditions of each place where the runs of a listing may stand."""
-    walked_apart = 0 < len(query.workflow_names) <= WALKED_APART
-    if not (query.statuses or query.phases or query.waiting or walked_apart):
-        return [""]
-    statuses = query.statuses or frozenset(Status)
-    phases = query.phases or frozenset(Phase)
-    conditions: list[str] = []
-    if Status.RUNNING in statuses:
-        question = f" AND {WAITING_FOR_AN_ANSWER}" if query.waiting else ""
-        conditions += [
-            f" AND {RUNNING} AND phase = '{phase}'{question}"
-            for phase in UNFINISHED
-            if phase in phases
-        ]
-    if Phase.ENDED in phases and not query.waiting:
-        conditions += [
-            f" AND {ENDED} AND status = '{status}'"
-            for status in Status
-            if status in statuses and status is not Status.RUNNING
-        ]
-    return conditions or [" AND FALSE"]
-
-
-def listing_of_runs(
-    key: HandlerKey, after: RunPosition | None, limit: int, placeholder: Placeholder
-) -> Query:
-    """Return the query for a page of a handler's runs."""
-    value = _Values(placeholder)
-    where = f"tenant = {value(key.tenant)} AND handler_id = {value(key.id)}"
-    if after is not None:
-        time = to_micros(after.started_at)
-        where += f" AND (started_at, run_id) < ({value(time)}, {value(after.run_id)})"
-    return (
-        f"{SELECT_RUNS} WHERE {where} ORDER BY started_at DESC, run_id DESC LIMIT {value(limit)}",
         value,
     )

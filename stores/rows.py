@@ -11,13 +11,26 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from workflow_server.schemas.records import Awaited, Idle, Phase, Question, RunRecord, Status
+from workflow_server.schemas.records import (
+    Awaited,
+    ClockRecord,
+    Failure,
+    Idle,
+    Phase,
+    Question,
+    RunRecord,
+    ServerRecord,
+    Status,
+    Suspect,
+)
 from workflow_server.schemas.times import EPOCH, from_micros, to_micros
+from workflow_server.stores.base import StoreError
+from workflow_server.stores.documents import check_json
 
 LATEST = to_micros(datetime.max.replace(tzinfo=UTC))
 DAMAGED = "The stored record of this run is damaged and cannot be read."
 
-RUN_COLUMNS = (
+_RUN_COLUMNS = (
     "run_id",
     "handler_id",
     "handler_created_at",
@@ -48,18 +61,29 @@ RUN_COLUMNS = (
     "first_sequence",
     "next_sequence",
     "answered",
+    "idle_uptime",
+    "epoch",
+    "attempted",
+    "strikes",
 )
+_LATER_COLUMNS = ("failure", "keeps_history")
+RUN_COLUMNS = (*_RUN_COLUMNS, *_LATER_COLUMNS)
+WRITTEN_RUN_COLUMNS = (*_RUN_COLUMNS, "owner", *_LATER_COLUMNS)  # as the table has them
+DOCUMENTS = RUN_COLUMNS.index("start_event"), RUN_COLUMNS.index("result")
 MORE = ("text", "place", "digest")  # parts of a question that earlier releases do not have
 TICK_COLUMNS = ("run_id", "sequence", "tick")
 STATE_COLUMNS = ("run_id", "state", "first_change")
 CHANGE_COLUMNS = ("run_id", "number", "change")
 SNAPSHOT_COLUMNS = ("run_id", "tick_sequence", "snapshot")
 INBOX_COLUMNS = ("run_id", "number", "delivery")
+CLOCK_COLUMNS = ("id", "time", "wall", "uptime", "began")
+SERVER_COLUMNS = ("address", "version", "workflows", "state")
 PAYLOAD_COLUMNS = ("run_id", "number", "payload")
+HISTORY_COLUMNS = ("run_id", "first", "last", "bytes_until", "ticks")
 
 
-def run_to_row(run: RunRecord) -> tuple[Any, ...]:
-    """Return a run as a row of `RUN_COLUMNS`."""
+def run_to_row(run: RunRecord, owner: int | None) -> tuple[Any, ...]:
+    """Return a run, and who has it, as a row of `WRITTEN_RUN_COLUMNS`."""
     idle = run.idle
     return (
         run.run_id,
@@ -92,7 +116,37 @@ def run_to_row(run: RunRecord) -> tuple[Any, ...]:
         run.first_sequence,
         run.next_sequence,
         _write_questions(run.answered),
+        idle.uptime if idle else None,
+        run.epoch,
+        run.attempted,
+        run.strikes,
+        owner,
+        _write_failure(run.failure) if run.failure is not None else None,
+        run.keeps_history,
     )
+
+
+def clock_to_row(clock: ClockRecord) -> tuple[int, ...]:
+    """Return the store's clock as its one row, of `CLOCK_COLUMNS`."""
+    return 1, clock.time, clock.wall, clock.uptime, clock.began
+
+
+def row_to_clock(row: Sequence[Any]) -> ClockRecord:
+    """Return the clock of a row of `CLOCK_COLUMNS`."""
+    _, time, wall, uptime, began = row
+    return ClockRecord(time=time, wall=wall, uptime=uptime, began=began)
+
+
+def row_to_server(row: Sequence[Any]) -> ServerRecord:
+    """Return the server of a row of `SERVER_COLUMNS`; its workflows may be an array of JSON."""
+    address, version, workflows, state = row
+    names = from_json(workflows) if isinstance(workflows, str) else workflows or ()
+    return ServerRecord(address=address, version=version, workflows=tuple(names), state=state)
+
+
+def documents_size(row: Sequence[Any]) -> int:
+    """Return the bytes of the documents of a row of `RUN_COLUMNS`."""
+    return sum([len(row[place] or b"") for place in DOCUMENTS])
 
 
 def row_to_run(row: Sequence[Any]) -> RunRecord:
@@ -103,10 +157,24 @@ def row_to_run(row: Sequence[Any]) -> RunRecord:
         return _damaged_run(dict(zip(RUN_COLUMNS, row, strict=True)))
 
 
+def row_to_suspect(row: Sequence[Any]) -> Suspect:
+    """Return the suspect of a row of `SUSPECT_COLUMNS`."""
+    run_id, accepted, phase, was_present, attempted, resumes, strikes = row
+    return Suspect(
+        run_id=run_id,
+        accepted=accepted,
+        phase=Phase(phase),
+        was_present=bool(was_present),
+        attempted=bool(attempted),
+        resumes=resumes,
+        strikes=strikes,
+    )
+
+
 def _read_run(row: dict[str, Any]) -> RunRecord:
     for envelope in (row["result"], row["start_event"]):
         if envelope is not None:
-            from_json(envelope)  # it goes into answers as it is, among others
+            check_json(envelope)  # it goes into answers as it is, among others
     since = row["idle_since"]
     return RunRecord(
         run_id=row["run_id"],
@@ -128,6 +196,7 @@ def _read_run(row: dict[str, Any]) -> RunRecord:
             since=from_micros(since),
             wake_at=_optional_time(row["wake_at"]),
             timeout_left=row["timeout_left"],
+            uptime=row["idle_uptime"],
         )
         if since is not None
         else None,
@@ -143,6 +212,11 @@ def _read_run(row: dict[str, Any]) -> RunRecord:
         first_sequence=row["first_sequence"],
         next_sequence=row["next_sequence"],
         answered=_read_questions(row["answered"]),
+        epoch=row["epoch"],
+        attempted=bool(row["attempted"]),
+        strikes=row["strikes"],
+        failure=_read_failure(row["failure"]) if row["failure"] is not None else None,
+        keeps_history=bool(row["keeps_history"]),
     )
 
 
@@ -161,12 +235,14 @@ def _damaged_run(row: dict[str, Any]) -> RunRecord:
         updated_at=time,
         completed_at=time,
         error=DAMAGED,
+        failure=Failure(type="StoreError", qualified_name=f"{StoreError.__module__}.StoreError"),
         event_count=_whole(row["event_count"]),
         tenant=str(row["tenant"]),
         phase=Phase.ENDED,
         accepted=_whole(row["accepted"]),
         first_sequence=_whole(row["first_sequence"]),
         next_sequence=_whole(row["next_sequence"]),
+        epoch=_whole(row["epoch"]),
     )
 
 
@@ -208,6 +284,25 @@ def _read_awaits(text: str) -> tuple[Awaited, ...]:
             due_at=_optional_time(due_at),
         )
         for waiter_id, event_class, step, requirements, due_at in json.loads(text)
+    )
+
+
+def _write_failure(failure: Failure) -> str:
+    return json.dumps(
+        [
+            failure.type,
+            failure.qualified_name,
+            failure.step,
+            failure.attempts,
+            failure.remedy,
+        ]
+    )
+
+
+def _read_failure(text: str) -> Failure:
+    kind, qualified_name, step, attempts, remedy = json.loads(text)
+    return Failure(
+        type=kind, qualified_name=qualified_name, step=step, attempts=attempts, remedy=remedy
     )
 
 

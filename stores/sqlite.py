@@ -1,118 +1,116 @@
 """The embedded default: one SQLite file, one process, one writer thread."""
 
 import asyncio
+import errno
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from filelock import FileLock, Timeout
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
-from workflow_server.schemas.records import Batch
-from workflow_server.stores.base import StoreError, StoreUnavailable
+from workflow_server.schemas.records import Batch, RunRecord, ServerRecord, Suspect
+from workflow_server.stores.base import StoreError, StoreFenced, StoreFull, StoreUnavailable
 from workflow_server.stores.batches import (
-    TABLES_OF_CURRENT,
-    TABLES_OF_RUN,
-    TABLES_OF_UNFINISHED,
     batch_to_rows,
+    leave_out,
 )
-from workflow_server.stores.migrations import pending_migrations
-from workflow_server.stores.packs import PACK_COLUMNS
-from workflow_server.stores.rows import (
-    CHANGE_COLUMNS,
-    INBOX_COLUMNS,
-    PAYLOAD_COLUMNS,
-    RUN_COLUMNS,
-    SNAPSHOT_COLUMNS,
-    STATE_COLUMNS,
-    TICK_COLUMNS,
+from workflow_server.stores.purging import (
+    LIST_PURGED,
+    REMOVE_RUNS,
+    list_parts,
 )
+from workflow_server.stores.rows import RUN_COLUMNS, row_to_run
 from workflow_server.stores.sql import Rows, SqlStore
+from workflow_server.stores.sqlite_file import SqliteFile, open_reader, open_writer
+from workflow_server.stores.sqlite_pages import fetch_page
+from workflow_server.stores.sqlite_statements import (
+    ADD_CHANGES,
+    ADD_PAYLOADS,
+    ADD_TICKS,
+    ADD_TO_INBOX,
+    CLAIM,
+    CLEAR,
+    DESCRIBE,
+    DROP_PAYLOADS,
+    FINISH,
+    FOLD_CHANGES,
+    FORGET_HISTORY,
+    FORGET_RUNS,
+    INCARNATION,
+    LET_GO,
+    NOTE_CURRENT,
+    NOTE_EARLIER,
+    NOTE_SUPERSEDED,
+    PUT_CLOCK,
+    PUT_EVENTS,
+    PUT_HISTORIES,
+    PUT_RUNS,
+    PUT_SNAPSHOTS,
+    PUT_STATES,
+    REFUSED,
+    REMOVE_PARTS,
+    SUPERSEDE,
+    TAKE_FROM_INBOX,
+    TRIM_TICKS,
+    WRITE_SUSPECT,
+)
 
 T = TypeVar("T")
 
-APPLICATION_ID = 0x57465356  # "WFSV", in the file's header: this file is ours
-PAGE_SIZE = 16_384  # bytes of a page of a new file; a pack of events takes many of the usual 4,096
-CACHE_KIB = 16_384  # of pages that the writer may keep, so that a batch seldom outgrows it
-
-QUICK_CHECK_BYTES = (
-    256 << 20
-)  # a larger file is not read whole at the start: it would take too long
-
-# SQLite writes the entry of an index anew where one of its columns is named, changed or not.
-KEPT = frozenset({"run_id", "tenant", "handler_id", "started_at"})
-PUT_RUNS = (
-    f"INSERT INTO runs ({', '.join(RUN_COLUMNS)}) VALUES",
-    "ON CONFLICT (run_id) DO UPDATE SET "
-    + ", ".join(f"{column} = excluded.{column}" for column in RUN_COLUMNS if column not in KEPT),
-)
-PUT_EVENTS = f"INSERT OR REPLACE INTO events ({', '.join(PACK_COLUMNS)}) VALUES", ""
-ADD_TICKS = f"INSERT OR IGNORE INTO ticks ({', '.join(TICK_COLUMNS)}) VALUES", ""
-PUT_STATES = f"INSERT OR REPLACE INTO states ({', '.join(STATE_COLUMNS)}) VALUES", ""
-ADD_CHANGES = f"INSERT OR IGNORE INTO state_changes ({', '.join(CHANGE_COLUMNS)}) VALUES", ""
-PUT_SNAPSHOTS = f"INSERT OR REPLACE INTO snapshots ({', '.join(SNAPSHOT_COLUMNS)}) VALUES", ""
-ADD_TO_INBOX = f"INSERT OR IGNORE INTO inbox ({', '.join(INBOX_COLUMNS)}) VALUES", ""
-ADD_PAYLOADS = f"INSERT OR IGNORE INTO payloads ({', '.join(PAYLOAD_COLUMNS)}) VALUES", ""
+CLOSED = "The store is not open."
+SAVED = "All that was acknowledged was saved in the file that is open."
+NOT_SAVED = "What was acknowledged last may be gone."
+FENCED = "The file belongs to another process now."
+COMPRESSION_WORTH = 0.4  # what a MiB costs: about 3 ms to compress it to this, 2 to write it
+LARGE_RUN = 1 << 16  # bytes of a run, from which on a page of them is fetched row by row
 CHUNKS = (256, 64)  # rows a statement; what is left, fewer rows than these, goes into one more
-STATEMENTS = 512  # that stay prepared: one for each number of rows and table that comes up
 BLOBS = frozenset({"start_event", "result"})
-TRIM_TICKS = "DELETE FROM ticks WHERE run_id = ? AND sequence < ?"
-FOLD_CHANGES = "DELETE FROM state_changes WHERE run_id = ? AND number < ?"
-TAKE_FROM_INBOX = "DELETE FROM inbox WHERE run_id = ? AND number <= ?"
-IN_LIST = "run_id IN (SELECT value FROM json_each(?))"
-DROP_PAYLOADS = (
-    "DELETE FROM payloads WHERE run_id = ? AND number IN (SELECT value FROM json_each(?))"
-)
-CLEAR = (f"DELETE FROM payloads WHERE {IN_LIST}",)
-FINISH = tuple(f"DELETE FROM {table} WHERE {IN_LIST}" for table in TABLES_OF_UNFINISHED)
-SUPERSEDE = tuple(f"DELETE FROM {table} WHERE {IN_LIST}" for table in TABLES_OF_CURRENT)
-OF_HANDLER = "tenant = ? AND handler_id = ?"
-OF_SUPERSEDED = f"{IN_LIST} AND NOT is_current"
+
+
+class _Loss(str):
+    """The sentence that says what is up with the file."""
 
 
 class SqliteStore(SqlStore):
     """Keeps runs in one file, in WAL mode with `synchronous=FULL`.
 
-    The file belongs to one process: a lock beside it (`FILE.lock`) refuses a second one. Reads go
-    through a connection and a thread of their own, so that they do not wait for commits.
+    The file belongs to one process, and a second one is refused. What is acknowledged is in the
+    file that has its name: where that was moved, replaced or removed, or its journal was, the batch
+    fails, and the store is fenced. Reads go through a connection and a thread of their own, so that
+    they do not wait for commits.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._lock = FileLock(f"{self.path}.lock", thread_local=False)
+        self._file = SqliteFile(self.path)
+        self._lost: str | None = None
         self._writer: _Connection | None = None
         self._reader: _Connection | None = None
+        self._incarnation = 0
 
     async def start(self) -> None:
         if self._writer is not None:
             return
-        await asyncio.to_thread(self._acquire)
+        real = await asyncio.to_thread(self._file.acquire)
         writer, reader = _Connection("sqlite-writer"), _Connection("sqlite-reader")
         try:
-            await writer.open(lambda: _open_writer(self.path))
-            await reader.open(lambda: _open_reader(self.path))
+            await writer.open(lambda: open_writer(real, shown=self.path))
+            await reader.open(lambda: open_reader(real))
+            self._incarnation = await writer.call(_begin_incarnation)
+            await asyncio.to_thread(self._file.note)
         except BaseException:
             await writer.close()
             await reader.close()
-            self._lock.release()
+            self._file.release()
             raise
-        self._writer, self._reader = writer, reader
+        self._writer, self._reader, self._lost = writer, reader, None
 
-    def _acquire(self) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise StoreError(
-                f"{self.path} is in use by another process; stop that one, or choose another file"
-                " with --store."
-            ) from None
-        except OSError as error:
-            raise StoreError(f"{self.path} cannot be opened: {error.strerror}.") from error
+    def descriptors(self) -> Iterable[int]:
+        return () if self._file.descriptor is None else (self._file.descriptor,)
 
     async def stop(self) -> None:
         writer, self._writer = self._writer, None
@@ -121,12 +119,82 @@ class SqliteStore(SqlStore):
             return
         await reader.close()
         await writer.close()
-        self._lock.release()
+        self._file.release()
 
-    async def commit(self, batch: Batch) -> None:
-        if self._writer is None:
-            raise StoreUnavailable("The store is not open.")
-        await self._writer.call(lambda connection: _write(connection, batch))
+    async def check(self) -> None:
+        if self._reader is None:
+            raise StoreUnavailable(CLOSED)
+        loss = self._lost or await self._reader.call(self._find_loss)
+        if loss is not None:
+            await self._give_up(loss)
+
+    def _find_loss(self, reader: sqlite3.Connection) -> str | None:
+        """Return what is up where the file is not this incarnation's, or not in its place."""
+        loss = self._file.find_loss()
+        if loss is None and reader.execute(INCARNATION).fetchall() != [(self._incarnation,)]:
+            return FENCED
+        return loss
+
+    async def commit(self, batch: Batch) -> Collection[str]:
+        incarnation = self._incarnation
+        return await self._write(lambda connection: _write_batch(connection, incarnation, batch))
+
+    async def claim(self, run_ids: Sequence[str]) -> Sequence[RunRecord]:
+        value = _list_value(run_ids)
+        rows: Rows = await self._write(
+            lambda connection: connection.execute(CLAIM, (self._incarnation, value)).fetchall()
+        )
+        claimed = {run.run_id: run for run in map(row_to_run, rows)}
+        return [claimed[run_id] for run_id in run_ids if run_id in claimed]
+
+    async def write_suspects(self, suspects: Sequence[Suspect]) -> None:
+        values = [(suspect.resumes, suspect.strikes, suspect.run_id) for suspect in suspects]
+        await self._write(lambda connection: connection.executemany(WRITE_SUSPECT, values))
+
+    async def let_go(self) -> None:
+        def write(connection: sqlite3.Connection) -> None:
+            for statement in LET_GO:
+                connection.execute(statement, (self._incarnation,))
+
+        await self._write(write)
+
+    async def describe(self, server: ServerRecord) -> None:
+        values = (server.address, server.version, _list_value(server.workflows), server.state)
+        await self._write(lambda connection: connection.execute(DESCRIBE, values))
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do the work in a transaction that is this incarnation's."""
+        writer, incarnation = self._writer, self._incarnation
+        if writer is None:
+            raise StoreUnavailable(CLOSED)
+        if self._lost is not None:
+            raise StoreFenced(self._lost)
+
+        def write(connection: sqlite3.Connection) -> T | _Loss:
+            try:
+                result = _write_fenced(connection, incarnation, work)
+            except sqlite3.Error:
+                if (loss := self._file.find_loss()) is None:
+                    raise
+                return _Loss(loss)
+            return result if (loss := self._file.find_loss()) is None else _Loss(loss)
+
+        result = await writer.call(write)
+        if isinstance(result, _Loss):
+            await self._give_up(result)
+        return result
+
+    async def _give_up(self, loss: str) -> NoReturn:
+        """Write nothing any more; what was committed is put into the file that is open."""
+        if self._lost is None:
+            self._lost = loss
+            if loss != FENCED and self._writer is not None:
+                try:
+                    is_saved = await self._writer.call(_save_journal)
+                except StoreUnavailable:
+                    is_saved = False
+                self._lost = f"{loss} {SAVED if is_saved else NOT_SAVED}"
+        raise StoreFenced(self._lost)
 
     @staticmethod
     def _placeholder(index: int) -> str:
@@ -136,14 +204,25 @@ class SqliteStore(SqlStore):
         return await self._fetch(lambda connection: connection.execute(sql, values).fetchall())
 
     async def _read_rows(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
-        return await self._fetch(lambda connection: _fetch_rows(connection, columns, sql, values))
+        return await self._fetch(
+            lambda connection: fetch_page(connection, columns, BLOBS, sql, values)
+        )
+
+    async def _read_runs(self, select: str, run_ids: Sequence[str], size: int) -> Rows:
+        sql = f"{select} WHERE run_id IN (SELECT value FROM json_each(?1))"
+        ids = _list_value(run_ids)
+        if size >= LARGE_RUN * len(run_ids):
+            return await self._read(sql, ids)
+        return await self._read_rows(RUN_COLUMNS, sql, ids)
 
     async def _read_page(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
-        return await self._fetch(lambda connection: _fetch_page(connection, columns, sql, values))
+        return await self._fetch(
+            lambda connection: fetch_page(connection, columns, columns[-1:], sql, values)
+        )
 
     async def _fetch(self, work: Callable[[sqlite3.Connection], Rows]) -> Rows:
         if self._reader is None:
-            raise StoreUnavailable("The store is not open.")
+            raise StoreUnavailable(CLOSED)
         return await self._reader.call(work)
 
 
@@ -161,11 +240,13 @@ class _Connection:
         """Do the work in the thread; `StoreUnavailable` where SQLite cannot."""
         connection = self._connection
         if connection is None:
-            raise StoreUnavailable("The store is not open.")
+            raise StoreUnavailable(CLOSED)
         try:
             return await self._run(lambda: work(connection))
+        except (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.ProgrammingError) as error:
+            raise StoreError(f"SQLite: {error}") from error
         except (sqlite3.Error, OSError) as error:
-            raise StoreUnavailable(f"SQLite: {error}") from error
+            raise _unavailable(error) from error
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -177,74 +258,67 @@ class _Connection:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-def _open_writer(path: Path) -> sqlite3.Connection:
-    """Open the file for writing, its schema up to date; a file that is refused stays as it is."""
-    try:
-        connection = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
-        )
-        try:
-            _check_file(connection, path)
-            _migrate(connection, path)
-        except BaseException:
-            connection.close()
-            raise
-    except sqlite3.OperationalError as error:
-        raise StoreError(f"{path} cannot be opened: {error}.") from error
-    except sqlite3.DatabaseError as error:
-        raise StoreError(
-            f"{path} is damaged or not a SQLite file ({error}); move it away, or restore a backup."
-        ) from error
-    return connection
+def _save_journal(connection: sqlite3.Connection) -> bool:
+    """Put all that was committed into the file; return whether it is there."""
+    is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not is_busy
 
 
-def _check_file(connection: sqlite3.Connection, path: Path) -> None:
-    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if tables and application_id != APPLICATION_ID:
-        raise StoreError(f"{path} is the file of another program; choose another with --store.")
-    if path.stat().st_size > QUICK_CHECK_BYTES:
-        return
-    damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if damage != "ok":
-        raise StoreError(f"{path} is damaged ({damage}); move it away, or restore a backup.")
+def _begin_incarnation(connection: sqlite3.Connection) -> int:
+    """Take the file from the incarnation before; return the number of the new one."""
+    return _transact(connection, _replace_incarnation)
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    pending = pending_migrations("sqlite", version, where=str(path))
-    # Set after the checks above, which leave a refused file untouched.
-    connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    if pending:
-        # In one transaction, since each waits for the disk.
-        steps = " ".join(f"{sql}; PRAGMA user_version = {version};" for version, sql in pending)
-        connection.executescript(f"BEGIN; {steps} COMMIT;")
+def _replace_incarnation(connection: sqlite3.Connection) -> int:
+    connection.execute("DELETE FROM incarnations")
+    number = connection.execute("INSERT INTO incarnations DEFAULT VALUES").lastrowid
+    assert number is not None  # an insert into a table with row ids has one
+    return number
 
 
-def _open_reader(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA query_only = ON")
-    return connection
+def _unavailable(error: sqlite3.Error | OSError) -> StoreUnavailable:
+    codes = getattr(error, "sqlite_errorcode", None), getattr(error, "errno", None)
+    is_full = codes[0] == sqlite3.SQLITE_FULL or codes[1] == errno.ENOSPC
+    return (StoreFull if is_full else StoreUnavailable)(f"SQLite: {error}")
 
 
-def _write(connection: sqlite3.Connection, batch: Batch) -> None:
+def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    """Do the work in a transaction."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        _write_batch(connection, batch)
+        result = work(connection)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    return result
 
 
-def _write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
-    rows = batch_to_rows(batch)
-    _write_rows(connection, PUT_RUNS, rows.runs)
+def _write_fenced(
+    connection: sqlite3.Connection, incarnation: int, work: Callable[[sqlite3.Connection], T]
+) -> T:
+    """Do the work in a transaction, unless another incarnation has the file."""
+
+    def work_fenced(connection: sqlite3.Connection) -> T:
+        if connection.execute(INCARNATION).fetchall() != [(incarnation,)]:
+            raise StoreFenced(FENCED)
+        return work(connection)
+
+    return _transact(connection, work_fenced)
+
+
+def _write_batch(connection: sqlite3.Connection, incarnation: int, batch: Batch) -> list[str]:
+    """Write a batch; return the runs that were refused."""
+    rows = batch_to_rows(batch, incarnation, worth=COMPRESSION_WORTH)
+    refused: list[str] = []
+    if _write_rows(connection, PUT_RUNS, rows.runs) < len(rows.runs):
+        given = to_json(
+            [[run.run_id, run.epoch, run.status] for run in batch.runs.values()]
+        ).decode()
+        refused = [run_id for (run_id,) in connection.execute(REFUSED, (given,))]
+        batch = leave_out(batch, refused)
+        rows = batch_to_rows(batch, incarnation, worth=COMPRESSION_WORTH)
     _write_rows(connection, PUT_EVENTS, rows.events)
     _write_rows(connection, ADD_TICKS, rows.ticks)
     _write_rows(connection, PUT_STATES, rows.states)
@@ -253,8 +327,11 @@ def _write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
     _write_rows(connection, PUT_SNAPSHOTS, rows.snapshots)
     _write_rows(connection, ADD_TO_INBOX, rows.inbox)
     _write_rows(connection, ADD_PAYLOADS, rows.payloads)
+    _write_rows(connection, PUT_HISTORIES, rows.histories)
+    _write_rows(connection, PUT_CLOCK, rows.clock)
     for run_id, numbers in rows.dropped.items():
         connection.execute(DROP_PAYLOADS, (run_id, _list_value(numbers)))
+    connection.executemany(FORGET_HISTORY, rows.forgotten)
     connection.executemany(TRIM_TICKS, rows.trimmed)
     connection.executemany(TAKE_FROM_INBOX, rows.taken)
     removals = (FINISH, rows.finished), (CLEAR, rows.cleared), (SUPERSEDE, rows.superseded)
@@ -263,77 +340,48 @@ def _write_batch(connection: sqlite3.Connection, batch: Batch) -> None:
             value = _list_value(run_ids)
             for statement in statements:
                 connection.execute(statement, (value,))
-    for key in batch.purged:
-        _purge(connection, OF_HANDLER, key)
-    if batch.purged_runs:
-        _purge(connection, OF_SUPERSEDED, (_list_value(batch.purged_runs),))
+    if batch.purged or batch.purged_runs:
+        _purge(connection, batch)
+    return refused
 
 
 def _list_value(values: Sequence[str] | Sequence[int]) -> str:
     return to_json(values).decode()
 
 
-def _purge(connection: sqlite3.Connection, condition: str, values: Sequence[Any]) -> None:
-    """Remove the runs of a condition, with all that belongs to them."""
-    for table in TABLES_OF_RUN:
-        connection.execute(
-            f"DELETE FROM {table} WHERE run_id IN (SELECT run_id FROM runs WHERE {condition})",
-            values,
-        )
-    connection.execute(f"DELETE FROM runs WHERE {condition}", values)
+def _purge(connection: sqlite3.Connection, batch: Batch) -> None:
+    """Remove a part of what the batch purges, and of what was purged before."""
+    current = _list_value([ended.run_id for ended in batch.purged])
+    connection.execute(NOTE_EARLIER, (current,))
+    connection.execute(NOTE_SUPERSEDED, (_list_value(batch.purged_runs),))
+    connection.execute(REMOVE_RUNS)
+    connection.execute(NOTE_CURRENT, (current,))
+    connection.execute(REMOVE_RUNS)
+    parts = list_parts(connection.execute(LIST_PURGED).fetchall())
+    for statement in REMOVE_PARTS:
+        connection.executemany(statement, parts)
+    connection.execute(FORGET_RUNS)
 
 
 def _write_rows(
     connection: sqlite3.Connection, sql: tuple[str, str], rows: list[tuple[Any, ...]]
-) -> None:
-    """Write rows, many in a statement.
+) -> int:
+    """Write rows, many in a statement; return how many were written.
 
     Each step of a statement lets go of the interpreter's lock, and while the event loop is busy
     it takes up to `sys.getswitchinterval()`, 5 ms, to get it back.
     """
-    done = 0
+    done = written = 0
     while left := len(rows) - done:
         size = next((size for size in CHUNKS if size <= left), left)
         chunk = rows[done : done + size]
         statement = _insert_statement(*sql, size, len(chunk[0]))
-        connection.execute(statement, list(chain.from_iterable(chunk)))
+        written += connection.execute(statement, list(chain.from_iterable(chunk))).rowcount
         done += size
+    return written
 
 
 @cache
 def _insert_statement(head: str, tail: str, rows: int, columns: int) -> str:
     row = f"({', '.join('?' * columns)})"
     return f"{head} {', '.join([row] * rows)} {tail}"
-
-
-def _fetch_rows(
-    connection: sqlite3.Connection, columns: Sequence[str], source: str, values: Sequence[Any]
-) -> Rows:
-    """Return the rows of a query in one step of a statement, for the reason above."""
-    packed = [f"iif({c} IS NULL, NULL, hex({c}))" if c in BLOBS else c for c in columns]
-    sql = f"SELECT json_group_array(json_array({', '.join(packed)})) FROM ({source})"
-    rows: list[list[Any]] = from_json(connection.execute(sql, values).fetchone()[0])
-    for index in [index for index, column in enumerate(columns) if column in BLOBS]:
-        for row in rows:
-            if row[index] is not None:
-                row[index] = bytes.fromhex(row[index])
-    return rows
-
-
-def _fetch_page(
-    connection: sqlite3.Connection, columns: Sequence[str], source: str, values: Sequence[Any]
-) -> Rows:
-    """Return the rows of a query in one step too; their payloads, the last column, as one piece."""
-    *others, payload = columns
-    sql = (
-        f"SELECT json_group_array(json_array({', '.join(others)}, length({payload}))),"
-        f" CAST(group_concat(CAST({payload} AS TEXT), '') AS BLOB) FROM ({source})"
-    )
-    described, payloads = connection.execute(sql, values).fetchone()
-    rows: list[list[Any]] = from_json(described)
-    start = 0
-    for row in rows:
-        end = start + row[-1]
-        row[-1] = payloads[start:end]
-        start = end
-    return rows

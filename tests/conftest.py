@@ -5,12 +5,22 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import settings
 
 from tests.support.canary import Canary, plant_canary
-from tests.support.live import serving
-from tests.support.waiting import DEADLINE
+from tests.support.live import open_client
+from tests.support.seeds import SEED
 from tests.support.workflows import add_all
 from workflow_server.app.server import WorkflowServer
+
+# The same examples in every run, and none that fails because the machine is busy.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
+
+
+def pytest_report_header() -> str:
+    """Return the line of the header that says how to make the same requests again."""
+    return f"schemathesis: SCHEMATHESIS_SEED={SEED}"
 
 
 @pytest.fixture
@@ -30,10 +40,7 @@ async def server() -> WorkflowServer:
 @pytest.fixture
 async def client(server: WorkflowServer) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client of the live server."""
-    async with (
-        serving(server) as base_url,
-        httpx.AsyncClient(base_url=base_url, timeout=DEADLINE) as client,
-    ):
+    async with open_client(server) as client:
         yield client
 
 

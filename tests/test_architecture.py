@@ -20,7 +20,10 @@ PUBLIC = ("os._exit", "sys._current_frames")  # for all their names
 TOUCHED_BY_TESTS = {
     "loop._selector": "asyncio does not say how often an event loop turns",
     "loop._scheduled": "asyncio does not say which timers an event loop has",
+    "Handle._run": "asyncio does not say how long a turn of an event loop takes",
     "server._serve": "uvicorn's `serve` would take the signals of pytest",
+    "store._pool": "nothing else keeps all connections that read Postgres from a read",
+    "connection._con": "only the connection beneath one of a pool tells of its statements",
     "store._reader": "SQLite tells the connection which statements it carries out",
     "store._writer": "limits and pragmas of SQLite hold for the one connection that writes",
 }

@@ -54,6 +54,16 @@ def test_the_readme_leads_to_every_page() -> None:
     assert [page.name for page in PAGES if f"(docs/{page.name})" not in readme] == []
 
 
+def test_each_promise_of_durability_names_tests_that_there_are() -> None:
+    text = (ROOT / "docs" / "durability.md").read_text(encoding="utf-8")
+    table = text.partition("## Each promise")[2]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    named = [re.findall(r"`(\w+/test_\w+\.py)`", row) for row in rows]
+    assert [row for row, tests in zip(rows, named, strict=True) if not tests] == []
+    missing = {test for tests in named for test in tests if not (ROOT / "tests" / test).exists()}
+    assert missing == set()
+
+
 @over_pages
 def test_following_a_page_gives_what_it_shows(page: Path, tmp_path: Path) -> None:
     require("bash", "curl")

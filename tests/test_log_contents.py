@@ -129,7 +129,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 @asynccontextmanager
-async def watching(folder: Path, store: str) -> AsyncIterator[Watched]:
+async def watching(folder: Path, store: str, *flags: str) -> AsyncIterator[Watched]:
     """Yield a server that logs all it ever logs, closed by keys and tokens."""
     write(folder / "flows.py", FLOWS)
     book = KeyBook(folder / "keys.json")
@@ -144,7 +144,7 @@ async def watching(folder: Path, store: str) -> AsyncIterator[Watched]:
             "WORKFLOW_SERVER_LOG_LEVEL": "debug",
             "WORKFLOW_SERVER_LOG_FORMAT": "json",
         }
-        with serving(folder, "flows.py", **variables) as server:
+        with serving(folder, "flows.py", *flags, **variables) as server:
             async with httpx.AsyncClient(
                 base_url=server.url, headers=bearer(key), timeout=30
             ) as client:
@@ -235,6 +235,19 @@ async def test_what_happened_to_a_run_can_be_read(tmp_path: Path) -> None:
         "raise ValueError(ev.text)"
     )
     assert Path(place).name == "flows.py"
+
+
+@pytest.mark.parametrize(("flags", "is_shown"), [((), False), (("--log-tracebacks",), True)])
+async def test_the_traceback_of_a_failed_step_is_in_the_log_where_it_is_asked_for(
+    flags: tuple[str, ...], is_shown: bool, tmp_path: Path
+) -> None:
+    async with watching(tmp_path, "memory:", *flags) as watched:
+        await start(watched.client, "flow", "one", text=MARK, mode="fail")
+        await wait_ended(watched.client, "one")
+        log = watched.read_log()
+    (failed,) = [line for line in log if line["event"] == "step failed"]
+    assert ("raise ValueError(ev.text)" in failed.get("exception", "")) is is_shown
+    assert MARK not in json.dumps(log)
 
 
 def is_resumption(frame: Frame) -> bool:

@@ -12,8 +12,8 @@ from fastapi.routing import APIRoute
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.support.examples import EXAMPLES, make_example_server
-from tests.support.live import serving
-from tests.support.waiting import DEADLINE
+from tests.support.live import make_client, serving
+from workflow_server.app.access import Access
 from workflow_server.app.handlers.registry import HANDLER_ID
 from workflow_server.app.main import ROUTERS
 from workflow_server.app.server import WorkflowServer
@@ -30,6 +30,7 @@ GENERIC = {
     ("get", "/handlers"): "list_handlers",
     ("get", "/handlers/{handler_id}"): "get_handler",
     ("get", "/handlers/{handler_id}/runs"): "list_runs",
+    ("get", "/handlers/{handler_id}/steps"): "list_steps",
     ("post", "/handlers/{handler_id}/cancel"): "cancel_handler",
     ("get", "/results/{handler_id}"): "get_result",
     ("get", "/events/{handler_id}"): "stream_events",
@@ -46,28 +47,31 @@ TYPED = {
 }
 OPERATIONS = GENERIC | TYPED
 TAGS = ["workflows", "handlers", "events", "health", *EXAMPLES]
-MALFORMED = {"400", "429", "431", "503"}
+ANYWHERE = {"400", "403", "431", "500", "503", "505"}
+SERVED = ANYWHERE | {"421", "429"}
+BODY = {"408", "413", "415"}
 ERRORS = {
-    ("get", "/health"): set[str](),
-    ("get", "/livez"): set[str](),
-    ("get", "/readyz"): set[str](),
-    ("get", "/metrics"): MALFORMED,
-    ("get", "/workflows"): MALFORMED,
-    ("get", "/workflows/{name}/schema"): MALFORMED | {"404"},
-    ("get", "/workflows/{name}/events"): MALFORMED | {"404"},
-    ("get", "/workflows/{name}/representation"): MALFORMED | {"404"},
-    ("post", "/workflows/{name}/run"): MALFORMED | {"404", "408", "409", "413", "415"},
-    ("post", "/workflows/{name}/run-nowait"): MALFORMED | {"404", "408", "409", "413", "415"},
-    ("get", "/handlers"): MALFORMED,
-    ("get", "/handlers/{handler_id}"): MALFORMED | {"404"},
-    ("get", "/handlers/{handler_id}/runs"): MALFORMED | {"404"},
-    ("post", "/handlers/{handler_id}/cancel"): MALFORMED | {"404"},
-    ("get", "/results/{handler_id}"): MALFORMED | {"404"},
-    ("get", "/events/{handler_id}"): MALFORMED | {"404", "409"},
-    ("post", "/events/{handler_id}"): MALFORMED | {"404", "408", "409", "413", "415"},
-    **dict.fromkeys(TYPED, MALFORMED | {"404", "408", "409", "413", "415"}),
+    ("get", "/health"): ANYWHERE | {"421"},
+    ("get", "/livez"): ANYWHERE,
+    ("get", "/readyz"): ANYWHERE,
+    ("get", "/metrics"): SERVED,
+    ("get", "/workflows"): SERVED,
+    ("get", "/workflows/{name}/schema"): SERVED | {"404"},
+    ("get", "/workflows/{name}/events"): SERVED | {"404"},
+    ("get", "/workflows/{name}/representation"): SERVED | {"404"},
+    ("post", "/workflows/{name}/run"): SERVED | BODY | {"404", "409"},
+    ("post", "/workflows/{name}/run-nowait"): SERVED | BODY | {"404", "409"},
+    ("get", "/handlers"): SERVED,
+    ("get", "/handlers/{handler_id}"): SERVED | {"404"},
+    ("get", "/handlers/{handler_id}/runs"): SERVED | {"404"},
+    ("get", "/handlers/{handler_id}/steps"): SERVED | {"404", "409"},
+    ("post", "/handlers/{handler_id}/cancel"): SERVED | {"404", "409"},
+    ("get", "/results/{handler_id}"): SERVED | {"404"},
+    ("get", "/events/{handler_id}"): SERVED | {"404", "409"},
+    ("post", "/events/{handler_id}"): SERVED | BODY | {"404", "409"},
+    **dict.fromkeys(TYPED, SERVED | BODY | {"404", "409"}),
 }
-PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+PROBLEM = ("application/problem+json", {"schema": {"$ref": "#/components/schemas/Problem"}})
 PAGES = ("/docs", "/redoc")
 
 Operation = tuple[str, str]
@@ -78,7 +82,7 @@ Document = dict[str, Any]
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     async with (
         serving(make_example_server()) as base_url,
-        httpx.AsyncClient(base_url=base_url, timeout=DEADLINE) as client,
+        make_client(base_url) as client,
     ):
         yield client
 
@@ -174,21 +178,21 @@ def test_errors_are_problems(document: Document) -> None:
         key: {
             status
             for status, answer in operation["responses"].items()
-            if answer.get("content") == PROBLEM
+            if PROBLEM in answer.get("content", {}).items()
         }
         for key, operation in list_operations(document).items()
     } == ERRORS
 
 
-def test_what_is_neither_a_success_nor_a_problem_carries_the_handler_or_the_health(
+def test_an_error_that_may_carry_the_handler_or_the_health_names_that_first(
     document: Document,
 ) -> None:
     found = {
         key: {
-            status: answer["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+            status: next(iter(answer["content"].values()))["schema"]["$ref"].rpartition("/")[2]
             for status, answer in operation["responses"].items()
             if int(status) >= 400
-            if status not in ERRORS[key]
+            if "application/json" in answer["content"]
         }
         for key, operation in list_operations(document).items()
     }
@@ -222,7 +226,11 @@ async def test_the_example_of_a_stream_is_what_the_example_tokens_gives(
     query = {"after_sequence": "-1", "sse": sse}
     stream = await client.get("/events/recited", params=query)
     answer = document["paths"]["/events/{handler_id}"]["get"]["responses"]["200"]
-    assert answer["content"][media_type]["examples"]["tokens"]["value"] == stream.text
+    assert f"as `{media_type}`:\n\n```text\n{stream.text}```\n" in answer["description"]
+    last = answer["content"][media_type]["examples"]["tokens"]["value"]
+    assert stream.text.splitlines()[-1 if sse == "false" else -2].endswith(
+        json.dumps(last, separators=(",", ":"))
+    )
 
 
 def test_only_results_are_deprecated(document: Document) -> None:
@@ -238,8 +246,10 @@ def test_every_schema_is_used(document: Document) -> None:
 
 def test_every_field_of_an_answer_is_required() -> None:
     taken = {"RunRequest", "SendEventRequest", "Status", "Phase"}
+    taken.add("HandlerInPart")  # which has the fields that were asked for
     schemas = WorkflowServer().openapi_schema()["components"]["schemas"].items()
-    answers = {name: schema for name, schema in schemas if name not in taken}
+    partial = {"HandlerInPart"}  # what `fields` asks for
+    answers = {name: schema for name, schema in schemas if name not in taken | partial}
     assert {name: set(schema["properties"]) for name, schema in answers.items()} == {
         name: set(schema["required"]) for name, schema in answers.items()
     }
@@ -284,4 +294,68 @@ async def test_an_api_page_shows_this_document(client: httpx.AsyncClient, path: 
 
 def test_the_document_says_which_handler_ids_there_are(document: Document) -> None:
     fields = document["components"]["schemas"]["RunRequest"]["properties"]
-    assert fields["handler_id"]["pattern"] == f"^{HANDLER_ID.pattern}$"
+    assert fields["handler_id"]["pattern"] == f"^({HANDLER_ID.pattern})?$"
+
+
+@pytest.mark.parametrize(
+    ("root_path", "url"), [("", "/"), ("/flows", "/flows"), ("/flows/", "/flows")]
+)
+def test_the_server_is_where_the_document_is(root_path: str, url: str) -> None:
+    document = WorkflowServer(root_path=root_path).openapi_schema()
+    assert document["servers"] == [{"url": url}]
+
+
+OPEN = {("get", "/health"), ("get", "/livez"), ("get", "/readyz")}
+
+
+@pytest.mark.parametrize("access", [None, Access()], ids=["open", "guarded"])
+def test_an_operation_says_whether_it_asks_for_a_credential(access: Access | None) -> None:
+    operations = list_operations(WorkflowServer(access=access).openapi_schema())
+    unasked = {key for key, operation in operations.items() if operation["security"] == []}
+    refusing = {key for key, operation in operations.items() if "401" in operation["responses"]}
+    assert (unasked, refusing) == (
+        (operations.keys(), set()) if access is None else (OPEN, operations.keys() - OPEN)
+    )
+
+
+def list_declared(name: str, access: Access | None = None) -> set[tuple[str, str, str]]:
+    """Return the answers that declare a header: method, path and status."""
+    operations = list_operations(WorkflowServer(access=access).openapi_schema())
+    return {
+        (*key, status)
+        for key, operation in operations.items()
+        for status, answer in operation["responses"].items()
+        if name in answer.get("headers", {})
+    }
+
+
+HANDLER_VIEWS = ["/handlers/{handler_id}", "/results/{handler_id}"]
+RUNS = "/workflows/{name}/run"
+
+
+def test_the_answers_that_have_a_header_declare_it() -> None:
+    assert list_declared("ETag") == {
+        ("get", path, status) for path in HANDLER_VIEWS for status in ("200", "202", "304", "500")
+    }
+    assert list_declared("Location") == {
+        *(("post", RUNS, status) for status in ("200", "500", "503")),
+        ("post", f"{RUNS}-nowait", "200"),
+    }
+    assert {path for _, path, _ in list_declared("Deprecation")} == {"/results/{handler_id}"}
+
+
+def test_every_refusal_that_may_pass_declares_when_to_ask_again() -> None:
+    operations = list_operations(WorkflowServer().openapi_schema())
+    passing = {
+        (*key, status)
+        for key, operation in operations.items()
+        for status in operation["responses"]
+        if status in ("429", "503")
+    }
+    assert list_declared("Retry-After") == passing
+
+
+def test_every_refusal_of_a_credential_declares_the_challenge() -> None:
+    guarded = list_operations(WorkflowServer().openapi_schema()).keys() - OPEN
+    refusals = {(*key, status) for key in guarded for status in ("401", "403")}
+    assert list_declared("WWW-Authenticate", Access()) == refusals

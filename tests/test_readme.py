@@ -29,7 +29,13 @@ from workflow_server.app.settings import ENV_PREFIX, Settings
 from workflow_server.routers.problems import CODES
 
 # Of settings whose flag has another name, or which have none.
-FLAGS = {"cors_origins": "--cors-origin", "api_keys_file": "--api-keys", "api_keys": ""}
+FLAGS = {
+    "allowed_hosts": "--allowed-host",
+    "cors_origins": "--cors-origin",
+    "trusted_proxies": "--trusted-proxy",
+    "api_keys_file": "--api-keys",
+    "api_keys": "",
+}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 BLOCKS = read_blocks(README)

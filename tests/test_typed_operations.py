@@ -254,13 +254,13 @@ def test_a_workflow_says_what_its_class_says() -> None:
     assert describe(Echo())["tags"][-1] == {"name": "it", "description": Echo.__doc__}
 
 
-def test_a_workflow_that_says_nothing_has_no_description() -> None:
+def test_a_workflow_that_says_nothing_is_described_by_its_name() -> None:
     class Silent(Workflow):
         @step
         async def end(self, ev: StartEvent) -> StopEvent:
             return StopEvent()
 
-    assert describe(Silent())["tags"][-1] == {"name": "it"}
+    assert describe(Silent())["tags"][-1] == {"name": "it", "description": "The workflow `it`."}
 
 
 def test_all_test_workflows_are_described() -> None:

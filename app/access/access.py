@@ -17,7 +17,7 @@ from workflow_server.app.errors import Unauthenticated
 from workflow_server.app.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
-    from workflow_server.app.access.keys import ApiKeys
+    from workflow_server.app.access.keys import ApiKey, ApiKeys
     from workflow_server.app.access.tokens import TokenVerifier
 
 MAX_LENGTH = 16 * 1024  # characters of a credential
@@ -52,13 +52,7 @@ class Access:
             raise Unauthenticated(NOT_VALID)
         key = await self._keys.find(credential)
         if key is not None:
-            principal = Principal(
-                name=key.name,
-                scopes=expand_scopes(key.scopes),
-                tenant=key.tenant or "",
-                expires_at=key.expires_at,
-                key_hash=key.hash,
-            )
+            principal = _speak_for(key)
         elif self._tokens is not None and credential.count(".") == 2:
             principal = await self._tokens.verify(credential)
         else:
@@ -68,13 +62,35 @@ class Access:
         return principal
 
     async def confirm(self, principal: Principal) -> bool:
-        """Return whether a principal may go on: its credential has not ended meanwhile."""
+        """Return whether a principal may go on.
+
+        It may not where its credential has ended meanwhile, or where its key is of another tenant
+        now, or has lost a scope.
+        """
         if self._has_expired(principal):
             return False
-        return principal.key_hash is None or await self._keys.holds(principal.key_hash)
+        if principal.key_hash is None:
+            return True
+        key = await self._keys.get(principal.key_hash)
+        if key is None:
+            return False
+        now = _speak_for(key)
+        is_narrower = not principal.scopes <= now.scopes
+        return now.tenant == principal.tenant and not is_narrower and not self._has_expired(now)
 
     def _has_expired(self, principal: Principal) -> bool:
         return principal.expires_at is not None and principal.expires_at <= self._clock()
+
+
+def _speak_for(key: "ApiKey") -> Principal:
+    """Return the principal of a key as it is now."""
+    return Principal(
+        name=key.name,
+        scopes=expand_scopes(key.scopes),
+        tenant=key.tenant or "",
+        expires_at=key.expires_at,
+        key_hash=key.hash,
+    )
 
 
 def make_access(settings: Settings) -> Access | None:

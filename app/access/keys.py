@@ -6,23 +6,27 @@ A key has 256 random bits, so one round of SHA-256 is enough: there is nothing t
 import asyncio
 import hashlib
 import hmac
-import json
 import secrets
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from workflow_server.app.access.principals import NAME, AccessError, Scope
+from workflow_server.app.json_size import count_values
 from workflow_server.app.telemetry.logs import get_logger
 
 logger = get_logger(__name__)
 
 KEY_PREFIX = "wfs_"  # by which scanners for leaked secrets can know a key
 KEY_BYTES = 32
+MAX_BYTES = 4 << 20  # of a document of keys
+MAX_VALUES = 200_000  # in it
 LOOK_INTERVAL = 1.0  # seconds between two looks whether the file has changed
 
 Stamp = tuple[int, int, int]
@@ -60,14 +64,19 @@ def hash_key(key: str) -> str:
 
 def parse_keys(text: str, *, where: str) -> tuple[ApiKey, ...]:
     """Return the keys of a document in JSON or TOML; `AccessError` names the first fault."""
+    encoded = text.encode(errors="surrogatepass")
+    if len(encoded) > MAX_BYTES or count_values(encoded, MAX_VALUES) > MAX_VALUES:
+        raise AccessError(
+            f"{where} is too large: {MAX_BYTES} bytes and {MAX_VALUES} values are read."
+        )
     try:
-        content: Any = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
+        content: Any = from_json(text) if text.lstrip().startswith("{") else tomllib.loads(text)
         keys = _Document.model_validate(content or {"keys": ()}).keys
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, fault["loc"]))
         raise AccessError(f"{where} is no document of API keys: {place}: {fault['msg']}.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AccessError(f"{where} is neither JSON nor TOML: {error}.") from None
     check_names(keys, where=where)
     return keys
@@ -75,8 +84,8 @@ def parse_keys(text: str, *, where: str) -> tuple[ApiKey, ...]:
 
 def check_names(keys: Sequence[ApiKey], *, where: str) -> None:
     """Raise `AccessError` where two keys have one name."""
-    names = [key.name for key in keys]
-    doubled = sorted({name for name in names if names.count(name) > 1})
+    counts = Counter(key.name for key in keys)
+    doubled = sorted(name for name, count in counts.items() if count > 1)
     if doubled:
         raise AccessError(
             f"{where} has two keys named '{doubled[0]}'; give each a name of its own."
@@ -128,10 +137,10 @@ class ApiKeys:
                 found = key
         return found
 
-    async def holds(self, key_hash: str) -> bool:
-        """Return whether the key of this hash is still one."""
+    async def get(self, key_hash: str) -> ApiKey | None:
+        """Return the key of this hash as it is now; None where it is no longer one."""
         await self._refresh()
-        return any(key.hash == key_hash for key in self._keys)
+        return next((key for key in self._keys if key.hash == key_hash), None)
 
     async def _refresh(self) -> None:
         if self._file is None or self._timer() < self._next_look:

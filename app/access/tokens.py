@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from workflow_server.app.access.jwks import ALGORITHMS, KeySet
@@ -12,6 +12,9 @@ from workflow_server.app.errors import Unauthenticated
 
 LEEWAY = 30  # seconds by which clocks may differ
 MAX_NAME_LENGTH = 255
+LAST = 250_000_000_000  # seconds, in the year 9892: what lies behind is no time that is meant
+# Raised, beside the library's own errors, by what is in a token: numbers without end, and depth.
+MALFORMED = (TypeError, ValueError, OverflowError, RecursionError)
 ASYMMETRIC = tuple(name for names in ALGORITHMS.values() for name in names)
 TENANT = re.compile(NAME)
 
@@ -64,6 +67,8 @@ class TokenVerifier:
         jwt, policy = self._jwt, self._policy
         try:
             kid = jwt.get_unverified_header(token).get("kid")
+            if not isinstance(kid, str | None):
+                raise jwt.InvalidKeyError("kid is no text")
             key = await self._keys.find(kid)
             if key is None:
                 raise jwt.InvalidKeyError("unknown kid")
@@ -76,17 +81,18 @@ class TokenVerifier:
                 leeway=LEEWAY,
                 options={"require": ["exp", "iss", "aud"], "enforce_minimum_key_length": True},
             )
+            expires_at = read_time(claims["exp"])
+            for name in ("nbf", "iat"):
+                read_time(claims.get(name, 0))
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("The token has expired; get a new one.") from None
-        except (jwt.PyJWTError, TypeError, ValueError) as error:
-            raise Unauthenticated(
-                "The token is not one that this service takes: its issuer, audience, times and"
-                " signature must be right.",
-                reason=type(error).__name__,
-            ) from None
-        return self._principal(claims)
+        except MALFORMED as error:
+            raise _refused(error) from None
+        except jwt.PyJWTError as error:
+            raise _refused(error) from None
+        return self._principal(claims, expires_at)
 
-    def _principal(self, claims: Mapping[str, Any]) -> Principal:
+    def _principal(self, claims: Mapping[str, Any], expires_at: datetime) -> Principal:
         policy = self._policy
         tenant = ""
         if policy.tenant_claim is not None:
@@ -97,11 +103,33 @@ class TokenVerifier:
                 )
         scopes = _read_scopes(_find_claim(claims, policy.scopes_claim), policy.scope_prefix)
         return Principal(
-            name=str(claims.get("sub", ""))[:MAX_NAME_LENGTH],
+            # JSON has names that UTF-8 has not; this one is told in events.
+            name=str(claims.get("sub", ""))[:MAX_NAME_LENGTH].encode(errors="replace").decode(),
             scopes=expand_scopes(scopes),
             tenant=tenant,
-            expires_at=datetime.fromtimestamp(claims["exp"] + LEEWAY, UTC),
+            expires_at=expires_at + timedelta(seconds=LEEWAY),
         )
+
+
+def read_time(date: Any) -> datetime:
+    """Return the time of a NumericDate (RFC 7519, section 2), at most `LAST`.
+
+    Raises TypeError for what is no number, ValueError or OverflowError for a number that is none of
+    a time.
+    """
+    if isinstance(date, bool) or not isinstance(date, int | float):
+        raise TypeError(f"a time is a number, not {type(date).__name__}")
+    if not 0 <= date <= LAST:
+        raise ValueError("there is no such time")
+    return datetime.fromtimestamp(date, UTC)
+
+
+def _refused(error: BaseException) -> Unauthenticated:
+    return Unauthenticated(
+        "The token is not one that this service takes: its issuer, audience, times and signature"
+        " must be right.",
+        reason=type(error).__name__,
+    )
 
 
 def _find_claim(claims: Mapping[str, Any], path: str) -> Any:

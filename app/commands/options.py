@@ -17,10 +17,18 @@ from workflow_server.app.settings import (
 # The order of `--help`. All others stand in between: who may call, what the service does, limits.
 FIRST = (
     *("host", "port", "store", "persistence_backoff", "idle_timeout", "max_resumes", "on_misfit"),
-    *("retention", "sse_heartbeat_interval"),
+    *("retention", "keep_history", "sse_heartbeat_interval"),
 )
-LAST = ("shutdown_timeout", "root_path", "loop", "log_level", "log_format", "debug")
-REPEATABLE = ("cors_origins",)
+LAST = (
+    "shutdown_timeout",
+    "root_path",
+    "loop",
+    "log_level",
+    "log_format",
+    "log_tracebacks",
+    "debug",
+)
+REPEATABLE = ("allowed_hosts", "cors_origins", "trusted_proxies")
 
 SOURCES_METAVAR = "SOURCE... <list[str]>"
 SOURCES_HELP = "A Python file with workflows, a folder of such files, or package.module[:name]."
@@ -59,8 +67,11 @@ def make_option(field: str) -> click.Option:
     description = f"{setting.description} [{ENV_PREFIX}{field.upper()}{_show_default(field)}]"
     names = [str(flag_of(field)), field]
     annotation: object = setting.annotation
-    if annotation is bool:
+    if annotation is bool and not setting.default:
         return click.Option(names, is_flag=True, default=None, help=description)
+    if annotation in (bool, bool | None):
+        names[0] = f"{names[0]}/--no-{names[0].removeprefix('--')}"
+        return click.Option(names, default=None, help=description)
     kind = next((number for number in (int, float) if annotation is number), str)
     repeatable = field in REPEATABLE
     return click.Option(

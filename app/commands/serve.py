@@ -1,18 +1,25 @@
 """`workflow-server serve`: a server from its start to its end."""
 
-import asyncio
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from workflow_server.app.access import make_access
-from workflow_server.app.address import find_port, is_loopback, show_url
+from workflow_server.app.address import (
+    bind_listeners,
+    close_listeners,
+    is_loopback,
+    listen,
+    show_url,
+)
 from workflow_server.app.commands.errors import UsageError
 from workflow_server.app.commands.loops import choose_loop
+from workflow_server.app.commands.process import ServerProcess
 from workflow_server.app.commands.servers import make_server
 from workflow_server.app.commands.stores import describe_store
 from workflow_server.app.loader import LoadedSources, load_sources
@@ -26,7 +33,9 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 # What a server that a user's file makes takes from the command line all the same.
-PROCESS_SETTINGS = frozenset({"host", "port", "loop", "log_level", "log_format", "debug"})
+PROCESS_SETTINGS = frozenset(
+    {"host", "port", "loop", "log_level", "log_format", "log_tracebacks", "debug"}
+)
 
 OPEN_WARNING = """
 *** WARNING: ANYBODY WHO REACHES {host} MAY START, READ AND CANCEL RUNS. ***
@@ -43,9 +52,15 @@ def serve_sources(sources: Sequence[str], settings: Settings, flags: Mapping[str
             "There is nothing to serve: give a .py file, a folder of them, or "
             "package.module[:name], as in `workflow-server serve flows.py`."
         )
-    configure_logs(settings.log_level, as_json=settings.log_format == "json")
-    # Before the sources are imported: the first process of a container ignores SIGTERM otherwise.
-    signal.signal(signal.SIGTERM, _leave_at_once)
+    configure_logs(
+        settings.log_level,
+        as_json=settings.log_format == "json",
+        tracebacks=settings.log_tracebacks,
+    )
+    # Before the sources are imported: the first process of a container ignores SIGTERM otherwise,
+    # and a file that raises KeyboardInterrupt has failed.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave_at_once)
     loaded = load_sources(sources)
     if loaded.server is not None:
         _refuse_unheeded(flags, str(loaded.server_origin))
@@ -54,14 +69,16 @@ def serve_sources(sources: Sequence[str], settings: Settings, flags: Mapping[str
     server = make_server(loaded, settings)
     if server.access is None:
         _refuse_unprotected(loaded, settings)
-    settings = settings.model_copy(update={"port": find_port(settings.host, settings.port)})
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
+    listeners = bind_listeners(settings.host, settings.port)
+    server.lifecycle.address = show_url(settings.host, listeners[0].getsockname()[1])
+    grace = server.settings.shutdown_timeout
+    process = ServerProcess(choose_loop(settings.loop), grace=grace)
     try:
-        with asyncio.Runner(loop_factory=choose_loop(settings.loop)) as runner:
-            runner.run(_run_server(server, loaded, settings))
+        process.run(_run_server(server, loaded, settings, listeners, process.ask_to_stop))
     finally:
+        close_listeners(listeners)
         finish_traces()
+        process.leave()
 
 
 def _refuse_unheeded(flags: Mapping[str, Any], origin: str) -> None:
@@ -84,25 +101,27 @@ def _refuse_unprotected(loaded: LoadedSources, settings: Settings) -> None:
         )
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    # uvicorn raises the signals that ended it again, once it has ended.
-    raise SystemExit(0)
-
-
 def _leave_at_once(number: int, frame: FrameType | None) -> None:
-    # Nothing is open yet, and SystemExit would count as a failure of the file being imported.
+    # Nothing is open yet, and an exception would count as a failure of the file being imported.
     os._exit(0)
 
 
-async def _run_server(server: "WorkflowServer", loaded: LoadedSources, settings: Settings) -> None:
+async def _run_server(
+    server: "WorkflowServer",
+    loaded: LoadedSources,
+    settings: Settings,
+    listeners: Sequence[socket.socket],
+    on_signal: Callable[[], None],
+) -> None:
     """Run a server to its end, and say what it serves once it does."""
     # Started before it listens: a store that cannot be used is told instead of an address.
     await server.start()
     try:
-        _announce(server, loaded, settings)
+        listen(listeners, settings.host)
         if server.access is None and not is_loopback(settings.host):
             click.secho(OPEN_WARNING.format(host=settings.host), err=True, fg="red", bold=True)
-        await server.serve(
+        _announce(server, loaded, settings, listeners[0].getsockname()[1])
+        http = server.make_http_server(
             settings.host,
             settings.port,
             {
@@ -111,36 +130,35 @@ async def _run_server(server: "WorkflowServer", loaded: LoadedSources, settings:
                 "access_log": settings.log_level == "debug",
             },
         )
+        http.on_signal = on_signal
+        await http.serve(list(listeners))
     finally:
         await server.stop()
 
 
-def _announce(server: "WorkflowServer", loaded: LoadedSources, settings: Settings) -> None:
+def _announce(
+    server: "WorkflowServer", loaded: LoadedSources, settings: Settings, port: int
+) -> None:
     """Say what is served, and where: in lines for people, or as an event for programs."""
     from workflow_server.routers.ui import find_remedy  # here, as in `make_server`
 
-    remedy = find_remedy()
+    remedy, url = find_remedy(), show_url(settings.host, port)
+    store = describe_store(loaded.server_origin, settings.store)
     if settings.log_format == "text":
-        click.echo("\n".join(_describe(server, loaded, settings, remedy)))
+        click.echo("\n".join((*_describe(server, loaded, url, remedy), store)))
         return
-    logger.info(
-        "serving",
-        url=show_url(settings.host, settings.port),
-        workflows=sorted(server.get_workflows()),
-        store=describe_store(loaded.server_origin, settings.store),
-    )
     if remedy is not None:
         logger.warning("web UI is not built", remedy=remedy)
+    logger.info("serving", url=url, workflows=sorted(server.get_workflows()), store=store)
 
 
 def _describe(
-    server: "WorkflowServer", loaded: LoadedSources, settings: Settings, remedy: str | None
+    server: "WorkflowServer", loaded: LoadedSources, url: str, remedy: str | None
 ) -> Iterator[str]:
     """Yield the lines that say what is served, and where.
 
     `remedy` is what to do to get the web UI, where it is not built.
     """
-    url = show_url(settings.host, settings.port)
     origins = {item.name: item.origin for item in loaded.workflows}
     names = sorted(server.get_workflows())
     width = max((len(name) for name in names), default=0)
@@ -149,4 +167,3 @@ def _describe(
         yield f"  {name:{width}}  {origins.get(name, loaded.server_origin)}"
     yield f"Web page:  {url}/" if remedy is None else f"Web page:  not built; {remedy}"
     yield f"API pages: {url}/docs and {url}/redoc, made from {url}/openapi.json"
-    yield describe_store(loaded.server_origin, settings.store)

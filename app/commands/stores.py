@@ -10,7 +10,11 @@ from workflow_server.app.handlers.retention import prune_store
 from workflow_server.app.settings import Settings
 from workflow_server.stores.backends import open_store
 
-PASSWORD = re.compile(r"(?<=:)[^/@][^@]*(?=@)")
+# Of a user, up to the last @ before the path, and of the query.
+PASSWORD = re.compile(
+    r"(//[^:/?]*:)[^/?]*(?=@)"
+    r"|([?&](?:(?:ssl)?password|scram_\w+_key|oauth_client_secret)=)[^&]*"
+)
 
 
 def migrate_store(settings: Settings) -> None:
@@ -29,7 +33,7 @@ def prune_handlers(settings: Settings, older_than: str) -> None:
 
 def hide_password(url: str) -> str:
     """Return a URL without the password in it."""
-    return PASSWORD.sub("***", url)
+    return PASSWORD.sub(r"\1\2***", url)
 
 
 def describe_store(server_origin: str | None, store: str) -> str:

@@ -9,8 +9,9 @@ the workflow had before.
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine
 from contextvars import ContextVar
+from dataclasses import replace
 from time import perf_counter
 from types import FrameType
 from typing import Any
@@ -20,9 +21,7 @@ from llama_index_instrumentation.dispatcher import active_instrument_tags, instr
 from workflows import Context, Workflow
 from workflows.context.serializers import BaseSerializer
 from workflows.context.state_store import StateStore
-from workflows.errors import WorkflowRuntimeError
 from workflows.events import Event, StartEvent, StopEvent
-from workflows.runtime.control_loop.runner import _ControlLoopRunner
 from workflows.runtime.runtime_decorators import BaseRuntimeDecorator
 from workflows.runtime.types.internal_state import BrokerState
 from workflows.runtime.types.named_task import NamedTask, PendingStart
@@ -37,7 +36,7 @@ from workflows.runtime.types.plugin import (
     WaitResultTimeout,
     consume_current_run,
 )
-from workflows.runtime.types.results import StepWorkerFailed, StepWorkerOutput
+from workflows.runtime.types.results import RetryAttempt, StepWorkerFailed, StepWorkerOutput
 from workflows.runtime.types.step_function import (
     StepWorkerFunction,
     as_step_worker_functions,
@@ -48,16 +47,19 @@ from workflows.runtime.verbose import VerboseDecorator
 
 from workflow_server.app.engine.outcome import judge_step
 from workflow_server.app.engine.own_run import Beginning, leaving_own_run
+from workflow_server.app.engine.pace import paced
 from workflow_server.app.engine.session import Session
 from workflow_server.app.engine.shortcuts import EventWriter, is_observed, take_shortcuts
-from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.app.engine.step_threads import watch_threads
+from workflow_server.app.engine.steps import Runner, attempt_step
+from workflow_server.app.telemetry.logs import Traceback, get_logger, place_of
 
 logger = get_logger(__name__)
 
-STEP_GRACE = 0.5  # seconds, as in the engine's own clean-up
-
 
 _session: ContextVar[Session | None] = ContextVar("workflow_server_session", default=None)
+# The same, and in the runs that a step starts for itself, too.
+_outermost: ContextVar[Session | None] = ContextVar("workflow_server_outermost", default=None)
 
 
 class RunAdapter(EventWriter):
@@ -96,12 +98,13 @@ class RunAdapter(EventWriter):
         pending: list[PendingStart],
         timeout: float | None = None,
     ) -> WaitForNextTaskResult:
-        started = [start.start(asyncio.create_task(start.coro)) for start in pending]
+        # Not by the loop, whose tasks are watched where steps make them.
+        started = [start.start(asyncio.Task(start.coro)) for start in pending]
         try:
             waited = await super().wait_for_next_task([*running, *started], [], timeout)
         except asyncio.CancelledError:
             # The engine does not know of these yet, and its clean-up would leave them running.
-            await _cancel([named.task for named in started])
+            self._session.cut_off.cancel(named.task for named in started)
             raise
         return WaitForNextTaskResult(waited.completed, started)
 
@@ -113,6 +116,8 @@ class RunAdapter(EventWriter):
 
     async def after_tick(self, tick: WorkflowTick) -> None:
         self._session.after_tick()
+        if not self._session.has_room:
+            await self._session.wait_for_room()
 
 
 class JournalRuntime(BaseRuntimeDecorator):
@@ -135,6 +140,7 @@ class JournalRuntime(BaseRuntimeDecorator):
             return current
         runtime = cls(workflow, current)
         take_shortcuts(workflow)
+        watch_threads(workflow, find_session)
         # Not `_switch_runtime`: it refuses a workflow that has run before it is registered.
         workflow._runtime = VerboseDecorator(runtime) if workflow._verbose else runtime
         return runtime
@@ -164,7 +170,7 @@ class JournalRuntime(BaseRuntimeDecorator):
         context: Context[Any] = Context._create_internal(workflow=workflow)
         steps = workflow._runtime.get_or_register(workflow).steps
         adapter = workflow._runtime.get_internal_adapter(workflow)
-        runner = _ControlLoopRunner(workflow, adapter, context, steps, run_input.broker)
+        runner = Runner(workflow, adapter, context, steps, run_input.broker)
         session.begin(runner)
         return await runner.run(start_event=run_input.start_event)
 
@@ -208,62 +214,78 @@ class JournalRuntime(BaseRuntimeDecorator):
         return RunAdapter(session) if session else self._decorated.get_internal_adapter(workflow)
 
 
-async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and give them the time that the engine gives steps to end."""
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=STEP_GRACE)
-
-
 def _guard_step(name: str, function: StepWorkerFunction) -> StepWorkerFunction:
-    """Let a step that cancels itself, or asks the process to end, fail like any other.
-
-    The engine forgets a worker that ends with `CancelledError`, so that its run would wait for
-    ever, and lets `SystemExit` end the event loop. That a step has failed is logged.
-    """
-
-    async def attempt(*args: Any, **kwargs: Any) -> list[StepWorkerOutput]:
-        try:
-            return await function(*args, **kwargs)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            error = WorkflowRuntimeError("The step raised CancelledError; nobody cancelled it.")
-        except SystemExit as leaving:
-            error = WorkflowRuntimeError(f"The step asked the process to end: {leaving!r}.")
-        return [StepWorkerFailed(exception=error, failed_at=time.time())]
+    """Let a step fail as `attempt_step` says; that it has failed is logged, and it is counted."""
 
     async def guarded(*args: Any, **kwargs: Any) -> list[StepWorkerOutput]:
         session, began = _session.get(), perf_counter()
-        trace = session.trace if session is not None else None
-        work = attempt(*args, **kwargs)
+        trace, cut_off = (session.trace, session.cut_off) if session is not None else (None, None)
+        if session is not None and kwargs["retry"].retry_number:
+            kwargs["retry"] = _by_wall_clock(kwargs["retry"], time.time() - session.now())
+        work: Awaitable[list[StepWorkerOutput]] = attempt_step(function, cut_off, *args, **kwargs)
+        if session is not None:
+            work = paced(work, session)
         outputs = await (work if trace is None else trace.trace_step(name, work))
         status, error = judge_step(outputs)
         if error is not None:
             _log_failure(name, error)
+            if session is not None:
+                outputs = [_stamp(output, session.now()) for output in outputs]
         if session is not None:
-            session.count_step(name, status, perf_counter() - began)
+            seconds = perf_counter() - began
+            session.count_step(name, status, seconds)
+            number = kwargs["retry"].retry_number + 1
+            session.note_attempt(kwargs["state"].invocation_id, number, seconds, error)
         return outputs
 
     return guarded
 
 
+def _stamp(output: StepWorkerOutput, now: float) -> StepWorkerOutput:
+    """Return an output with a failure at this time, where the engine takes the wall clock's."""
+    if isinstance(output, StepWorkerFailed):
+        return output.model_copy(update={"failed_at": now})
+    return output
+
+
+def _by_wall_clock(retry: RetryAttempt, ahead: float) -> RetryAttempt:
+    """Return what a step is told of its attempts, by the clock with which it compares that."""
+    failed_at = retry.last_failed_at
+    return replace(
+        retry,
+        first_attempt_at=retry.first_attempt_at + ahead,
+        last_failed_at=failed_at + ahead if failed_at is not None else None,
+    )
+
+
 def _log_failure(step: str, error: BaseException) -> None:
     """Log where a step has failed; what its exception says may quote what the workflow carries."""
-    at, trace = None, error.__traceback__
-    while trace is not None:
-        at, trace = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}", trace.tb_next
-    logger.warning("step failed", step=step, error=type(error).__qualname__, at=at)
+    logger.warning(
+        "step failed",
+        step=step,
+        error=type(error).__qualname__,
+        at=place_of(error),
+        traceback=Traceback(error),
+    )
+
+
+def find_session() -> Session | None:
+    """Return the session of the run to which the present code belongs, or None outside of runs."""
+    return _session.get()
+
+
+def find_outermost() -> Session | None:
+    """Return the session of the run that has, perhaps by runs of its steps, begun what runs now."""
+    return _outermost.get()
 
 
 async def _in_context(run: Coroutine[None, None, StopEvent], session: Session) -> StopEvent:
-    token = _session.set(session)
+    token, outermost = _session.set(session), _outermost.set(session)
     try:
         return await run
     finally:
         _session.reset(token)
+        _outermost.reset(outermost)
 
 
 async def _control_loop(
@@ -272,10 +294,10 @@ async def _control_loop(
     """Run the engine's control loop as it does itself, and show the session its runner."""
     run = consume_current_run()
     state = init_state or BrokerState.from_workflow(run.workflow)
-    runner = _ControlLoopRunner(run.workflow, run.run_adapter, run.context, run.steps, state)
+    runner = Runner(run.workflow, run.run_adapter, run.context, run.steps, state)
     session = _session.get()
-    if session is not None:
-        session.begin(runner)
+    assert session is not None  # `execute` runs this for a session alone
+    session.begin(runner)
     return await runner.run(start_event=start_event)
 
 

@@ -4,7 +4,7 @@ A step that waits runs again from its beginning with what it waited for; one tha
 off runs again, too. All that it writes up to where it was it writes again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +38,16 @@ class Place:
 class StepEnd:
     """The end of an execution of a step, with `waits` behind it.
 
-    `is_waiting` where it has come to a wait that is not over; `waiter_id` is that of this wait, if
-    its answer answers what the step has asked. `is_complete` where the step does not run again.
+    `works` are those of its step, as in `Place`, that are not done, and `step` is what they begin
+    with. `is_waiting` where the execution has come to a wait that is not over; `work` is that of
+    this wait, and `waiter_id` its id, if its answer answers what the step has asked. `is_complete`
+    where the step does not run again.
     """
 
     invocation: str | None
+    step: str
+    works: Collection[str]
+    work: str | None
     waits: int
     is_waiting: bool
     waiter_id: str | None
@@ -64,25 +69,37 @@ def find_place() -> Place | None:
         and (waiter.resolved_event is not None or waiter.timed_out)
     }
     behind = _waits_behind(step.returns.return_values)
-    path = state.invocation_id.rpartition("/")[0]
     return Place(
         invocation=state.invocation_id,
-        work=f"{path}/{state.step_name} {state.work_item_id}",
+        work=_name_work(state.invocation_id, state.step_name, state.work_item_id),
         waits=len(behind),
         is_before_answer=not over <= behind,
     )
 
 
 def end_of(tick: TickStepResult, broker: BrokerState) -> StepEnd:
-    """Return what a tick says of the end of an execution."""
+    """Return what a tick that is carried out says of the end of an execution."""
     added = next((result for result in tick.result if isinstance(result, AddWaiter)), None)
+    worker, invocation = broker.workers[tick.step_id], tick.invocation_id or ""
+    waiters = {waiter.waiter_id: waiter.work_item_id for waiter in worker.collected_waiters}
+    begun = {execution.work_item_id for execution in worker.in_progress}
+    queued = {attempt.work_item_id for attempt in worker.queue}
+    items = {item for item in (*begun, *queued, *waiters.values()) if item is not None}
+    work = waiters.get(added.waiter_id) if added is not None else None
     return StepEnd(
         invocation=tick.invocation_id,
+        step=_name_work(invocation, tick.step_id, ""),
+        works={_name_work(invocation, tick.step_id, item) for item in items},
+        work=_name_work(invocation, tick.step_id, work) if work is not None else None,
         waits=len(_waits_behind(tick.result)),
         is_waiting=added is not None,
         waiter_id=added.waiter_id if added is not None and _is_answer(added, broker) else None,
         is_complete=any(isinstance(result, StepWorkerResult) for result in tick.result),
     )
+
+
+def _name_work(invocation: str, step: object, work_item: str) -> str:
+    return f"{invocation.rpartition('/')[0]}/{step} {work_item}"
 
 
 def _waits_behind(results: Iterable[object]) -> set[str]:

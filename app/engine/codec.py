@@ -20,6 +20,7 @@ from workflow_server.app.engine.places import (
     open_fields,
     replace_surrogates,
 )
+from workflow_server.app.json_size import building_values
 from workflow_server.schemas.times import from_micros
 
 MAX_DIGITS = 4300  # of an integer, as `sys.get_int_max_str_digits()` has it by default
@@ -27,6 +28,9 @@ TOO_LONG = b"0" * (MAX_DIGITS + 1)
 MAX_DEPTH = 200  # of arrays and objects in one another, as JSON is read here
 DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 _QUALIFIED_NAME_KEY = b',"qualified_name":'
+_VALUE_KEY, _TYPE_KEY = b'{"value":', b',"type":'
+_PLAIN_STOP = b',"type":"StopEvent","types":null,'
+_RESULT_KEY = b'{"result":'
 _UNSAFE = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 
 
@@ -39,7 +43,7 @@ def encode_event(event: Event, *, max_size: int | None = None) -> bytes:
 
     That is also an envelope of more than `max_size` bytes.
     """
-    envelope = _enclose(event, encode_value(event))
+    envelope = enclose(type(event), encode_value(event))
     if max_size is not None and len(envelope) > max_size:
         raise NotSerializable(
             f"{type(event).__name__} has {len(envelope)} bytes of JSON, and {max_size} are allowed"
@@ -58,11 +62,12 @@ def encode_start(event: Event) -> bytes:
         members = members_of(event).items()
         written = {name: value for name, value in members if not find_fault(value, "")}
         value = to_json(replace_surrogates(written), inf_nan_mode="null")
-        return _enclose(event, _finish(event, value))
+        return enclose(type(event), _finish(event, value))
 
 
-def _enclose(event: Event, value: bytes) -> bytes:
-    return b"".join((b'{"value":', value, _envelope_tail(type(event))))
+def enclose(event_class: type[Event], value: bytes) -> bytes:
+    """Return the envelope of an event of a class, whose fields are given as a JSON object."""
+    return b"".join((b'{"value":', value, _envelope_tail(event_class)))
 
 
 def encode_value(event: Event) -> bytes:
@@ -74,7 +79,7 @@ def encode_value(event: Event) -> bytes:
         )
     try:
         value = type(event).__pydantic_serializer__.to_json(event)
-    except Exception as error:  # noqa: BLE001  # the classes are the user's, and may raise anything
+    except BaseException as error:  # noqa: BLE001  # the classes are the user's, and may raise anything
         value = _encode_leniently(event, error)
     return _finish(event, value)
 
@@ -87,7 +92,7 @@ def _finish(event: Event, value: bytes) -> bytes:
         _check_readable(value, f"{type(event).__name__} is nested too deeply")
     if not value.startswith(b"{"):
         raise NotSerializable(f"{type(event).__name__} serializes to no JSON object")
-    return _escape_line_breaks(value)
+    return escape_line_breaks(value)
 
 
 def _may_be_too_long(value: bytes) -> bool:
@@ -120,15 +125,50 @@ def _has_many(bracket: bytes, value: bytes) -> bool:
 def check_readable(document: bytes, *, depth: int) -> None:
     """Raise ValueError for JSON that could not be read so deep in another document."""
     if _may_be_too_long(document) or _may_be_deep(document):
-        from_json(b"[" * depth + document + b"]" * depth)
+        with building_values(document):
+            from_json(b"[" * depth + document + b"]" * depth)
 
 
 def _check_readable(value: bytes, sentence: str) -> None:
     """Refuse what JSON parsers, our own among them, do not take, though it can be written."""
     try:
-        from_json(b'{"value":%b}' % value)
+        with building_values(value):
+            from_json(b'{"value":%b}' % value)
     except ValueError as error:
         raise NotSerializable(sentence) from error
+
+
+def unwrap_result(envelope: bytes) -> bytes:
+    """Return the JSON of a stop event's value; of a plain `StopEvent`, of its `result`.
+
+    No value is built where the envelope is as we write it: it may be large, and the event loop
+    waits. Behind its value stands no string that holds the searched bytes, as below.
+    """
+    end = envelope.rfind(_TYPE_KEY)
+    if not envelope.startswith(_VALUE_KEY) or end < 0:
+        return _unwrap_values(envelope)
+    value = envelope[len(_VALUE_KEY) : end]
+    if not envelope.startswith(_PLAIN_STOP, end):
+        return value
+    if value == b"{}":
+        return b"null"
+    if not value.startswith(_RESULT_KEY):
+        return _unwrap_values(envelope)
+    return value[len(_RESULT_KEY) : -1]  # The engine gives a plain one no other member.
+
+
+def _unwrap_values(envelope: bytes) -> bytes:
+    event = from_json(envelope)
+    is_plain = event["type"] == "StopEvent" and event["types"] is None
+    return to_json(event["value"].get("result") if is_plain else event["value"])
+
+
+def find_tail(envelope: bytes) -> int:
+    """Return where the last member of an envelope begins, its `qualified_name`.
+
+    The two functions below take what stands from there on, as they take a whole envelope.
+    """
+    return envelope.rindex(_QUALIFIED_NAME_KEY)
 
 
 def without_qualified_name(envelope: bytes) -> bytes:
@@ -137,7 +177,7 @@ def without_qualified_name(envelope: bytes) -> bytes:
     The name is the envelope's last member, and no string inside it can hold the searched bytes:
     there a quotation mark follows a backslash, not a comma.
     """
-    return envelope[: envelope.rindex(_QUALIFIED_NAME_KEY)] + _QUALIFIED_NAME_KEY + b"null}"
+    return envelope[: find_tail(envelope)] + _QUALIFIED_NAME_KEY + b"null}"
 
 
 def with_emission(envelope: bytes, emitted_at: int | None) -> bytes:
@@ -165,21 +205,22 @@ def qualified_name(event_class: type[Event]) -> str:
 def _envelope_tail(event_class: type[Event]) -> bytes:
     head = to_json({"type": event_class.__name__, "types": base_names(event_class)})
     name = to_json(qualified_name(event_class))
-    return _escape_line_breaks(b"," + head[1:-1] + _QUALIFIED_NAME_KEY + name + b"}")
+    return escape_line_breaks(b"," + head[1:-1] + _QUALIFIED_NAME_KEY + name + b"}")
 
 
-def _escape_line_breaks(text: bytes) -> bytes:
+def escape_line_breaks(text: bytes) -> bytes:
+    """Return JSON without what some readers of streams take for the end of a line."""
     if not text.isascii() and (b"\xe2\x80" in text or b"\xc2\x85" in text):
         for raw, escaped in _UNSAFE:
             text = text.replace(raw, escaped)
     return text
 
 
-def _encode_leniently(event: Event, error: Exception) -> bytes:
+def _encode_leniently(event: Event, error: BaseException) -> bytes:
     """Encode an event that holds lone surrogates, at which the fast way stops."""
     try:
         fields = event.model_dump(mode="python")
         return to_json(replace_surrogates(fields), inf_nan_mode="null")
-    except Exception:  # noqa: BLE001  # as above
+    except BaseException:  # noqa: BLE001  # as above
         place = find_unserializable(event)
         raise NotSerializable(f"{type(event).__name__}{place} cannot be serialized") from error

@@ -5,7 +5,9 @@ only classes from a closed table are ever built, and no name is imported. The ta
 workflow's own events and state class, and the events that were registered with it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -17,7 +19,10 @@ from workflows.context.serializers import JsonSerializer
 from workflows.events import Event
 
 from workflow_server.app.engine.codec import qualified_name
+from workflow_server.app.engine.outcome import clean_text
+from workflow_server.app.engine.outcome import describe as describe_error
 from workflow_server.app.errors import BadRequest
+from workflow_server.app.json_size import building_values, count_values, without_collection
 from workflow_server.schemas.problems import Fault
 
 E = TypeVar("E", bound=Event)
@@ -29,9 +34,49 @@ JSON_TYPES = (str, int, bool, NoneType, list, dict)
 CONSTRAINTS = ("annotated_types", "pydantic.fields", "pydantic._internal._fields")
 
 ENVELOPE_KEYS = frozenset({"type", "types", "value", "data", "qualified_name"})
+NAME_KEYS = ("type", "qualified_name")
+# Set by the engine's serializer, with which Python clients of 2.8 write events.
+PYDANTIC_MARK = "__is_pydantic"
+MAX_FAULTS = 100  # that an answer names
 
 
-class _EventSerializer(JsonSerializer):
+class TextBudget:
+    """Number of JSON values that the texts in a client's context may still have."""
+
+    def __init__(self, values: int) -> None:
+        self.left = values
+
+    def spend(self, text: str) -> None:
+        """Count the values of a text; ValueError where they are too many."""
+        self.left -= count_values(text.encode(errors="surrogatepass"), max(self.left, 0))
+        if self.left < 0:
+            raise ValueError("it has too many JSON values")
+
+
+_budget: ContextVar[TextBudget | None] = ContextVar("workflow_server_text_budget", default=None)
+
+
+@contextmanager
+def counting_texts(values: int) -> Iterator[TextBudget]:
+    """Let the serializers of clients' contexts read texts of so many values, and no more."""
+    budget = TextBudget(values)
+    token = _budget.set(budget)
+    try:
+        yield budget
+    finally:
+        _budget.reset(token)
+
+
+class _ClientSerializer(JsonSerializer):
+    """Decodes the texts in a context, whose values are counted before they are built."""
+
+    def deserialize(self, value: str) -> Any:
+        if (budget := _budget.get()) is not None and isinstance(value, str):
+            budget.spend(value)
+        return super().deserialize(value)
+
+
+class _EventSerializer(_ClientSerializer):
     """Decodes events and nothing else: a queue that holds another thing stops the engine."""
 
     def deserialize(self, value: str) -> Event:
@@ -46,17 +91,39 @@ class EventDecoder:
 
     def __init__(self, event_classes: Iterable[type[Event]], *other: type[BaseModel]) -> None:
         self.event_classes = tuple(dict.fromkeys(event_classes))
-        self.serializer = JsonSerializer(allowed_types=[*self.event_classes, *other])
+        self.serializer = _ClientSerializer(allowed_types=[*self.event_classes, *other])
         self.event_serializer = _EventSerializer(allowed_types=self.event_classes)
         self._by_name: dict[str, list[type[Event]]] = {}
         for event_class in self.event_classes:
             self._by_name.setdefault(event_class.__name__, []).append(event_class)
             self._by_name.setdefault(qualified_name(event_class), []).append(event_class)
 
+    def knows(self, envelope: Mapping[str, Any]) -> bool:
+        """Return whether an envelope carries the name of a class of the table."""
+        return self._find_name(envelope) is not None
+
+    def resolve_envelope(
+        self, envelope: Mapping[str, Any], *, error: type[BadRequest]
+    ) -> type[Event]:
+        """Return the class that an envelope is of: the first of its names that is known."""
+        names = envelope_names(envelope)
+        if not names:
+            raise error("The event needs a `type`, the name of its class, and a `value`.")
+        return self.resolve(self._find_name(envelope) or names[0], error=error)
+
+    def _find_name(self, envelope: Mapping[str, Any]) -> str | None:
+        """Return the first name that is known, as it is or else without its module.
+
+        The module is the client's: a script calls that `__main__` which the server knows by its
+        file.
+        """
+        names = envelope_names(envelope)
+        bare = [name.rpartition(".")[2] for name in names]
+        return next(filter(self._by_name.__contains__, [*names, *bare]), None)
+
     def resolve(self, name: str, *, error: type[BadRequest]) -> type[Event]:
         """Return the class of a name, bare or qualified."""
-        found = self._by_name.get(name, [])
-        match found:
+        match self._by_name.get(name, []):
             case [event_class]:
                 return event_class
             case []:
@@ -65,9 +132,9 @@ class EventDecoder:
                     f"The workflow declares no event '{name:.100}'; it declares {known}. Others"
                     " are registered with add_workflow(…, additional_events=[…])."
                 )
-            case _:
+            case found:
                 names = ", ".join(sorted(qualified_name(c) for c in found))
-                raise error(f"'{name}' is the name of several events; say which: {names}.")
+                raise error(f"'{name:.100}' is the name of several events; say which: {names}.")
 
     def build(
         self,
@@ -95,20 +162,22 @@ class EventDecoder:
                 return model.model_validate(values)
         except ValidationError as invalid:
             raise describe_invalid(invalid, model.__name__, error=error, place=place) from invalid
-        except (ValueError, TypeError, AttributeError, KeyError) as invalid:
-            # A class of the user's may check its fields in a constructor of its own.
-            raise error(f"{model.__name__} refuses these fields: {invalid}.") from invalid
+        except Exception as invalid:  # validators and constructors are the user's
+            reason = clean_text(describe_error(invalid))
+            raise error(f"{model.__name__} refuses these fields: {reason}.") from invalid
 
 
 def describe_invalid(
     invalid: ValidationError, name: str, *, error: type[R], place: tuple[str, ...]
 ) -> R:
-    """Return the error that names each faulty field of a class."""
+    """Return the error that names each faulty field of a class, up to `MAX_FAULTS` of them."""
+    with without_collection():
+        found = invalid.errors(include_url=False, include_context=False, include_input=False)
     faults = [
         Fault(loc=[*place, *fault["loc"]], msg=fault["msg"], type=fault["type"])
-        for fault in invalid.errors(include_url=False, include_context=False, include_input=False)
+        for fault in found[:MAX_FAULTS]
     ]
-    return error(_sentence(name, faults, len(place)), faults=faults)
+    return error(_sentence(name, faults, len(place), invalid.error_count()), faults=faults)
 
 
 @lru_cache(maxsize=4096)
@@ -158,7 +227,8 @@ def as_object(data: dict[str, Any] | str, *, what: str, error: type[BadRequest])
     if isinstance(data, dict):
         return data
     try:
-        parsed = from_json(data, allow_inf_nan=False)
+        with building_values(data):
+            parsed = from_json(data, allow_inf_nan=False)
     except ValueError as invalid:
         raise error(f"{what} is a string that is not JSON: {invalid}.") from invalid
     if not isinstance(parsed, dict):
@@ -166,26 +236,25 @@ def as_object(data: dict[str, Any] | str, *, what: str, error: type[BadRequest])
     return parsed
 
 
-def envelope_name(envelope: Mapping[str, Any]) -> str | None:
-    """Return the class name that an envelope carries, or None where it carries none."""
-    for key in ("type", "qualified_name"):
-        name = envelope.get(key)
-        if isinstance(name, str) and name:
-            return name
-    return None
+def envelope_names(envelope: Mapping[str, Any]) -> list[str]:
+    """Return the class names that an envelope carries: its `type`, then its qualified name."""
+    names = map(envelope.get, NAME_KEYS)
+    return [name for name in names if isinstance(name, str) and name]
 
 
 def envelope_value(envelope: Mapping[str, Any]) -> object:
     """Return the fields that an envelope carries; no fields where it carries none."""
-    value = envelope.get("value", envelope.get("data"))
+    value = envelope.get("value")
+    if value is None:
+        value = envelope.get("data")
     return {} if value is None else value
 
 
-def has_declared_fields_only(event_class: type[Event], fields: Mapping[str, Any]) -> bool:
-    """Return whether every key is a field that the class declares."""
-    names = set(event_class.model_fields)
-    names.update(f.alias for f in event_class.model_fields.values() if f.alias is not None)
-    return names.issuperset(fields)
+def declared_names(event_class: type[Event]) -> frozenset[str]:
+    """Return the names, and aliases, of the fields that the class declares."""
+    fields = event_class.model_fields
+    aliases = (field.alias for field in fields.values())
+    return frozenset(fields).union(alias for alias in aliases if alias is not None)
 
 
 def flatten(
@@ -211,10 +280,10 @@ def flatten(
     return flat
 
 
-def _sentence(name: str, faults: list[Fault], depth: int) -> str:
+def _sentence(name: str, faults: list[Fault], depth: int, count: int) -> str:
     parts = []
     for fault in faults[:5]:
         field = ".".join(str(part) for part in fault.loc[depth:])
         parts.append(f"'{field}': {fault.msg}" if field else fault.msg)
-    more = f", and {len(faults) - 5} more" if len(faults) > 5 else ""
+    more = f", and {count - 5} more" if count > 5 else ""
     return f"{name} does not accept the fields: {'; '.join(parts)}{more}."

@@ -92,7 +92,7 @@ def read_schema(model: type[BaseModel], make: Callable[[], object]) -> JsonSchem
         _Readable.model_validate(schema)
     except PydanticUserError:
         return None  # a field that JSON Schema cannot describe
-    except Exception as error:  # noqa: BLE001  # it is code of the class's author
+    except BaseException as error:  # noqa: BLE001  # it is code of the class's author
         logger.info(
             "event has no JSON Schema",
             event_class=f"{model.__module__}.{model.__qualname__}",

@@ -3,27 +3,30 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workflows.errors import WorkflowCancelledByUser, WorkflowTimeoutError
+from workflows.errors import WorkflowCancelledByUser
 from workflows.events import (
     StopEvent,
     WorkflowCancelledEvent,
     WorkflowFailedEvent,
-    WorkflowTimedOutEvent,
 )
 from workflows.runtime.types.results import AddWaiter, StepWorkerFailed, StepWorkerOutput
 
 from workflow_server.app.engine.codec import NotSerializable, encode_event
 from workflow_server.app.engine.loops import find_loop_remedy
-from workflow_server.schemas.records import Status
+from workflow_server.schemas.records import Failure, Status
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of a run: `envelope` is its terminal event, and its result where it completed."""
+    """The end of a run: `envelope` is its terminal event, and its result where it completed.
+
+    `error` is what the exception says that ended a failed run, and `failure` the rest of it.
+    """
 
     status: Status
     envelope: bytes
     error: str | None = None
+    failure: Failure | None = None
 
 
 class RunFailed(Exception):
@@ -46,18 +49,33 @@ def failed(error: BaseException, published: StopEvent | None) -> Outcome:
 
     The service makes that event itself where the engine made none, or one that JSON cannot carry.
     """
-    match error:
-        case WorkflowCancelledByUser():
-            return cancelled()
-        case WorkflowTimeoutError() if isinstance(published, WorkflowTimedOutEvent):
-            sentence = str(error)
-        case RunFailed():
-            sentence = str(error)
-        case _ if isinstance(published, WorkflowFailedEvent):
-            sentence = _describe_failure(published)
-        case _:
-            sentence = f"The run failed: {describe(error)}"
-    return Outcome(Status.FAILED, _failure_envelope(sentence, published), clean_text(sentence))
+    if isinstance(error, WorkflowCancelledByUser):
+        return cancelled()
+    step = attempts = None
+    if isinstance(published, WorkflowFailedEvent):
+        # Where nothing can make a run go on, the engine names no step.
+        step, attempts = published.step_name or None, published.attempts
+        error = published.exception
+    return Outcome(
+        Status.FAILED,
+        _failure_envelope(error, published),
+        say(error),
+        describe_failure(error, step=step, attempts=attempts),
+    )
+
+
+def describe_failure(
+    error: BaseException, *, step: str | None = None, attempts: int | None = None
+) -> Failure:
+    """Return what a record says of the exception that ended a run."""
+    kind = type(error)
+    return Failure(
+        type=clean_text(kind.__name__),
+        qualified_name=clean_text(f"{kind.__module__}.{kind.__qualname__}"),
+        step=clean_text(step) if step is not None else None,
+        attempts=attempts,
+        remedy=find_loop_remedy(error) or None,
+    )
 
 
 def cancelled() -> Outcome:
@@ -81,28 +99,27 @@ def clean_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
+def say(error: BaseException) -> str:
+    """Return what an exception says of itself, whatever its `__str__` does."""
+    try:
+        return clean_text(str(error))
+    except BaseException:  # noqa: BLE001  # the exception is the user's, and its `__str__` may raise anything
+        return "(its message cannot be read)"
+
+
 def describe(error: BaseException) -> str:
     """Return class and message of an exception, whatever its `__str__` does."""
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001  # the exception is the user's, and its `__str__` may raise anything
-        message = "(its message cannot be read)"
+    message = say(error)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def _describe_failure(event: WorkflowFailedEvent) -> str:
-    attempts = f" after {event.attempts} attempts" if (event.attempts or 0) > 1 else ""
-    sentence = f"Step '{event.step_name}' failed{attempts}: {describe(event.exception)}"
-    remedy = find_loop_remedy(event.exception)
-    return f"{sentence.rstrip('.')}. {remedy}" if remedy else sentence
-
-
-def _failure_envelope(sentence: str, published: StopEvent | None) -> bytes:
+def _failure_envelope(error: BaseException, published: StopEvent | None) -> bytes:
     if published is not None:
         try:
             return encode_event(published)
         except NotSerializable:
             pass
     step = published.step_name if isinstance(published, WorkflowFailedEvent) else ""
+    sentence = say(error) if isinstance(error, RunFailed) else describe(error)
     event = WorkflowFailedEvent(step_name=step, exception=RuntimeError(sentence))
     return encode_event(event)

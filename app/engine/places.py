@@ -4,7 +4,7 @@ An iterator is such a value: pydantic writes what is left in it, so that it is e
 comes next, and is itself empty where somebody came before.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -21,9 +21,10 @@ SCALARS = frozenset(
     {str, int, float, bool, NoneType, bytes, date, datetime, time, timedelta, Decimal, UUID}
 )
 CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
+PLAIN = SCALARS | CONTAINERS
 MAX_DEPTH = 20  # to which a place is told
 JSON_DEPTH = 200  # to which an iterator is looked for; JSON is no deeper here
-PLAIN_DEPTH = 4  # of containers in one another that are looked into without keeping count
+MOST_PLAIN = 1_000_000  # values that are looked into without keeping count: one may hold itself
 NOTHING: dict[str, Any] = {"_data": {}}  # outside the fields of an event, for most of them
 
 Child = tuple[str, Any]
@@ -32,23 +33,31 @@ Child = tuple[str, Any]
 def find_iterator(event: Event) -> str:
     """Return place and class of the first iterator that an event holds, or an empty string."""
     private = event.__pydantic_private__
-    if not open_fields(type(event)) and (private is None or _are_plain(private.values(), 0)):
+    if not open_fields(type(event)) and (private is None or _are_plain(private.values())):
         return ""
     return _find_iterator(event, "", set(), 0)
 
 
-def _are_plain(values: Iterable[Any], depth: int) -> bool:
-    """Return whether all values are of plain types; only containers of those are looked into."""
-    for value in values:
-        kind = type(value)
-        if kind in SCALARS:
-            continue
-        if kind not in CONTAINERS or depth == PLAIN_DEPTH:
+def _are_plain(values: Collection[Any]) -> bool:
+    """Return whether all values are of plain types; only containers of those are looked into.
+
+    They are looked at level by level, for events may hold hundreds of thousands of them.
+    """
+    left = MOST_PLAIN
+    for _ in range(JSON_DEPTH):
+        kinds = set(map(type, values))
+        if kinds <= SCALARS:
+            return True
+        if not kinds <= PLAIN:
             return False
-        held = value.values() if kind is dict else value
-        if not (SCALARS.issuperset(map(type, held)) or _are_plain(held, depth + 1)):
+        held = [value for value in values if type(value) in CONTAINERS]
+        left -= sum(map(len, held))
+        if left < 0:
             return False
-    return True
+        values = [
+            item for value in held for item in (value.values() if type(value) is dict else value)
+        ]
+    return False
 
 
 def _find_iterator(value: Any, path: str, seen: set[int], depth: int) -> str:
@@ -57,6 +66,8 @@ def _find_iterator(value: Any, path: str, seen: set[int], depth: int) -> str:
         return _name(value, path)
     if type(value) in SCALARS or id(value) in seen or depth == JSON_DEPTH:
         return ""
+    if type(value) in CONTAINERS and _are_plain((value,)):
+        return ""  # without a place for each value in it, which takes ten times as long
     seen.add(id(value))
     for step, item in _children(value):
         if found := _find_iterator(item, f"{path}{step}", seen, depth + 1):
@@ -80,7 +91,7 @@ def find_fault(value: Any, path: str) -> str:
 def _find_unserializable(value: Any, path: str, depth: int) -> str:
     try:
         to_json(replace_surrogates(value))
-    except Exception:  # noqa: BLE001  # the classes are the user's, and may raise anything
+    except BaseException:  # noqa: BLE001  # the classes are the user's, and may raise anything
         for step, item in _children(value) if depth < MAX_DEPTH else ():
             if found := _find_unserializable(item, f"{path}{step}", depth + 1):
                 return found
@@ -95,7 +106,7 @@ def _find_key(value: Any, path: str) -> str:
     for key in value:
         try:
             to_json({replace_surrogates(key): None})
-        except Exception:  # noqa: BLE001  # as above
+        except BaseException:  # noqa: BLE001  # as above
             return f"{path}, the key of class {type(key).__name__}"
     return ""
 

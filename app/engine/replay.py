@@ -1,16 +1,19 @@
 """A run from its journal: the snapshot, and the ticks after it, through the engine's reducer."""
 
+import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic_core import from_json
+from workflows.events import StopEvent
 from workflows.runtime.control_loop.reduce import _reduce_tick
 from workflows.runtime.types.commands import (
     CommandCompleteRun,
     CommandFailWorkflow,
     CommandHalt,
+    CommandPublishEvent,
     CommandScheduleWaiterTimeout,
     WorkflowCommand,
 )
@@ -23,6 +26,16 @@ from workflows.runtime.types.ticks import (
 )
 
 from workflow_server.app.engine import outcome
+from workflow_server.app.engine.attempt import shorten
+from workflow_server.app.engine.giving_way import GivingWay
+from workflow_server.app.engine.misfits import (
+    RESUMED,
+    NotRecoverable,
+    cannot_follow,
+    find_lost_wait,
+    find_lost_work,
+    unreadable,
+)
 from workflow_server.app.engine.outcome import Outcome
 from workflow_server.app.engine.payloads import PayloadMissing, Payloads, has_payloads, put_back
 from workflow_server.app.engine.run_input import Delivery, RunInput
@@ -36,6 +49,7 @@ from workflow_server.app.engine.values.codec import is_current
 from workflow_server.app.engine.waiters import open_waiters
 from workflow_server.app.reads import Reads
 from workflow_server.schemas.records import (
+    HistoryExtent,
     InboxRecord,
     PayloadRecord,
     Phase,
@@ -46,14 +60,7 @@ from workflow_server.schemas.records import (
 )
 
 PAGE = 1_000
-
-
-class NotRecoverable(Exception):
-    """The run can never go on; the sentence says why."""
-
-
-class Misfit(NotRecoverable):
-    """The run cannot go on with the workflows that are served now; the sentence says why."""
+NO_HISTORY = HistoryExtent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,15 @@ class StoredJournal:
     state: StoredState | None
     inbox: Sequence[InboxRecord]
     next_sequence: int
+    history: HistoryExtent
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The history of a run that the store has: its packs, and the ticks that follow them."""
+
+    extent: HistoryExtent = NO_HISTORY
+    ticks: Sequence[bytes] = ()
 
 
 @dataclass(slots=True)
@@ -85,6 +101,7 @@ class Recovered:
     next_change: int = 0
     has_begun: bool = True
     ended: Outcome | None = None
+    kept: Kept = Kept()
 
 
 async def read_journal(record: RunRecord, reads: Reads) -> StoredJournal:
@@ -106,7 +123,35 @@ async def read_journal(record: RunRecord, reads: Reads) -> StoredJournal:
         state=await reads.ask(store.get_state(run_id)),
         inbox=await reads.ask(store.read_inbox(run_id)),
         next_sequence=await reads.ask(store.next_sequence(run_id)),
+        history=await reads.ask(store.get_history_extent(run_id))
+        if record.keeps_history
+        else NO_HISTORY,
     )
+
+
+async def read_kept(record: RunRecord, reads: Reads) -> Kept:
+    """Return the history of a run that is not brought back; what is damaged is left out."""
+    if not record.keeps_history:
+        return Kept()
+    journal = await read_journal(record, reads)
+    try:
+        return _kept(await _complete(journal, GivingWay()))
+    except (NotRecoverable, ValueError):
+        return Kept(journal.history)
+
+
+def _kept(journal: StoredJournal) -> Kept:
+    """Return the history of a journal whose ticks are whole."""
+    if not journal.record.keeps_history:
+        return Kept()
+    first = journal.history.next_tick
+    ticks = [record for record in journal.ticks if record.sequence >= first]
+    if ticks:
+        first = ticks[0].sequence
+    elif journal.snapshot is not None:
+        first = max(first, journal.snapshot.tick_sequence)
+    extent = replace(journal.history, next_tick=first)
+    return Kept(extent, [shorten(record.tick) for record in ticks])
 
 
 async def _read_payloads(run_id: str, reads: Reads) -> Sequence[PayloadRecord]:
@@ -118,25 +163,28 @@ async def _read_payloads(run_id: str, reads: Reads) -> Sequence[PayloadRecord]:
     return payloads
 
 
-def recover(journal: StoredJournal, workflow: ServedWorkflow) -> Recovered:
-    """Return the run that a journal describes.
+async def recover(journal: StoredJournal, workflow: ServedWorkflow) -> Recovered:
+    """Return the run that a journal describes, and let others have their turns meanwhile.
 
     Raises `Misfit` where it does not fit the code of the workflow, and `NotRecoverable` where no
     code would make it go on.
     """
     try:
-        return _recover(journal, workflow)
+        return await _recover(journal, workflow, GivingWay())
     except NotRecoverable:
         raise
-    except Exception as error:  # the classes that are built are the user's, and may raise anything
-        reason = outcome.describe(error).partition("\n")[0]
-        raise Misfit(
-            "The run could not be resumed: its journal does not fit the workflow's code"
-            f" ({reason})."
-        ) from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise  # the server stops
+        raise unreadable(error) from error
+    except BaseException as error:  # the classes are the user's, and may raise anything
+        raise unreadable(error) from error
 
 
-def _recover(journal: StoredJournal, workflow: ServedWorkflow) -> Recovered:
+async def _recover(
+    journal: StoredJournal, workflow: ServedWorkflow, give_way: GivingWay
+) -> Recovered:
     codec, older = workflow.codec, workflow.older_serializer
     run_input = RunInput(
         start_event=None,
@@ -145,14 +193,16 @@ def _recover(journal: StoredJournal, workflow: ServedWorkflow) -> Recovered:
         codec=codec,
     )
     recovered = Recovered(run_input, written=_written(journal))
+    await give_way()
     if journal.state is not None:
         state = merge(journal.state)
         run_input.state = TrackedState.decode(state, codec, older, resumes=True)
         recovered.next_change = journal.state.next_change
-    journal = _complete(journal)
+    journal = await _complete(journal, give_way)
+    recovered.kept = _kept(journal)
     if journal.snapshot is not None:
         _load_snapshot(recovered, journal.snapshot, workflow)
-    _replay(recovered, journal, workflow)
+    await _replay(recovered, journal, workflow, give_way)
     recovered.inbox = {
         record.number: Delivery.decode(record.delivery, codec, older) for record in journal.inbox
     }
@@ -160,7 +210,8 @@ def _recover(journal: StoredJournal, workflow: ServedWorkflow) -> Recovered:
         run_input.start_event = _start_event(journal.record, recovered.inbox, workflow)
     may_be_new = journal.record.phase in (Phase.QUEUED, Phase.HELD)
     has_events = journal.next_sequence > journal.record.first_sequence
-    recovered.has_begun = bool(recovered.next_tick or has_events or not may_be_new)
+    was_at_work = journal.record.resumes > 0 or not may_be_new
+    recovered.has_begun = bool(recovered.next_tick or has_events or was_at_work)
     waiting = {waiter.id for waiter in open_waiters(run_input.broker)}
     recovered.timers = [timer for timer in recovered.timers if timer.tick.waiter_id in waiting]
     return recovered
@@ -175,18 +226,20 @@ def _written(journal: StoredJournal) -> Written:
     )
 
 
-def _complete(journal: StoredJournal) -> StoredJournal:
+async def _complete(journal: StoredJournal, give_way: GivingWay) -> StoredJournal:
     """Return a journal whose ticks and snapshot are whole again."""
     payloads = {record.number: record.payload for record in journal.payloads}
     try:
         snapshot = journal.snapshot
         if snapshot is not None:
             snapshot = replace(snapshot, snapshot=put_back(snapshot.snapshot, payloads))
-        ticks = [replace(tick, tick=put_back(tick.tick, payloads)) for tick in journal.ticks]
+        ticks: list[TickRecord] = []
+        for tick in journal.ticks:
+            await give_way()
+            ticks.append(replace(tick, tick=put_back(tick.tick, payloads)))
     except PayloadMissing as error:
-        raise NotRecoverable(
-            f"The run could not be resumed: its journal is damaged, for {error}."
-        ) from error
+        raise NotRecoverable(f"{RESUMED}: its journal is damaged, for {error}.") from error
+    await give_way()
     return replace(journal, snapshot=snapshot, ticks=ticks)
 
 
@@ -194,14 +247,9 @@ def _load_snapshot(recovered: Recovered, record: SnapshotRecord, workflow: Serve
     codec, older = workflow.codec, workflow.older_serializer
     snapshot = read_snapshot(record.snapshot, codec, older)
     serializer = codec if is_current(record.snapshot) else older
-    known = {str(step) for step in recovered.run_input.broker.workers}
-    for step, worker in snapshot.context.workers.items():
-        busy = worker.queue or worker.in_progress or worker.collected_waiters
-        if busy and step not in known:
-            raise Misfit(
-                f"The run could not be resumed: the workflow no longer has the step '{step}',"
-                " which has work to do."
-            )
+    lost = find_lost_work(snapshot.context, _steps_of(recovered.run_input.broker))
+    if lost is not None:
+        raise lost
     broker = BrokerState.from_serialized(snapshot.context, workflow.workflow, serializer)
     for required in snapshot.requirements:
         for waiter in broker.workers[StepId.from_str(required.step)].collected_waiters:
@@ -212,22 +260,33 @@ def _load_snapshot(recovered: Recovered, record: SnapshotRecord, workflow: Serve
     recovered.next_tick = record.tick_sequence
 
 
-def _replay(recovered: Recovered, journal: StoredJournal, workflow: ServedWorkflow) -> None:
+def _steps_of(broker: BrokerState) -> frozenset[str]:
+    return frozenset(map(str, broker.workers))
+
+
+async def _replay(
+    recovered: Recovered, journal: StoredJournal, workflow: ServedWorkflow, give_way: GivingWay
+) -> None:
     broker = recovered.run_input.broker
     for record in journal.ticks:
+        await give_way()
         if record.sequence != recovered.next_tick:
-            raise NotRecoverable(
-                "The run could not be resumed: its journal is damaged, for tick"
-                f" {recovered.next_tick} is missing."
-            )
+            raise NotRecoverable(f"{RESUMED}: its journal is damaged, for a part of it is missing.")
         tick = decode_tick(record.tick, workflow.codec, workflow.older_serializer)
         if isinstance(tick, TickStepResult) and not is_current(record.tick):
             _restore_requirements(tick)
         now = getattr(tick, "stamped_at", None) or time.time()
-        broker, commands = _reduce_tick(tick, broker, now, run_id=journal.record.run_id)
+        try:
+            broker, commands = _reduce_tick(tick, broker, now, run_id=journal.record.run_id)
+        except Exception as error:  # what the engine finds amiss has no class of its own
+            steps = _steps_of(broker)
+            lost = find_lost_wait(journal.record.awaits or (), steps)
+            raise (lost or cannot_follow(tick, steps)) from error
         recovered.next_tick += 1
         recovered.timers += _timers(commands, now)
-        recovered.ended = _ending(commands) or recovered.ended
+        recovered.ended = _ending(commands)
+        if recovered.ended is not None and record is not journal.ticks[-1]:
+            raise cannot_follow(tick, _steps_of(broker))  # it went on
     recovered.run_input.broker = broker
 
 
@@ -249,12 +308,15 @@ def _timers(commands: Iterable[WorkflowCommand], now: float) -> list[Timer]:
 
 
 def _ending(commands: Iterable[WorkflowCommand]) -> Outcome | None:
+    published: StopEvent | None = None
     for command in commands:
         match command:
+            case CommandPublishEvent(event=StopEvent() as event):
+                published = event
             case CommandCompleteRun(result=result):
                 return outcome.completed(result)
             case CommandHalt(exception=error) | CommandFailWorkflow(exception=error):
-                return outcome.failed(error, None)
+                return outcome.failed(error, published)
             case _:
                 continue
     return None
@@ -265,5 +327,5 @@ def _start_event(record: RunRecord, inbox: Mapping[int, Delivery], workflow: Ser
         if delivery.starts:
             return delivery.event
     if record.start_event is None:
-        raise NotRecoverable("The run could not be resumed: its start event is missing.")
+        raise NotRecoverable(f"{RESUMED}: its start event is missing.")
     return workflow.rebuild_start_event(from_json(record.start_event))

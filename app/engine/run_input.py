@@ -10,12 +10,16 @@ from workflows.runtime.types.ticks import TickAddEvent
 
 from workflow_server.app.engine.codec import NotSerializable, encode_start
 from workflow_server.app.engine.decoding import comes_back_from_json
+from workflow_server.app.engine.prepared import PreparedEvent, prepare_event
+from workflow_server.app.engine.received import Origin
 from workflow_server.app.engine.state import TrackedState
 from workflow_server.app.engine.ticks import decode_tick, encode_tick
 from workflow_server.app.engine.values.codec import Codec
 from workflow_server.app.errors import InvalidStartEvent
 
-START = b"start "  # before what is kept of a start event; a tick is a JSON object
+# What stands before the tick that is kept of an event, which is a JSON object.
+START = b"start "  # it is the run's start event
+ORIGIN = b"from "  # a line follows that says from whom it is
 
 
 @dataclass(slots=True)
@@ -25,7 +29,7 @@ class RunInput:
     `start_event` is None when the context was running. `has_context` says that the engine's state
     is one that a client, or the workflow's own `run()`, gave. `is_fresh` is false where the run
     goes on from a context, or from the state that an earlier one left, and `is_from_json` where the
-    start event is what was built from a client's JSON.
+    start event is what was built from a client's JSON. `prepared` is a large one as it is written.
     """
 
     start_event: StartEvent | None
@@ -35,12 +39,15 @@ class RunInput:
     has_context: bool = False
     is_fresh: bool = True
     is_from_json: bool = True
+    prepared: PreparedEvent | None = None
 
     @property
     def start_envelope(self) -> bytes | None:
         """The start event as an envelope, to be shown with the run."""
         if self.start_event is None:
             return None
+        if self.prepared is not None and self.prepared.envelope is not None:
+            return self.prepared.envelope
         try:
             return encode_start(self.start_event)
         except NotSerializable as error:
@@ -55,19 +62,30 @@ class RunInput:
         is_whole = self.is_from_json and b"null" not in envelope[: envelope.rfind(b',"type":')]
         if is_whole and comes_back_from_json(type(event)):
             return None
-        return Delivery(event, None, starts=True)
+        return Delivery(event, None, starts=True, prepared=self.prepared)
+
+    def prepare(self) -> None:
+        """Write the start event beforehand; nothing in that needs the event loop."""
+        if self.start_event is not None:
+            self.prepared = prepare_event(self.start_event, self.codec, encode_start)
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """An event from outside for a run, and the step that shall take it, or None for any step.
 
-    `starts` says that it is the run's start event.
+    `starts` says that it is the run's start event, and `size` has the bytes of its JSON. `origin`
+    is None where a release before that field has kept it. `prepared` is a large one as it is
+    written, and `envelope` its envelope.
     """
 
     event: Event
     step: str | None
     starts: bool = False
+    size: int = 0
+    origin: Origin | None = None
+    prepared: PreparedEvent | None = None
+    envelope: bytes | None = None
 
     def to_tick(self) -> TickAddEvent:
         """Return the tick that hands the event to the engine."""
@@ -76,13 +94,24 @@ class Delivery:
 
     def encode(self, codec: Codec) -> bytes:
         """Return the delivery as bytes to be kept; `NotSerializable` where it cannot be."""
-        return (START if self.starts else b"") + encode_tick(self.to_tick(), codec)
+        if self.prepared is not None and not self.prepared.is_used:
+            tick = self.prepared.encode_tick(self.to_tick(), codec)
+        else:
+            tick = encode_tick(self.to_tick(), codec)
+        if self.origin is not None:
+            return b"%b%b\n%b" % (ORIGIN, self.origin.encode(), tick)
+        return START + tick if self.starts else tick
 
     @classmethod
     def decode(cls, encoded: bytes, codec: Codec, older: BaseSerializer) -> "Delivery":
         """Return the delivery that was kept; ValueError where its class no longer fits."""
-        tick = decode_tick(encoded.removeprefix(START), codec, older)
+        origin, kept = None, encoded.removeprefix(START)
+        if kept.startswith(ORIGIN):
+            line, _, kept = kept.removeprefix(ORIGIN).partition(b"\n")
+            origin = Origin.decode(line)
+        tick = decode_tick(kept, codec, older)
         if not isinstance(tick, TickAddEvent):
             raise ValueError("what was kept for the run is no event")
         step = str(tick.step_id) if tick.step_id is not None else None
-        return cls(tick.event, step, starts=encoded.startswith(START))
+        starts = encoded.startswith(START)
+        return cls(tick.event, step, starts=starts, size=len(encoded), origin=origin)

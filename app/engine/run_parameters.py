@@ -168,7 +168,7 @@ def _resolve(run: Run, annotation: Any) -> Any:
         return get_type_hints(holder, getattr(function, "__globals__", {}), include_extras=True)[
             "it"
         ]
-    except Exception:  # noqa: BLE001  # a string may hold any code, such as a name that only checkers know
+    except BaseException:  # noqa: BLE001  # a string may hold any code, such as a name that only checkers know
         return Any
 
 
@@ -181,7 +181,7 @@ def _givable(annotation: Any) -> Any | None:
         return None
     try:
         TypeAdapter(annotation).json_schema()
-    except Exception:  # noqa: BLE001  # schemas are made by the code of any class
+    except BaseException:  # noqa: BLE001  # schemas are made by the code of any class
         return None
     return annotation
 

@@ -16,13 +16,16 @@ from workflows.runtime.types.internal_state import BrokerState
 
 from workflow_server.app.engine.adapters import JournalRuntime
 from workflow_server.app.engine.awaitable import AwaitableEvents
+from workflow_server.app.engine.codec import qualified_name
 from workflow_server.app.engine.decoding import (
     ENVELOPE_KEYS,
+    PYDANTIC_MARK,
     EventDecoder,
     as_object,
-    envelope_name,
+    counting_texts,
+    declared_names,
+    envelope_names,
     envelope_value,
-    has_declared_fields_only,
 )
 from workflow_server.app.engine.event_schemas import describe
 from workflow_server.app.engine.own_run import OwnRun
@@ -32,7 +35,16 @@ from workflow_server.app.engine.run_parameters import has_own_run
 from workflow_server.app.engine.state import TrackedState
 from workflow_server.app.engine.values.codec import Codec
 from workflow_server.app.engine.values.older import OlderSerializer
-from workflow_server.app.errors import InvalidContext, InvalidEvent, InvalidStartEvent, UnknownStep
+from workflow_server.app.errors import (
+    BodyTooLarge,
+    InvalidContext,
+    InvalidEvent,
+    InvalidStartEvent,
+    UnknownStep,
+)
+
+# The names of a start event that is of no class of the workflow's.
+UNTYPED = frozenset({StartEvent.__name__, qualified_name(StartEvent)})
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,7 @@ class ServedWorkflow:
     name: str
     workflow: Workflow
     additional_events: tuple[type[Event], ...] = ()
+    keeps_history: bool = True
     runtime: JournalRuntime = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -145,17 +158,20 @@ class ServedWorkflow:
         the start event's type as an envelope, and anything else as fields again.
         """
         start_class: type[StartEvent] = self.workflow.start_event_class
-        if data is None or data == "":  # "": from older Python clients that were given none
-            return self._build_start(start_class, kwargs or {})
-        fields = as_object(data, what="start_event", error=InvalidStartEvent)
-        if not _looks_like_envelope(fields):
+        fields = _read_fields(data, kwargs)
+        declared = self._declared_start_names
+        if not self._is_envelope(fields, declared):
             return self._build_start(start_class, fields)
-        if has_declared_fields_only(start_class, fields):
+        if declared.issuperset(fields):
             try:
                 return self._build_start(start_class, fields)
             except InvalidStartEvent:
                 return self._read_start_envelope(start_class, fields)
         return self._read_start_envelope(start_class, fields)
+
+    @cached_property
+    def _declared_start_names(self) -> frozenset[str]:
+        return declared_names(self.workflow.start_event_class)
 
     async def call_own_run(
         self,
@@ -166,11 +182,10 @@ class ServedWorkflow:
     ) -> RunInput:
         """Return the input of the run that the workflow's own `run()` starts."""
         start_class: type[StartEvent] = self.workflow.start_event_class
-        event_class, fields, parameters = start_class, kwargs or {}, own_run.parameters
-        if data is not None and data != "":
-            fields = as_object(data, what="start_event", error=InvalidStartEvent)
-            if _looks_like_envelope(fields) and not parameters.names.issuperset(fields):
-                event_class, fields = self._open_start_envelope(start_class, fields)
+        event_class, parameters, names = start_class, own_run.parameters, own_run.parameters.names
+        fields = _read_fields(data, kwargs)
+        if self._is_envelope(fields, names) and not names.issuperset(fields):
+            event_class, fields = self._open_start_envelope(start_class, fields)
         is_other = event_class is not start_class
         if is_other or (parameters.takes_start_event and not parameters.takes(fields)):
             return await own_run.begin(self._build_start(event_class, fields), carried)
@@ -193,18 +208,35 @@ class ServedWorkflow:
         self, start_class: type[StartEvent], envelope: dict[str, Any]
     ) -> tuple[type[StartEvent], Any]:
         """Return the class of a start event, and its fields."""
-        name = envelope_name(envelope)
-        if name is None:
-            return start_class, envelope
-        if name == StartEvent.__name__:
+        if not UNTYPED.isdisjoint(envelope_names(envelope)[:1]):
             # From Python clients that were given none; a class of this name is the start class.
             return start_class, envelope_value(envelope)
-        event_class = self.decoder.resolve(name, error=InvalidStartEvent)
+        event_class = self.decoder.resolve_envelope(envelope, error=InvalidStartEvent)
         if not issubclass(event_class, start_class):
             raise InvalidStartEvent(
-                f"The workflow starts from {start_class.__name__}, not from {name:.100}."
+                f"The workflow starts from {start_class.__name__}, not from {event_class.__name__}."
             )
         return event_class, envelope_value(envelope)
+
+    def _is_envelope(self, fields: dict[str, Any], declared: frozenset[str]) -> bool:
+        """Return whether an object is an envelope, and not the fields of a start event.
+
+        A mark, or a class that is known with a value, makes it one. Of a class that is not known it
+        is one where fields would otherwise be left to their defaults: no name of `declared`, those
+        that the start takes, is given.
+        """
+        if fields.get(PYDANTIC_MARK) is True:
+            return True
+        if not envelope_names(fields) or not ("value" in fields or "data" in fields):
+            return False
+        if self._knows(fields):
+            return True
+        if ENVELOPE_KEYS.issuperset(fields) and isinstance(envelope_value(fields), dict):
+            return True
+        return bool(declared) and declared.isdisjoint(fields)
+
+    def _knows(self, envelope: dict[str, Any]) -> bool:
+        return not UNTYPED.isdisjoint(envelope_names(envelope)) or self.decoder.knows(envelope)
 
     def _build_start(self, event_class: type[StartEvent], fields: object) -> StartEvent:
         return self.decoder.build(
@@ -219,13 +251,12 @@ class ServedWorkflow:
         `awaited` are the events that the run waits for now: by waiting it declares them.
         """
         envelope = as_object(data, what="event", error=InvalidEvent)
-        name = envelope_name(envelope)
-        if name is None:
-            raise InvalidEvent("The event needs a `type`, the name of its class, and a `value`.")
+        if not (ENVELOPE_KEYS.issuperset(envelope) or "value" in envelope or "data" in envelope):
+            raise InvalidEvent("The event needs its fields in `value`, beside `type`.")
         decoder = self.decoder
         if any(event_class not in decoder.event_classes for event_class in awaited):
             decoder = EventDecoder([*decoder.event_classes, *awaited], self.state_class)
-        event_class = decoder.resolve(name, error=InvalidEvent)
+        event_class = decoder.resolve_envelope(envelope, error=InvalidEvent)
         return decoder.build(
             event_class,
             envelope_value(envelope),
@@ -258,7 +289,7 @@ class ServedWorkflow:
     def continued_input(self, start_event: StartEvent | None, state: bytes) -> RunInput:
         """Return the input of a run that starts with the state an earlier one left.
 
-        Raises ValueError for a state that cannot be restored.
+        Raises ValueError for a state that cannot be restored, or what a class of the user's does.
         """
         run_input = self.fresh_input(start_event)
         run_input.state = TrackedState.decode(state, self.codec, self.older_serializer)
@@ -270,15 +301,32 @@ class ServedWorkflow:
         context: dict[str, Any],
         data: dict[str, Any] | str | None,
         kwargs: dict[str, Any] | None,
+        *,
+        max_values: int,
     ) -> RunInput:
-        """Return the input of a run that starts from a client's serialized `Context`."""
-        run_input = self.read_context(context)
+        """Return the input of a run that starts from a client's context; see `read_context`."""
+        run_input = self.read_context(context, max_values=max_values)
         if not run_input.broker.is_running:
             run_input.start_event = self.read_start_event(data, kwargs)
         return run_input
 
-    def read_context(self, context: dict[str, Any]) -> RunInput:
-        """Return the input of a run from a client's serialized `Context`, with no start event."""
+    def read_context(self, context: dict[str, Any], *, max_values: int) -> RunInput:
+        """Return the input of a run from a client's serialized `Context`, with no start event.
+
+        Raises `InvalidContext`, or `BodyTooLarge` where the JSON texts in it have more values than
+        that. Nothing in it needs the event loop.
+        """
+        with counting_texts(max_values) as budget:
+            try:
+                return self._read_context(context)
+            except InvalidContext as error:
+                if budget.left < 0:
+                    raise BodyTooLarge(
+                        f"The context has more than {max_values} JSON values."
+                    ) from error
+                raise
+
+    def _read_context(self, context: dict[str, Any]) -> RunInput:
         serializer, events = self.decoder.serializer, self.decoder.event_serializer
         try:
             pre: PreContext[Any] = PreContext(
@@ -288,7 +336,7 @@ class ServedWorkflow:
             state = TrackedState(self.state_class())
             if pre.serialized_state:
                 state = TrackedState.decode_payload(pre.serialized_state, serializer)
-        except (ContextSerdeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except Exception as error:  # the classes that are built are the user's
             reason = _reason(error)
             raise InvalidContext(f"The context cannot be started from: {reason}.") from error
         if not issubclass(state.state_type, self.state_class):
@@ -312,10 +360,10 @@ def _reason(error: Exception) -> str:
     return text.partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
-def _looks_like_envelope(fields: dict[str, Any]) -> bool:
-    """Return whether an object could be an envelope: a class name, and an object of fields."""
-    return (
-        envelope_name(fields) is not None
-        and ENVELOPE_KEYS.issuperset(fields)
-        and isinstance(fields.get("value", fields.get("data")), dict)
-    )
+def _read_fields(
+    data: dict[str, Any] | str | None, kwargs: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return what a run is asked to start from: the `start_event`, or else the `kwargs`."""
+    if data is None or data == "":  # "": from older Python clients that were given none
+        return kwargs or {}
+    return as_object(data, what="start_event", error=InvalidStartEvent)

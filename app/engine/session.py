@@ -6,11 +6,9 @@ comes from outside (a delivery, a request to cancel) goes to the engine as ticks
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import Protocol
 
 from workflows.events import Event, InputRequiredEvent, StopEvent, WorkflowIdleEvent
-from workflows.runtime.control_loop.runner import _ControlLoopRunner
+from workflows.runtime.control_loop.reduce import _reduce_tick
 from workflows.runtime.types.internal_state import BrokerState
 from workflows.runtime.types.results import AddWaiter
 from workflows.runtime.types.ticks import (
@@ -19,16 +17,21 @@ from workflows.runtime.types.ticks import (
     TickIdleCheck,
     TickSessionStart,
     TickStepResult,
+    TickTimeout,
     WorkflowTick,
 )
 
-from workflow_server.app.engine.asking import Place, StepEnd, end_of, find_place
+from workflow_server.app.clocks import MICROS, StoreClock
+from workflow_server.app.engine.asking import end_of, find_place
+from workflow_server.app.engine.attempt import Attempt, note_attempt
 from workflow_server.app.engine.codec import NotSerializable
+from workflow_server.app.engine.recording import Recorder
 from workflow_server.app.engine.run_input import Delivery, RunInput
 from workflow_server.app.engine.snapshots import Timer, find_reruns, timers_of
 from workflow_server.app.engine.state import UNRESTORABLE
 from workflow_server.app.engine.state_writer import StateWriter
-from workflow_server.app.engine.tick_log import Journal as TickJournal
+from workflow_server.app.engine.step_threads import StepThreads
+from workflow_server.app.engine.steps import CutOffSteps, Runner
 from workflow_server.app.engine.tick_log import TickLog, Written
 from workflow_server.app.engine.ticks import measure
 from workflow_server.app.engine.tracing import RunTrace
@@ -39,87 +42,14 @@ from workflow_server.app.engine.waiters import (
     find_due,
     open_waiters,
 )
-from workflow_server.schemas.records import Awaited
+from workflow_server.schemas.records import Awaited, ClockRecord
 
 # Ticks that leave a waiting run waiting: nothing has come in.
 IDLE_TICKS = (TickIdleCheck, TickSessionStart)
 
-Clock = Callable[[], datetime]
+ENDLESS = 1e15  # seconds of a timeout that is only counted
+
 StepCounter = Callable[[str, str, float], None]
-
-
-def utc_now() -> datetime:
-    """Return the time, aware, in UTC."""
-    return datetime.now(UTC)
-
-
-class Journal(TickJournal, Protocol):
-    """The part of the run's journal that a session uses.
-
-    `is_open` is whether a unit is open: the engine is carrying out what a tick caused.
-    """
-
-    is_open: bool
-
-    @property
-    def has_room(self) -> bool:
-        """Return whether the uncommitted tail is within its bound."""
-
-    async def wait_for_room(self) -> None:
-        """Return when the uncommitted tail is within its bound again."""
-
-    def open_unit(self) -> None:
-        """Hold back what follows, to be committed together."""
-
-    def set_state(self, state: bytes) -> None:
-        """Write down the state that a step left."""
-
-    def add_state_change(self, change: bytes) -> None:
-        """Write down what has changed in it since."""
-
-
-class Recorder(Protocol):
-    """The listener of a session; called while a unit of the journal is open, if not said else."""
-
-    @property
-    def journal(self) -> Journal:
-        """The run's journal."""
-
-    def add_event(self, event: Event) -> int:
-        """Write down an event, also outside a unit; `NotSerializable` if it cannot be."""
-
-    def ask(self, event: Event, place: Place | None) -> None:
-        """Write down an event that asks, written by a step at a place; as `add_event` else."""
-
-    def ask_at_end(self, event: Event, invocation: str | None, waiter_id: str | None) -> None:
-        """Write down an event that asks, with which a step has ended, or waits; as `add_event`."""
-
-    def event_taken(self, event: Event) -> None:
-        """An event from outside has reached the engine."""
-
-    def has_asked(self, invocation: str | None) -> bool:
-        """Say whether an attempt of a step has asked anything."""
-
-    def asker_finished(self, end: StepEnd) -> None:
-        """An attempt of a step that has asked has finished."""
-
-    def step_finished(self) -> None:
-        """An attempt of a step has finished, well or not."""
-
-    def wait(self, *, wake_at: datetime | None, timeout_left: float | None) -> None:
-        """The run waits for an event from outside, or for a timer."""
-
-    def end_tick(self, list_waiters: Callable[[], Sequence[Waiter]], *, came_in: bool) -> None:
-        """The tick is carried out; `came_in` is false where it was a mere look at the run."""
-
-    def write_awaits(self, awaits: tuple[Awaited, ...]) -> None:
-        """Write down what steps of the run wait for."""
-
-    def mark_not_resumable(self, reason: str) -> None:
-        """The run could not go on after a restart, for this reason."""
-
-    def cannot_go_on(self, sentence: str) -> None:
-        """The run must end as failed, for the reason that the sentence gives; also in no unit."""
 
 
 class Session:
@@ -140,7 +70,7 @@ class Session:
         recorder: Recorder,
         timeout: float | None,
         max_event_size: int,
-        clock: Clock,
+        clock: StoreClock,
         count_step: StepCounter,
     ) -> None:
         self.run_id = run_id
@@ -150,18 +80,24 @@ class Session:
         self.state.write_with(StateWriter(run_input.codec))
         self.terminal: StopEvent | None = None
         self.trace: RunTrace | None = None
+        self.cut_off = CutOffSteps()
+        self.threads = StepThreads()
         self.count_step = count_step
         self._recorder = recorder
         self._journal = recorder.journal
         self._timeout = timeout
         self._max_event_size = max_event_size
         self._clock = clock
-        self._runner: _ControlLoopRunner | None = None
+        self._runner: Runner | None = None
         self._tick: WorkflowTick | None = None
         self._log = TickLog(self._journal, run_input.codec)
+        if run_input.prepared is not None:
+            self._log.use(run_input.prepared)
         self._timers: Sequence[Timer] = ()
         self._awaited: dict[type[Event], None] = {}
+        self._attempts: dict[str | None, Attempt] = {}
         self._has_waiters = self._may_wait = run_input.has_context  # it may
+        self._described: list[tuple[str, str]] | None = None
         self._closed = False
 
     # What is asked from outside.
@@ -196,6 +132,8 @@ class Session:
 
     def deliver(self, delivery: Delivery) -> None:
         """Hand an event from outside to the engine."""
+        if delivery.prepared is not None:
+            self._log.use(delivery.prepared)
         self.mailbox.put_nowait(delivery.to_tick())
 
     def cancel(self) -> bool:
@@ -221,6 +159,21 @@ class Session:
         broker.elapsed_alive += seconds
         return self._timeout - broker.elapsed_alive
 
+    def count_last_life(self, life: ClockRecord) -> None:
+        """Count the time in which the run was at work before the server ended.
+
+        The engine counts up to its last tick; the rest is written down as a tick that counts.
+        """
+        broker = self.run_input.broker
+        stamp = broker.last_alive_stamp
+        if self._timeout is None or stamp is None:
+            return
+        left_out = life.time / MICROS - max(stamp, life.began / MICROS)
+        if left_out > 0:
+            tick = TickTimeout(timeout=ENDLESS, stamped_at=stamp + left_out)
+            self.run_input.broker, _ = _reduce_tick(tick, broker, stamp)
+            self._log.add(tick)
+
     def write_state(self) -> None:
         """Write down what has changed in the run's `ctx.store`."""
         try:
@@ -233,7 +186,7 @@ class Session:
                 self._journal.add_state_change(update.document)
         except NotSerializable as error:
             self._journal.set_state(UNRESTORABLE)
-            self._mark_not_resumable(f"its state cannot be stored: {error}")
+            self.mark_not_resumable(f"its state cannot be stored: {error}")
 
     def write_snapshot(self) -> bool:
         """Write down the engine's state whole; return false while that cannot be done."""
@@ -243,22 +196,32 @@ class Session:
             broker, timers = self._runner.state, timers_of(self._runner)
         return self._log.write_snapshot(broker, timers)
 
+    def mark_not_resumable(self, reason: str) -> None:
+        """Write down why the run could not go on after a restart; its ticks are not kept then."""
+        self._log.close()
+        self._recorder.mark_not_resumable(reason)
+
     @property
     def is_in_snapshot(self) -> bool:
         """Return whether nothing was done since the last snapshot, or since the run came back."""
         return self._log.is_in_snapshot
 
+    @property
+    def is_whole(self) -> bool:
+        """Return whether later code need follow nothing that the run has been through."""
+        return self._log.is_whole
+
     # What the engine's adapters call.
 
-    def begin(self, runner: _ControlLoopRunner) -> None:
+    def begin(self, runner: Runner) -> None:
         """Take the control loop that is about to run, and set its timers again."""
-        self._runner = runner
+        self._runner, runner.cut_off = runner, self.cut_off
         for timer in self._timers:
             runner.schedule_tick(timer.tick, timer.at)
 
     def now(self) -> float:
-        """Return the time in seconds since the epoch."""
-        return self._clock().timestamp()
+        """Return the time of the store's clock in seconds since the epoch."""
+        return self._clock.now()
 
     async def write_event(self, event: Event) -> None:
         """Put an event into the stream; await room when too much is uncommitted.
@@ -283,17 +246,33 @@ class Session:
         self._journal.open_unit()
         self._tick = tick
         try:
-            size = self._log.add(tick)
+            size = self._log.add(tick, self._take_attempt(tick))
             if size > self._max_event_size and isinstance(tick, TickAddEvent):
                 self._check_size(tick.event)
         except NotSerializable as error:
-            self._mark_not_resumable(f"what a step took or gave cannot be stored: {error}")
+            self.mark_not_resumable(f"what a step took or gave cannot be stored: {error}")
         if isinstance(tick, TickStepResult):
             self._end_step(tick)
         elif isinstance(tick, TickAddEvent):
             self._recorder.event_taken(tick.event)
         elif isinstance(tick, TickSessionStart):
             self._resume_steps()
+
+    def note_attempt(
+        self, invocation: str | None, number: int, seconds: float, error: BaseException | None
+    ) -> None:
+        """Note how an attempt of a step has ended, for the tick that the engine makes of it."""
+        if self._journal.keeps_history:
+            self._attempts[invocation] = note_attempt(number, seconds, error)
+
+    @property
+    def has_room(self) -> bool:
+        """Return whether what the run has not committed is within its bound."""
+        return self._journal.has_room
+
+    async def wait_for_room(self) -> None:
+        """Return when what the run has not committed is within its bound again."""
+        await self._journal.wait_for_room()
 
     def after_tick(self) -> None:
         """Make what the tick caused ready to be committed, as one unit."""
@@ -306,9 +285,7 @@ class Session:
         came_in = not isinstance(self._tick, IDLE_TICKS)
         self._tick = None
         if self._has_waiters:
-            awaits = self.describe_awaits()
-            self._has_waiters = bool(awaits)
-            self._recorder.write_awaits(awaits)
+            self._write_awaits()
         self._recorder.end_tick(self.list_waiters, came_in=came_in)
 
     # What follows from it.
@@ -332,6 +309,20 @@ class Session:
         if by_engine and isinstance(event, WorkflowIdleEvent):
             self._wait()
 
+    def _take_attempt(self, tick: WorkflowTick) -> Attempt | None:
+        """Return what was noted of the attempt whose result a tick is."""
+        if isinstance(tick, TickStepResult):
+            return self._attempts.pop(tick.invocation_id, None)
+        return None
+
+    def _write_awaits(self) -> None:
+        """Write down what the run waits for, where that has changed."""
+        waiters = [(waiter.step, waiter.id) for waiter in self.list_waiters()]
+        if waiters != self._described:
+            self._described = waiters
+            self._has_waiters = bool(waiters)
+            self._recorder.write_awaits(self.describe_awaits())
+
     def _wait(self) -> None:
         if self._runner is None:
             return
@@ -348,7 +339,7 @@ class Session:
         for result in tick.result:
             if isinstance(result, AddWaiter):
                 self._awaited[result.event_type] = None
-                self._has_waiters = True
+                self._has_waiters, self._described = True, None
         if self._recorder.has_asked(tick.invocation_id):
             self._recorder.asker_finished(end_of(tick, self._broker))
         self._recorder.step_finished()
@@ -363,11 +354,6 @@ class Session:
         if self.state.rename_steps(reruns):
             self.state.touch()
             self.write_state()
-
-    def _mark_not_resumable(self, reason: str) -> None:
-        """Write down why the run could not go on after a restart; its ticks are not kept then."""
-        self._log.close()
-        self._recorder.mark_not_resumable(reason)
 
     def _check_size(self, event: Event) -> None:
         """End the run where an event that a step gave is too large."""

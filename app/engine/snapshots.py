@@ -44,6 +44,8 @@ class Requirements(BaseModel):
 class Snapshot(BaseModel):
     """The engine's state of a run, and what the engine does not keep in it of its waiters."""
 
+    model_config = ConfigDict(defer_build=True)  # no start needs it
+
     context: SerializedContext
     timers: list[Timer]
     requirements: list[Requirements] = Field(default_factory=list)

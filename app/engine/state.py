@@ -23,6 +23,7 @@ from workflow_server.app.engine.state_changes import ATOMS, is_flat
 from workflow_server.app.engine.state_documents import SETTLED, encode_whole
 from workflow_server.app.engine.state_writer import StateUpdate, StateWriter
 from workflow_server.app.engine.values.codec import Codec, is_current
+from workflow_server.app.engine.values.sameness import is_same
 
 MAX_WRITES = 50  # that are kept apart, of steps that go on; later ones are merged into the last
 UNRESTORABLE = b""  # kept in place of a state that could not be encoded; it cannot be decoded
@@ -299,7 +300,7 @@ def _find_written(
         for name, value in after.items()
         if is_whole
         or name == named
-        or ((old := before.get(name, ABSENT)) is not value and not _is_same(old, value))
+        or ((old := before.get(name, ABSENT)) is not value and not is_same(old, value))
     }
 
 
@@ -308,10 +309,3 @@ def _parts(state: BaseModel) -> Iterator[dict[str, Any]]:
     yield state.__dict__
     yield {} if state.__pydantic_extra__ is None else state.__pydantic_extra__
     yield state._data if isinstance(state, DictLikeModel) else {}
-
-
-def _is_same(old: object, new: object) -> bool:
-    try:
-        return type(old) is type(new) and bool(old == new)
-    except Exception:  # noqa: BLE001  # the classes are the user's, and may raise anything
-        return False

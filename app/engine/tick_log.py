@@ -1,31 +1,47 @@
 """The ticks of a run as its journal has them, and the snapshots that take their place.
 
 A snapshot is taken when the ticks since the last one are many enough to take a while to replay, and
-large enough to be worth it: what all snapshots hold stays below what all ticks hold.
+large enough to be worth it: what all snapshots hold stays below what all ticks hold. It is also
+taken when large values are many that may have gone through the run since, and are held no more: so
+a journal is at most about `WORTH` + 1 times as large as what the run holds, and `HEAVY`.
 """
 
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from workflows.runtime.types.internal_state import BrokerState
-from workflows.runtime.types.ticks import WorkflowTick
+from workflows.runtime.types.ticks import TickAddEvent, TickStepResult, WorkflowTick
 
-from workflow_server.app.engine.payloads import SMALL_DOCUMENT, Payloads
+from workflow_server.app.engine.attempt import MAX_KEPT_BYTES, Attempt, encode_brief
+from workflow_server.app.engine.codec import NotSerializable
+from workflow_server.app.engine.payloads import SMALL_DOCUMENT, Payloads, Stripped
+from workflow_server.app.engine.prepared import PreparedEvent
 from workflow_server.app.engine.snapshots import Timer, take_snapshot
-from workflow_server.app.engine.ticks import encode_tick
+from workflow_server.app.engine.ticks import encode_tick, encode_without_event, put_event
 from workflow_server.app.engine.values.codec import Codec
 
 SNAPSHOT_TICKS = 100  # in which no snapshot is due
 MAX_TICKS = 1_000  # after which one is due, large as it may be
+HEAVY = 16 << 20  # bytes of payloads since the last snapshot, in which none is due
 WORTH = 2  # times the size of the last snapshot, that the ticks since must have before
 
 
 class Journal(Protocol):
-    """The part of the run's journal that keeps ticks and snapshots."""
+    """The part of the run's journal that keeps ticks and snapshots.
+
+    `keeps_history` is whether ticks are kept after they were carried out.
+    """
+
+    @property
+    def keeps_history(self) -> bool: ...
 
     def add_tick(self, tick: bytes) -> None:
         """Write down a tick."""
+
+    def keep_tick(self, tick: bytes) -> None:
+        """Keep the tick that is written down next, as a whole, in the run's history."""
 
     def set_snapshot(self, snapshot: bytes) -> None:
         """Write down the engine's state before the next tick."""
@@ -55,10 +71,13 @@ class TickLog:
         self._codec = codec
         self._payloads = Payloads()
         self._ticks = 0
+        self._due_ticks = SNAPSHOT_TICKS
         self._bytes = 0
         self._snapshot_bytes = 0
+        self._kept_bytes = 0  # of payloads, after the last look at what a snapshot holds
         self._has_all = True
         self._is_closed = False
+        self._prepared: dict[int, PreparedEvent] = {}
 
     def close(self) -> None:
         """Write down nothing more: the run cannot go on from it."""
@@ -76,37 +95,130 @@ class TickLog:
         return self._has_all
 
     @property
+    def is_whole(self) -> bool:
+        """Return whether the journal has no ticks since the last snapshot."""
+        return self._ticks == 0
+
+    @property
     def is_snapshot_due(self) -> bool:
         """Return whether it is time for a snapshot."""
         is_worth_it = self._bytes >= WORTH * self._snapshot_bytes or self._ticks >= MAX_TICKS
-        return is_worth_it and self._ticks >= SNAPSHOT_TICKS and not self._is_closed
+        is_due = is_worth_it and self._ticks >= self._due_ticks
+        return (is_due or self._is_heavy) and not self._is_closed
 
-    def add(self, tick: WorkflowTick) -> int:
-        """Write down a tick, and return its size as JSON; `NotSerializable` where it has none."""
+    @property
+    def _is_heavy(self) -> bool:
+        """Return whether most of the payloads may be held by nothing any more."""
+        added = self._payloads.bytes - self._kept_bytes
+        return added >= max(HEAVY, WORTH * self._kept_bytes)
+
+    def add(self, tick: WorkflowTick, attempt: Attempt | None = None) -> int:
+        """Write down a tick, and return its size as JSON; `NotSerializable` where it has none.
+
+        `attempt` is that of the step whose result the tick is.
+        """
         self._has_all = False
         self._ticks += 1
-        encoded = encode_tick(tick, self._codec)
+        if self._prepared and isinstance(tick, TickAddEvent | TickStepResult):
+            prepared = self._find_prepared(tick)
+            if prepared is not None:
+                return self._add_prepared(tick, attempt, prepared)
+        try:
+            encoded = encode_tick(tick, self._codec, attempt)
+        except NotSerializable:
+            if self._journal.keeps_history:
+                self._journal.keep_tick(encode_brief(tick, attempt))
+            raise
+        if self._journal.keeps_history:
+            is_large = len(encoded) > MAX_KEPT_BYTES
+            self._journal.keep_tick(encode_brief(tick, attempt) if is_large else encoded)
         if self._is_closed:
             return len(encoded)
         if len(encoded) < SMALL_DOCUMENT:
             self._bytes += len(encoded)
             self._journal.add_tick(encoded)
         else:
-            stripped = self._payloads.strip(encoded)
-            self._bytes += len(stripped.document)
-            self._journal.add_payloads(stripped.added)
-            self._journal.add_tick(stripped.document)
+            self._write(self._payloads.strip(encoded))
         return len(encoded)
+
+    def _write(self, stripped: Stripped) -> None:
+        self._bytes += len(stripped.document)
+        self._journal.add_payloads(stripped.added)
+        self._journal.add_tick(stripped.document)
+
+    def use(self, prepared: PreparedEvent) -> None:
+        """Write an event as it was prepared, in all ticks that have it, until it changes."""
+        event = prepared.event()
+        if event is not None:
+            self._prepared[id(event)] = prepared
+            weakref.finalize(event, self._prepared.pop, id(event), None).atexit = False
+
+    def _find_prepared(self, tick: TickAddEvent | TickStepResult) -> PreparedEvent | None:
+        """Return the event of a tick as it was prepared, or None."""
+        prepared = self._prepared.get(id(tick.event))
+        if prepared is None:
+            return None
+        payload = prepared.payload
+        is_there = not prepared.is_used or payload is None or self._payloads.has(payload)
+        if is_there and prepared.is_true():
+            return prepared
+        del self._prepared[id(tick.event)]
+        return None
+
+    def _add_prepared(
+        self, tick: TickAddEvent | TickStepResult, attempt: Attempt | None, prepared: PreparedEvent
+    ) -> int:
+        """Do what `add` does for a tick whose event is written already."""
+        keeps_history = self._journal.keeps_history
+        try:
+            if prepared.fault is not None:
+                raise prepared.fault.with_traceback(None)
+            rest = encode_without_event(tick, self._codec, attempt)
+        except NotSerializable:
+            if keeps_history:
+                self._journal.keep_tick(encode_brief(tick, attempt))
+            raise
+        size = len(rest) + prepared.size
+        if keeps_history:
+            if size > MAX_KEPT_BYTES or prepared.encoded is None:
+                self._journal.keep_tick(encode_brief(tick, attempt))
+            else:
+                self._journal.keep_tick(put_event(rest, prepared.encoded))
+        if not self._is_closed:
+            self._write(self._strip_prepared(tick, attempt, prepared, rest))
+        prepared.be_used()
+        return size
+
+    def _strip_prepared(
+        self,
+        tick: TickAddEvent | TickStepResult,
+        attempt: Attempt | None,
+        prepared: PreparedEvent,
+        rest: bytes,
+    ) -> Stripped:
+        """Return a tick that refers to its event, if it can; `rest` is the tick without that."""
+        if prepared.payload is not None:
+            try:
+                return self._payloads.strip_beside(rest, "event", prepared.payload)
+            except ValueError:
+                return self._payloads.strip(encode_tick(tick, self._codec, attempt))
+        assert prepared.encoded is not None
+        return Stripped(put_event(rest, prepared.encoded))
 
     def write_snapshot(self, broker: BrokerState, timers: Sequence[Timer]) -> bool:
         """Write down the engine's state whole; return false while that cannot be done."""
         snapshot = take_snapshot(broker, self._codec, timers)
         if snapshot is None:
+            # It may never succeed, and costs as much as one that does.
+            self._due_ticks = max(2 * self._ticks, SNAPSHOT_TICKS)
+            self._kept_bytes = self._payloads.bytes
             return False
         stripped = self._payloads.strip(snapshot)
         self._journal.add_payloads(stripped.added)
         self._journal.set_snapshot(stripped.document)
         self._journal.drop_payloads(self._payloads.keep_only(stripped.numbers))
+        self._kept_bytes = self._payloads.bytes
         self._ticks, self._bytes, self._snapshot_bytes = 0, 0, len(stripped.document)
+        self._due_ticks = SNAPSHOT_TICKS
         self._has_all = True
         return True

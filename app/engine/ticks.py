@@ -12,8 +12,14 @@ from pydantic import BaseModel
 from workflows.context.serializers import BaseSerializer
 from workflows.events import Event
 from workflows.runtime.types.step_id import StepId
-from workflows.runtime.types.ticks import WorkflowTick, WorkflowTickAdapter
+from workflows.runtime.types.ticks import (
+    TickAddEvent,
+    TickStepResult,
+    WorkflowTick,
+    WorkflowTickAdapter,
+)
 
+from workflow_server.app.engine.attempt import KEY, Attempt
 from workflow_server.app.engine.codec import NotSerializable, encode_event
 from workflow_server.app.engine.values.codec import FORMAT, Codec, is_current
 from workflow_server.app.engine.values.exceptions import stand_in
@@ -21,11 +27,31 @@ from workflow_server.app.engine.values.faults import NotFaithful
 from workflow_server.app.engine.values.writer import Tree, Writer
 
 _CONTAINERS = (tuple, list, dict)
+EVENT_DEPTH = 2  # at which the event of a tick is written
+NO_EVENT = b'"event":null'
 
 
-def encode_tick(tick: WorkflowTick, codec: Codec) -> bytes:
-    """Return a tick as bytes; `NotSerializable` where a value in it would not come back."""
-    return codec.encode(lambda writer: {"format": FORMAT, **_write_fields(writer, tick, 1)})
+def encode_tick(tick: WorkflowTick, codec: Codec, attempt: Attempt | None = None) -> bytes:
+    """Return a tick as bytes; `NotSerializable` where a value in it would not come back.
+
+    With the result of a step goes the attempt of it, which the engine passes over.
+    """
+    beside: dict[str, Tree] = {KEY: attempt} if attempt is not None else {}
+    return codec.encode(
+        lambda writer: {"format": FORMAT, **_write_fields(writer, tick, 1), **beside}
+    )
+
+
+def encode_without_event(
+    tick: TickAddEvent | TickStepResult, codec: Codec, attempt: Attempt | None = None
+) -> bytes:
+    """Return what `encode_tick` does, with null in place of the event."""
+    return encode_tick(tick.model_copy(update={"event": None}), codec, attempt)
+
+
+def put_event(tick: bytes, event: bytes) -> bytes:
+    """Return a tick that was encoded without its event, with the event."""
+    return tick.replace(NO_EVENT, b'"event":' + event, 1)
 
 
 def decode_tick(encoded: bytes, codec: Codec, older: BaseSerializer) -> WorkflowTick:

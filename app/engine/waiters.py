@@ -102,7 +102,7 @@ def _show_required(value: Any) -> Any:
     try:
         shown = to_jsonable_python(value, inf_nan_mode="null")
         is_short = len(to_json(shown)) <= MAX_REQUIRED_BYTES
-    except Exception:  # noqa: BLE001  # a serializer of the user's may raise anything
+    except BaseException:  # noqa: BLE001  # a serializer of the user's may raise anything
         return MASKED
     return shown if is_short else MASKED
 

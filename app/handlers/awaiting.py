@@ -11,6 +11,7 @@ from typing import Any
 from pydantic_core import from_json
 from workflows.events import Event
 
+from workflow_server.app.clocks import StoreClock
 from workflow_server.app.engine.codec import qualified_name
 from workflow_server.app.engine.outcome import clean_text
 from workflow_server.app.engine.served import ServedWorkflow
@@ -24,12 +25,17 @@ LISTED = 10  # events of a run in a list of handlers
 
 
 def describe_awaits(
-    record: RunRecord, workflows: Mapping[str, ServedWorkflow], *, is_listed: bool
+    record: RunRecord,
+    workflows: Mapping[str, ServedWorkflow],
+    clock: StoreClock,
+    *,
+    is_listed: bool,
 ) -> tuple[Fields | None, list[Fields]]:
     """Return what a run waits for, or None, and its open questions."""
     if record.phase is not Phase.WAITING and not (record.awaits or record.questions):
         return None, []
-    awaiting = _Awaiting(record, workflows.get(record.workflow_name), is_listed=is_listed)
+    workflow = workflows.get(record.workflow_name)
+    awaiting = _Awaiting(record, workflow, clock, is_listed=is_listed)
     return awaiting.describe(), awaiting.describe_questions()
 
 
@@ -37,13 +43,19 @@ class _Awaiting:
     """The waits of one run; `workflow` is None where it is not served now.
 
     In a list of handlers less is told, so that a page stays small: the first few events, without
-    their JSON Schemas.
+    their JSON Schemas. Times are shown by the wall clock.
     """
 
     def __init__(
-        self, record: RunRecord, workflow: ServedWorkflow | None, *, is_listed: bool
+        self,
+        record: RunRecord,
+        workflow: ServedWorkflow | None,
+        clock: StoreClock,
+        *,
+        is_listed: bool,
     ) -> None:
         self._record = record
+        self._clock = clock
         self._workflow = workflow
         self._has_schemas = not is_listed
         self._limit = LISTED if is_listed else MAX_AWAITED
@@ -65,7 +77,7 @@ class _Awaiting:
         stuck = self._workflow is not None and is_stuck(record, self._workflow)
         return {
             "events": [*(wait for _, wait in self._waits), *self._taken][: self._limit],
-            "timers": _describe_timers(record)[: self._limit],
+            "timers": self._describe_timers()[: self._limit],
             "stuck_because": STUCK if stuck else None,
         }
 
@@ -121,7 +133,7 @@ class _Awaiting:
             "steps": [wait.step],
             "waiter_id": clean_text(wait.waiter_id),
             "question": asking.get(wait.waiter_id),
-            "due_at": _to_text(wait.due_at),
+            "due_at": self._show(wait.due_at),
         }
 
     def _describe_class(self, name: str, event_class: type[Event] | None) -> Fields:
@@ -131,25 +143,26 @@ class _Awaiting:
         name = clean_text(name)
         return {"type": name.rpartition(".")[2], "qualified_name": name, "schema": schema}
 
+    def _describe_timers(self) -> list[Fields]:
+        """Return the timers of a run, the first due first."""
+        waits, idle = self._record.awaits or (), self._record.idle
+        timers: list[tuple[datetime, str, str | None]] = [
+            (wait.due_at, "wait", clean_text(wait.waiter_id))
+            for wait in waits
+            if wait.due_at is not None
+        ]
+        named = {due_at for due_at, _, _ in timers}
+        if idle is not None and idle.wake_at is not None and idle.wake_at not in named:
+            timers.append((idle.wake_at, "wait", None))  # of a wait that the record does not name
+        if idle is not None and idle.timeout_left is not None:
+            left = timedelta(seconds=max(idle.timeout_left, 0))
+            # Time in which no server runs does not count.
+            since = idle.since if idle.uptime is None else self._clock.find_time(idle.uptime)
+            timers.append((since + left, "workflow", None))
+        return [
+            {"due_at": self._show(due_at), "kind": kind, "waiter_id": waiter_id}
+            for due_at, kind, waiter_id in sorted(timers, key=lambda timer: timer[0])
+        ]
 
-def _describe_timers(record: RunRecord) -> list[Fields]:
-    """Return the timers of a run, the first due first."""
-    waits, idle = record.awaits or (), record.idle
-    timers: list[tuple[datetime, str, str | None]] = [
-        (wait.due_at, "wait", clean_text(wait.waiter_id))
-        for wait in waits
-        if wait.due_at is not None
-    ]
-    named = {due_at for due_at, _, _ in timers}
-    if idle is not None and idle.wake_at is not None and idle.wake_at not in named:
-        timers.append((idle.wake_at, "wait", None))  # of a wait that the record does not name
-    if idle is not None and idle.timeout_left is not None:
-        timers.append((idle.since + timedelta(seconds=max(idle.timeout_left, 0)), "workflow", None))
-    return [
-        {"due_at": _to_text(due_at), "kind": kind, "waiter_id": waiter_id}
-        for due_at, kind, waiter_id in sorted(timers, key=lambda timer: timer[0])
-    ]
-
-
-def _to_text(time: datetime | None) -> str | None:
-    return time.isoformat() if time is not None else None
+    def _show(self, time: datetime | None) -> str | None:
+        return self._clock.show(time).isoformat() if time is not None else None

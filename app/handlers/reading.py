@@ -1,9 +1,10 @@
 """Reading: the place of a handler's run, and all that clients ask of it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal, assert_never
 
+from workflow_server.app.engine.served import ServedWorkflow
 from workflow_server.app.errors import (
     Draining,
     HandlerNotFound,
@@ -11,36 +12,26 @@ from workflow_server.app.errors import (
     RunNotFound,
     StreamTaken,
 )
+from workflow_server.app.handlers.histories import StepPage, read_steps
+from workflow_server.app.handlers.paging import LARGE_STEPS_AT_ONCE, PAGES_AT_ONCE, TenantSlots
 from workflow_server.app.reads import Reads
 from workflow_server.app.runs.run import LiveRun
 from workflow_server.app.scheduling.live import LiveRuns
 from workflow_server.app.streams.subscription import SharedPositions, Subscription
 from workflow_server.app.streams.tail import EventTail
 from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.schemas.listings import (
+    ALL_DOCUMENTS,
+    Documents,
+    HandlerQuery,
+    ListedRuns,
+    RunPosition,
+)
 from workflow_server.schemas.records import (
     HandlerKey,
-    HandlerPosition,
-    HandlerQuery,
     Phase,
-    RunPosition,
     RunRecord,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class HandlerPage:
-    """Some handlers of a listing, and the position after which the next page begins."""
-
-    records: Sequence[RunRecord]
-    next: HandlerPosition | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunPage:
-    """Some runs of a handler, and the position after which the next page begins."""
-
-    records: Sequence[RunRecord]
-    next: RunPosition | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +73,8 @@ class HandlerReading:
         self._live = live
         self._metrics = metrics
         self._positions = SharedPositions()
+        self._pages = TenantSlots(PAGES_AT_ONCE)
+        self._large_steps = TenantSlots(LARGE_STEPS_AT_ONCE)
         self.is_started = False
 
     async def find(self, key: HandlerKey) -> Place:
@@ -112,26 +105,56 @@ class HandlerReading:
         """
         return (await self._find_run(key, run_id)).record
 
-    async def list_handlers(self, query: HandlerQuery) -> HandlerPage:
-        """Return a page of a tenant's handlers, newest first."""
+    async def list_handlers(self, query: HandlerQuery) -> ListedRuns:
+        """Return a page of a tenant's handlers."""
         self._check_started()
-        found = await self._reads.ask(
-            self._store.list_handlers(replace(query, limit=query.limit + 1))
-        )
-        records = found[: query.limit]
-        if len(found) == len(records):
-            return HandlerPage(records, None)
-        last = records[-1]
-        return HandlerPage(records, HandlerPosition(last.handler_created_at, last.handler_id))
+        return await self._list(query.tenant, lambda: self._store.list_handlers(query))
 
-    async def list_runs(self, key: HandlerKey, *, after: RunPosition | None, limit: int) -> RunPage:
+    async def list_runs(
+        self,
+        key: HandlerKey,
+        *,
+        after: RunPosition | None,
+        limit: int,
+        documents: Documents = ALL_DOCUMENTS,
+    ) -> ListedRuns:
         """Return a page of the handler's runs, newest first."""
         await self.find(key)
-        found = await self._reads.ask(self._store.list_runs(key, after=after, limit=limit + 1))
-        records = found[:limit]
-        if len(found) == len(records):
-            return RunPage(records, None)
-        return RunPage(records, RunPosition(records[-1].started_at, records[-1].run_id))
+        return await self._list(
+            key.tenant,
+            lambda: self._store.list_runs(key, after=after, limit=limit, documents=documents),
+        )
+
+    async def _list(self, tenant: str, read: Callable[[], Awaitable[ListedRuns]]) -> ListedRuns:
+        """Return a page; the wait for its slot counts as the store's time."""
+
+        async def read_in_turn() -> ListedRuns:
+            async with self._pages.hold(tenant):
+                return await read()
+
+        return await self._reads.ask(read_in_turn())
+
+    async def list_steps(
+        self,
+        key: HandlerKey,
+        workflows: Mapping[str, ServedWorkflow],
+        *,
+        run_id: str | None,
+        after: int,
+        limit: int,
+        with_tracebacks: bool,
+    ) -> StepPage:
+        """Return a page of what a run did, by default the current one; `HistoryNotKept` else."""
+        record = (await self._find_run(key, run_id)).record
+        return await read_steps(
+            record,
+            workflows.get(record.workflow_name),
+            self._reads,
+            self._large_steps,
+            after=after,
+            limit=limit,
+            with_tracebacks=with_tracebacks,
+        )
 
     async def subscribe(
         self, key: HandlerKey, *, after: int | Literal["now"], run_id: str | None = None
@@ -155,6 +178,12 @@ class HandlerReading:
             readers=self._metrics.readers,
         )
 
+    async def follow_shared(self, key: HandlerKey, *, run_id: str | None = None) -> Subscription:
+        """Return a reader that begins at a run's shared reading position and leaves that alone."""
+        record = await self.get(key, run_id=run_id)
+        after = self._positions.look(record.run_id).cursor
+        return await self.subscribe(key, after=after, run_id=record.run_id)
+
     async def subscribe_shared(
         self, key: HandlerKey, *, acquire_timeout: float, run_id: str | None = None
     ) -> Subscription:
@@ -166,10 +195,7 @@ class HandlerReading:
         record = await self.get(key, run_id=run_id)
         position = self._positions.of(record.run_id)
         if not await position.acquire(acquire_timeout):
-            raise StreamTaken(
-                f"Another reader without a cursor reads the events of '{record.handler_id}'; give"
-                " `after_sequence` to read them independently."
-            )
+            raise _taken(record)
         try:
             subscription = await self.subscribe(key, after=position.cursor, run_id=record.run_id)
         except BaseException:
@@ -177,6 +203,17 @@ class HandlerReading:
             raise
         subscription.share(position)
         return subscription
+
+    async def look_shared(self, key: HandlerKey, *, run_id: str | None = None) -> Subscription:
+        """Return a reader from a run's shared reading position, which it neither holds nor moves.
+
+        Raises `StreamTaken` where another one holds it.
+        """
+        record = await self.get(key, run_id=run_id)
+        position = self._positions.look(record.run_id)
+        if position.held:
+            raise _taken(record)
+        return await self.subscribe(key, after=position.cursor, run_id=record.run_id)
 
     def _check_started(self) -> None:
         if not self.is_started:
@@ -215,3 +252,10 @@ class HandlerReading:
             if latest is None or latest.phase is Phase.ENDED:
                 tail.end()  # while the store was asked
         return tail
+
+
+def _taken(record: RunRecord) -> StreamTaken:
+    return StreamTaken(
+        f"Another reader without a cursor reads the events of '{record.handler_id}'; give"
+        " `after_sequence` to read them independently."
+    )

@@ -11,26 +11,25 @@ from dataclasses import replace
 from typing import Any, Literal, assert_never
 
 from pydantic_core import to_json
-from workflows.events import StartEvent
 
+from workflow_server.app.clocks import Clock
+from workflow_server.app.engine.codec import encode_event
+from workflow_server.app.engine.prepared import prepare_event
 from workflow_server.app.engine.run_input import RunInput
 from workflow_server.app.engine.served import ServedWorkflow
-from workflow_server.app.engine.session import Clock
-from workflow_server.app.engine.state_documents import merge
 from workflow_server.app.errors import (
     Draining,
     EventTooLarge,
-    HandlerEnded,
-    HandlerHeld,
     HandlerRunning,
     InvalidHandlerId,
     NothingToCancel,
-    OtherWorkflow,
-    RunNotCurrent,
-    StateNotRestorable,
+    OutcomeUnknown,
     StoreFailed,
 )
+from workflow_server.app.handlers.inputs import RunInputs
 from workflow_server.app.handlers.reading import HandlerReading, Here, Place, Recent, Stored
+from workflow_server.app.handlers.refusals import cannot_take, check_current, how_it_ended, running
+from workflow_server.app.json_size import LARGE
 from workflow_server.app.reads import UNREACHABLE, Reads
 from workflow_server.app.runs.commit_log import CommitLog
 from workflow_server.app.runs.run import LiveRun
@@ -42,12 +41,20 @@ from workflow_server.app.settings import Limits
 from workflow_server.app.telemetry.metrics import Metrics
 from workflow_server.schemas import names
 from workflow_server.schemas.handlers import RunRequest
-from workflow_server.schemas.records import HandlerKey, Phase, RunRecord, Status
+from workflow_server.schemas.records import EndedHandler, HandlerKey, Phase, RunRecord, Status
+from workflow_server.schemas.times import MICROSECOND, from_micros
 from workflow_server.stores.base import StoreError
 
 HANDLER_ID = re.compile(names.HANDLER_ID)
 ID_BYTES = 8
 ID_LENGTH = 10
+
+PERHAPS_PURGED = (
+    "The store failed while this was removed: it may or may not be gone; ask again later."
+)
+NOT_PURGED = (
+    "The run was stopped, and the store failed before the handler was removed; ask again later."
+)
 
 
 def new_id() -> str:
@@ -68,6 +75,7 @@ class HandlerRegistry(HandlerReading):
         queue: RunQueue,
         *,
         limits: Limits,
+        keeps_history: bool,
         clock: Clock,
         metrics: Metrics,
         make_id: Callable[[], str] = new_id,
@@ -78,8 +86,10 @@ class HandlerRegistry(HandlerReading):
         self._restorer = restorer
         self._queue = queue
         self._limits = limits
+        self._keeps_history = keeps_history
         self._clock = clock
         self._make_id = make_id
+        self._inputs = RunInputs(reads, max_values=limits.max_body_values)
         self._reserved: set[HandlerKey] = set()
         self._purges: dict[HandlerKey, asyncio.Event] = {}
         self.is_draining = False
@@ -102,11 +112,16 @@ class HandlerRegistry(HandlerReading):
             if request.handler_id:
                 previous = await self._reads.ask(self._store.get_handler(key))
             if previous is not None and previous.phase is not Phase.ENDED:
-                raise _running(key)
-            run_input = await self._prepare(workflow, request, previous)
+                raise running(key)
+            run_input = await self._inputs.prepare(workflow, request, previous)
+            if request.size >= LARGE:
+                await asyncio.to_thread(run_input.prepare)
             await self._claims.count()
             self._check_started()
-            return self._begin(key, workflow, run_input, previous)
+            self._check_store()
+            keeps = self._keeps_history and workflow.keeps_history
+            keeps = keeps and request.keep_history is not False
+            return self._begin(key, workflow, run_input, previous, keeps_history=keeps)
         finally:
             self._reserved.discard(key)
 
@@ -118,25 +133,14 @@ class HandlerRegistry(HandlerReading):
         step: str | None,
         reply_to: int | None,
         run_id: str | None = None,
+        sent_by: str | None = None,
     ) -> None:
         """Return once the event is written down, and so reaches the run exactly once.
 
         Raises `InvalidEvent`, `EventTooLarge`, `UnknownStep`, `HandlerNotFound`, `RunNotCurrent`,
-        `HandlerEnded`, `HandlerHeld` or `QuestionNotOpen`.
+        `HandlerEnded`, `HandlerHeld`, `QuestionNotOpen`, `TooManyEvents` or `OutcomeUnknown`.
         """
-        place = await self._find_restored(key)
-        if run_id is not None and run_id != place.record.run_id:
-            raise RunNotCurrent(
-                f"The handler '{key.id}' has another run by now, '{place.record.run_id}'; the event"
-                f" is for '{run_id}'."
-            )
-        match place:
-            case Here(run=live, record=record) if record.phase is not Phase.ENDED:
-                pass
-            case Here(record=record) | Recent(record=record) | Stored(record=record):
-                raise _cannot_take(record)
-            case unreachable:
-                assert_never(unreachable)
+        live = await self._find_taking(key, run_id)
         if reply_to is not None:
             # Before the event is read: what only a question that is answered by now has declared
             # may be unknown again, and a second answer is a conflict all the same.
@@ -144,55 +148,109 @@ class HandlerRegistry(HandlerReading):
         event = live.workflow.read_event(data, awaited=live.session.awaited)
         if step is not None:
             live.workflow.check_step(step, event)
+        size = len(to_json(data))
         if self._limits.max_event_size < self._limits.max_body_size:
-            self._check_size(to_json(data))
-        await live.intake.send(event, step=step, reply_to=reply_to)
+            self._check_size(size)
+        prepared = None
+        if size >= LARGE:
+            codec = live.workflow.codec
+            prepared = await asyncio.to_thread(prepare_event, event, codec, encode_event)
+            # Meanwhile it may have ended, or left memory.
+            live = await self._find_taking(key, run_id)
+        self._check_store()
+        await live.intake.send(
+            event, size=size, step=step, reply_to=reply_to, sent_by=sent_by, prepared=prepared
+        )
 
-    async def cancel(self, key: HandlerKey, *, purge: bool) -> Literal["cancelled", "deleted"]:
+    async def cancel(
+        self, key: HandlerKey, *, purge: bool, run_id: str | None = None
+    ) -> Literal["cancelled", "deleted"]:
         """Stop a running handler and, with `purge`, remove every trace of it.
 
-        Raises `NothingToCancel` for a handler that has ended, unless it is to be purged.
+        Raises `NothingToCancel` for a handler that has ended, unless it is to be purged, and
+        `RunNotCurrent` where its current run is not the one that is named.
         """
-        record, was_running = await self._cancel(key)
+        record, was_running = await self._cancel(key, run_id)
         if purge:
-            if not await self.purge_ended(key):
-                raise _running(key)
+            try:
+                is_purged = await self.purge_ended(EndedHandler(key, record.run_id))
+            except StoreFailed as error:
+                if was_running and not isinstance(error, OutcomeUnknown):
+                    raise OutcomeUnknown(NOT_PURGED) from error
+                raise
+            if not is_purged:
+                raise HandlerRunning(
+                    f"The handler '{key.id}' has begun to run again, so it was not removed."
+                )
             return "deleted"
         if not was_running or record.status is not Status.CANCELLED:
             raise NothingToCancel(
-                f"The handler '{record.handler_id}' has ended already: {_how_it_ended(record)}."
+                f"The handler '{record.handler_id}' has ended already: {how_it_ended(record)}."
             )
         return "cancelled"
 
-    async def purge_ended(self, key: HandlerKey) -> bool:
+    async def purge_ended(self, ended: EndedHandler) -> bool:
         """Remove every trace of an ended handler; false where it has begun to run again."""
-        if key in self._reserved or self._live.get(key) is not None:
+        key = ended.key
+        await self._wait_purged(key)
+        if self._is_in_use(key):
             return False
         self._reserved.add(key)
         purge = self._purges[key] = asyncio.Event()
         try:
-            record = await self._reads.bound(self._store.get_handler(key))
-            if record is not None and record.phase is not Phase.ENDED:
+            if not await self._purge(ended):
                 return False
-            await self._log.purge(key)
-        except StoreError as error:
-            raise StoreFailed(UNREACHABLE) from error
         finally:
             self._reserved.discard(key)
             del self._purges[key]
             purge.set()
         self._live.forget_ended(key)
-        if record is not None:
-            self._positions.forget(record.run_id)
+        self._positions.forget(ended.run_id)
         return True
 
     async def purge_superseded(self, run_id: str) -> None:
         """Remove every trace of a run that another run of its handler follows."""
-        try:
-            await self._log.purge(run_id)
-        except StoreError as error:
-            raise StoreFailed(UNREACHABLE) from error
+        while await self._reads.ask(self._store.get_run(run_id)) is not None:
+            await self._write_purge(run_id)
+            await self.sweep()
         self._positions.forget(run_id)
+
+    async def sweep(self) -> None:
+        """Remove what is left of all runs that were purged, also by a process before this one."""
+        while purged := await self._reads.ask(self._store.list_purged()):
+            await self._write_purge(purged[0])
+
+    async def _wait_purged(self, key: HandlerKey) -> None:
+        """Return when nobody purges the handler."""
+        while (purge := self._purges.get(key)) is not None:
+            await purge.wait()
+
+    async def _purge(self, ended: EndedHandler) -> bool:
+        """Remove a handler part by part, for as long as it is as it ended."""
+        record = await self._reads.ask(self._store.get_handler(ended.key))
+        self._check_store()
+        while record is not None:
+            if record.run_id != ended.run_id or record.phase is not Phase.ENDED:
+                return False
+            try:
+                await self._write_purge(ended)
+                await self.sweep()
+                record = await self._reads.ask(self._store.get_handler(ended.key))
+            except StoreFailed as error:
+                raise OutcomeUnknown(PERHAPS_PURGED) from error
+        return True
+
+    async def _write_purge(self, target: EndedHandler | str) -> None:
+        self._check_store()
+        try:
+            await self._log.purge(target)
+        except StoreError as error:
+            raise OutcomeUnknown(PERHAPS_PURGED) from error
+
+    def _check_store(self) -> None:
+        """Raise `StoreFailed` while the store does not write, so that nothing is begun then."""
+        if self._log.is_failing:
+            raise StoreFailed(UNREACHABLE)
 
     async def _find_restored(self, key: HandlerKey) -> Place:
         """Return where the handler's run is, after it was brought into memory where it can go on.
@@ -213,20 +271,47 @@ class HandlerRegistry(HandlerReading):
                 case unreachable:
                     assert_never(unreachable)
 
-    async def _cancel(self, key: HandlerKey) -> tuple[RunRecord, bool]:
+    async def _find_taking(self, key: HandlerKey, run_id: str | None) -> LiveRun:
+        """Return the handler's run, in memory, which takes events; see `send_event`."""
+        place = await self._find_restored(key)
+        check_current(place.record, run_id, "the event is for")
+        match place:
+            case Here(run=live, record=record) if record.phase is not Phase.ENDED:
+                return live
+            case Here(record=record) | Recent(record=record) | Stored(record=record):
+                raise cannot_take(record)
+            case unreachable:
+                assert_never(unreachable)
+
+    async def _cancel(self, key: HandlerKey, run_id: str | None) -> tuple[RunRecord, bool]:
         """Return the record of the run that was stopped, and whether it was running."""
         while True:
-            match await self._find_restored(key):
+            place = await self.find(key)
+            # A suspect of a crash may end the process when it is read back.
+            is_put_off = isinstance(place, Stored) and self._restorer.is_put_off(
+                place.record.run_id
+            )
+            is_stored = isinstance(place, Stored) and place.record.phase is not Phase.ENDED
+            if is_stored and not is_put_off:
+                place = await self._find_restored(key)
+            check_current(place.record, run_id, "the cancellation is for")
+            if is_put_off:
+                if await self._restorer.cancel_stored(place.record.run_id):
+                    return (await self.find(key)).record, True
+                continue
+            match place:
                 case Here(run=live, record=record):
                     if record.phase is Phase.ENDED:
                         return record, False
+                    self._check_store()
                     return await live.cancel(), True
                 case Recent(record=record):
                     return record, False
                 case Stored(record=record):
                     if record.phase is not Phase.HELD:
                         return record, False
-                    if await self._restorer.cancel_held(record.run_id):
+                    self._check_store()
+                    if await self._restorer.cancel_stored(record.run_id):
                         return (await self.find(key)).record, True
                     # It goes on meanwhile, for it was tried once more.
                 case unreachable:
@@ -237,55 +322,30 @@ class HandlerRegistry(HandlerReading):
 
         An ended handler that is being purged is new again when it is gone.
         """
-        if handler_id is None:
+        if not handler_id:
             handler_id = self._make_id()
-        elif not HANDLER_ID.fullmatch(handler_id):
+        elif len(handler_id) > names.MAX_NAME_LENGTH or not HANDLER_ID.fullmatch(handler_id):
             raise InvalidHandlerId(
-                "A handler id is 1 to 255 characters of A-Z a-z 0-9 . _ ~ -, and others are not"
-                " allowed."
+                "A handler id is 1 to 255 characters of A-Z a-z 0-9 . _ ~ -, but not '.' or '..',"
+                " and others are not allowed."
             )
         key = HandlerKey(tenant, handler_id)
-        while (purge := self._purges.get(key)) is not None:
-            await purge.wait()
-        if key in self._reserved or self._live.get(key) is not None:
-            raise _running(key)
+        await self._wait_purged(key)
+        if self._is_in_use(key):
+            raise running(key)
         self._reserved.add(key)
         return key
 
-    async def _prepare(
-        self, workflow: ServedWorkflow, request: RunRequest, previous: RunRecord | None
-    ) -> RunInput:
-        if previous is not None and previous.workflow_name != workflow.name:
-            raise OtherWorkflow(
-                f"The handler '{previous.handler_id}' belongs to the workflow"
-                f" '{previous.workflow_name}'; choose another id."
-            )
-        data, kwargs, own_run = request.start_event, request.kwargs, workflow.own_run
-        if own_run is not None:
-            if request.context:
-                carried = workflow.read_context(request.context)
-            else:
-                carried = await self._carry(workflow, None, previous)
-            return await workflow.call_own_run(own_run, data, kwargs, carried)
-        if request.context:
-            return workflow.context_input(request.context, data, kwargs)
-        return await self._carry(workflow, workflow.read_start_event(data, kwargs), previous)
+    def _is_in_use(self, key: HandlerKey) -> bool:
+        """Return whether the handler has a run that has not ended, or is about to have one.
 
-    async def _carry(
-        self, workflow: ServedWorkflow, start_event: StartEvent | None, previous: RunRecord | None
-    ) -> RunInput:
-        """Return the input of a run that starts from the state of an earlier run, if any."""
-        if previous is None:
-            return workflow.fresh_input(start_event)
-        state = await self._reads.ask(self._store.get_state(previous.run_id))
-        if state is None:
-            return workflow.fresh_input(start_event)
-        try:
-            return workflow.continued_input(start_event, merge(state))
-        except ValueError as error:
-            raise StateNotRestorable(
-                "The state that the handler's last run left cannot be restored."
-            ) from error
+        Raises `StoreFailed` for a run that clients see as ended by the store's failure: until that
+        end is written down, nothing can follow it or remove it.
+        """
+        live = self._live.get(key)
+        if live is not None and live.has_unwritten_end:
+            raise StoreFailed(UNREACHABLE)
+        return live is not None or key in self._reserved
 
     def _begin(
         self,
@@ -293,59 +353,35 @@ class HandlerRegistry(HandlerReading):
         workflow: ServedWorkflow,
         run_input: RunInput,
         previous: RunRecord | None,
+        *,
+        keeps_history: bool,
     ) -> LiveRun:
         self._queue.check_room(workflow)
-        now = self._clock()
+        now, accepted = self._clock(), self._queue.count_acceptance()
+        if previous is not None:
+            # The runs of a handler are listed by it, and the clock may have been set back.
+            now = max(now, previous.started_at + MICROSECOND)
         record = RunRecord(
             run_id=self._make_id(),
             handler_id=key.id,
             tenant=key.tenant,
-            handler_created_at=previous.handler_created_at if previous else now,
+            handler_created_at=previous.handler_created_at if previous else from_micros(accepted),
             first_sequence=previous.next_sequence if previous else 0,
             workflow_name=workflow.name,
             started_at=now,
             updated_at=now,
             start_event=run_input.start_envelope,
-            accepted=self._queue.count_acceptance(),
+            accepted=accepted,
+            keeps_history=keeps_history,
         )
-        self._check_size(record.start_event or b"")
+        self._check_size(len(record.start_event or b""))
         slot = self._queue.take(workflow, record.accepted)
         superseded = replace(previous, current=False) if previous else None
         return self._live.begin(record, workflow, run_input, slot, superseded=superseded)
 
-    def _check_size(self, event: bytes) -> None:
-        if len(event) > self._limits.max_event_size:
+    def _check_size(self, size: int) -> None:
+        if size > self._limits.max_event_size:
             raise EventTooLarge(
-                f"The event has {len(event)} bytes of JSON, and {self._limits.max_event_size}"
+                f"The event has {size} bytes of JSON, and {self._limits.max_event_size}"
                 " are allowed."
             )
-
-
-def _running(key: HandlerKey) -> HandlerRunning:
-    return HandlerRunning(
-        f"The handler '{key.id}' is running; wait for its end, cancel it, or choose another id."
-    )
-
-
-def _cannot_take(record: RunRecord) -> HandlerEnded | HandlerHeld:
-    """Return why a run takes no events."""
-    if record.phase is Phase.HELD:
-        return HandlerHeld(
-            f"The handler '{record.handler_id}' is held and takes no events now."
-            f" {record.held_because}"
-        )
-    return HandlerEnded(f"The handler '{record.handler_id}' has ended: {_how_it_ended(record)}.")
-
-
-def _how_it_ended(record: RunRecord) -> str:
-    match record.status:
-        case Status.RUNNING:
-            return "it is running no more"
-        case Status.COMPLETED:
-            return "it completed"
-        case Status.FAILED:
-            return "it failed"
-        case Status.CANCELLED:
-            return "it was cancelled"
-        case unreachable:
-            assert_never(unreachable)

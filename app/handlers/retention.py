@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from workflow_server.app.engine.session import Clock, utc_now
+from workflow_server.app.clocks import Clock, utc_now
 from workflow_server.app.errors import StoreFailed
 from workflow_server.app.reads import Reads
 from workflow_server.app.telemetry.logs import get_logger
 from workflow_server.app.telemetry.metrics import Metrics
-from workflow_server.schemas.records import Batch, HandlerKey
+from workflow_server.schemas.records import Batch, EndedHandler
 from workflow_server.stores.base import Store
 
 logger = get_logger(__name__)
@@ -29,7 +29,7 @@ class Purges(NamedTuple):
     `handler` may decline to remove one that has begun to run again, by returning false.
     """
 
-    handler: Callable[[HandlerKey], Awaitable[bool]]
+    handler: Callable[[EndedHandler], Awaitable[bool]]
     run: Callable[[str], Awaitable[None]]
 
 
@@ -52,7 +52,7 @@ async def prune(reads: Reads, purges: Purges, *, older_than: timedelta, clock: C
 async def _prune_handlers(reads: Reads, purges: Purges, before: datetime) -> int:
     removed = 0
     while expired := await reads.ask(reads.store.list_ended(before=before, limit=BATCH)):
-        purged = sum(await asyncio.gather(*(purges.handler(key) for key in expired)))
+        purged = sum(await asyncio.gather(*(purges.handler(ended) for ended in expired)))
         removed += purged
         if not purged:
             break
@@ -83,12 +83,20 @@ async def keep_pruning(reads: Reads, purges: Purges, *, retention: timedelta, cl
 async def prune_store(store: Store, *, older_than: timedelta) -> Removed:
     """Remove what ended longer ago from a store that no server uses; say how much."""
 
-    async def purge_handler(key: HandlerKey) -> bool:
-        await store.commit(Batch(purged=[key]))
+    async def purge_handler(ended: EndedHandler) -> bool:
+        while await store.get_handler(ended.key) is not None:
+            await store.commit(Batch(purged=[ended]))
+            await sweep()
         return True
 
     async def purge_run(run_id: str) -> None:
-        await store.commit(Batch(purged_runs=[run_id]))
+        while await store.get_run(run_id) is not None:
+            await store.commit(Batch(purged_runs=[run_id]))
+            await sweep()
+
+    async def sweep() -> None:
+        while purged := await store.list_purged():
+            await store.commit(Batch(purged_runs=list(purged)))
 
     await store.start()
     try:

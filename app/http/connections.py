@@ -6,6 +6,8 @@ request nothing.
 """
 
 import asyncio
+import select
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from types import FrameType
 from typing import Any, Literal, Protocol
@@ -21,6 +23,15 @@ from workflow_server.app.errors import (
     ServiceError,
     TooManyConnections,
 )
+from workflow_server.app.forks import drop_in_children
+from workflow_server.app.http.answers import answer_before_the_body, answer_without_chunks
+from workflow_server.app.http.framing import (
+    OLDER,
+    UNKNOWN_VERSION,
+    find_fault,
+    refuse_version,
+    repeat_without_upgrade,
+)
 from workflow_server.app.http.listeners import accept_last
 from workflow_server.app.settings import Limits
 from workflow_server.app.telemetry.logs import get_logger
@@ -33,7 +44,9 @@ Owed = Literal["head", "body"]
 LINGER = 0.2  # seconds that a further request may be on its way when the server stops
 HURRIED = 1.0  # seconds in which a client must take something then, or send its first request
 TURNS = 3  # of the event loop, which after a pause calls timers before it looks at its sockets
+MOST_PIPELINED = 100  # requests of a connection that wait for the one before them
 TICKS_BETWEEN_LOOKS = 10  # of uvicorn's, a tenth of a second each
+HUNG_UP = getattr(select, "POLLRDHUP", 0)  # where a kernel tells it; that both sides did is told
 
 
 class Connection(HttpToolsProtocol):
@@ -42,7 +55,7 @@ class Connection(HttpToolsProtocol):
     # Beside uvicorn's attributes, which are about as many as a dictionary holds at little cost.
     __slots__ = (
         *("_owed", "_owed_by", "_owed_since"),
-        *("_stalled_since", "_unparsed", "_too_large"),
+        *("_stalled_since", "_unparsed", "_fault", "_served"),
     )
     limits: Limits
     leaving = False
@@ -54,12 +67,16 @@ class Connection(HttpToolsProtocol):
         self._owed_since = 0.0
         self._stalled_since: float | None = None
         self._unparsed = 0  # bytes that belong to no finished head, and to no body
-        self._too_large = False
+        self._fault: ServiceError | None = None
+        self._served: RequestResponseCycle | None = None  # `cycle` is the last one that has come
 
     def look_after(self, now: float) -> None:
         """Close the connection if its client keeps the server waiting for too long."""
         if self.is_stalled(now, self.limits.client_timeout):
             self.drop("it reads nothing")
+            return
+        if self.flow.read_paused and self._has_hung_up():
+            self.drop("it has hung up")
             return
         owed = self._find_owed()
         if owed is None or owed != self._owed or self.cycle is not self._owed_by:
@@ -75,6 +92,12 @@ class Connection(HttpToolsProtocol):
         """Return whether the client has taken nothing of an answer for so many seconds."""
         return self._stalled_since is not None and now - self._stalled_since > seconds
 
+    def _has_hung_up(self) -> bool:
+        """Return whether the client has; while nothing is read, nothing else notices that."""
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), HUNG_UP)
+        return bool(poll.poll(0))
+
     def drop(self, reason: str) -> None:
         """Close the connection without sending what is left."""
         logger.info("client dropped", reason=reason)
@@ -84,11 +107,17 @@ class Connection(HttpToolsProtocol):
         """Answer with a problem and close; where another answer is due, close at once."""
         if self.transport.is_closing():
             return
-        if self._is_answering() and (self.cycle.response_started or not self.cycle.more_body):
+        if self._owes_another_answer():
             self.drop(error.detail)
             return
         self.transport.write(self._render(error))
         self.transport.close()
+
+    def _owes_another_answer(self) -> bool:
+        """Return whether what is sent now would be taken for the answer to an earlier request."""
+        if self.pipeline:
+            return True
+        return self._is_answering() and (self.cycle.response_started or not self.cycle.more_body)
 
     def _find_owed(self) -> Owed | None:
         """Return what the client has yet to send, where it is the client that is waited for."""
@@ -132,11 +161,37 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > self.limits.max_connections:
             self.refuse(TooManyConnections("The server has as many connections as it may."))
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # uvicorn tells the last request alone, which may still wait for the one that is served.
+        if self._served is not None and not self._served.response_complete:
+            self._served.disconnected = True
+            self._served.message_event.set()
+
     def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
         self._unparsed += len(data)
-        super().data_received(data)
-        if self._unparsed > self.limits.max_header_size:
-            self._refuse_head()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError as error:
+            self.refuse(self._fault or _explain(error))
+        else:
+            if self._unparsed > self.limits.max_header_size:
+                self.refuse(self._tell_head_too_large())
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = memoryview(data)[upgrade.args[0] :]
+                head = repeat_without_upgrade(*self._read_head())
+                self.parser = httptools.HttpRequestParser(self)
+                # As uvicorn's: what comes after the last request of a connection is passed over.
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self.parser.feed_data(head)
+            else:
+                return
 
     def pause_writing(self) -> None:
         self._stalled_since = self.loop.time()
@@ -151,12 +206,33 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         limit = self.limits.max_header_size
         if self._unparsed > limit and self._measure_head() > limit:
-            self._too_large = True
-            raise httptools.HttpParserError("The head is too large.")
+            self._fault = self._tell_head_too_large()
+        elif len(self.pipeline) >= MOST_PIPELINED:
+            self._fault = BadRequest("Too many requests of the connection wait for an answer.")
+        else:
+            self._fault = find_fault(*self._read_head())
+        if self._fault is not None:
+            raise httptools.HttpParserError("The head is refused.")
+        if self.parser.should_upgrade():
+            return  # It comes again.
         super().on_headers_complete()
         self._unparsed = 0
+        self.headers = []  # Trailers, which belong to no head.
         if self.leaving:
             self.cycle.keep_alive = False
+        if self.scope["http_version"] == OLDER:
+            answer_without_chunks(self.cycle)
+        elif self.expect_100_continue:
+            answer_before_the_body(self.cycle)
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.pipeline:
+            self.flow.pause_reading()
 
     def on_body(self, body: bytes) -> None:
         self._unparsed -= len(body)
@@ -166,22 +242,28 @@ class Connection(HttpToolsProtocol):
         """Forget the line that begins a chunk; those after the last one may be trailers."""
         self._unparsed = 0
 
-    def send_400_response(self, msg: str) -> None:
-        if self._too_large:
-            self._refuse_head()
-        else:
-            self.refuse(BadRequest("What was sent is no request of HTTP/1.1."))
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
 
-    def _refuse_head(self) -> None:
-        self.refuse(
-            HeadTooLarge(
-                f"The request line and headers have more than {self.limits.max_header_size} bytes,"
-                " and no more are allowed."
-            )
+    def _read_head(self) -> tuple[str, bytes, bytes, list[tuple[bytes, bytes]]]:
+        version, method = self.parser.get_http_version(), self.parser.get_method()
+        return version, method, self.url, self.headers
+
+    def _tell_head_too_large(self) -> HeadTooLarge:
+        return HeadTooLarge(
+            f"The request line and headers have more than {self.limits.max_header_size} bytes,"
+            " and no more are allowed."
         )
 
     def _measure_head(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+
+def _explain(error: httptools.HttpParserError) -> ServiceError:
+    if str(error) in UNKNOWN_VERSION:
+        return refuse_version()
+    return BadRequest("What was sent is no request of HTTP/1.1.")
 
 
 def make_connection_class(limits: Limits) -> type[Connection]:
@@ -200,7 +282,10 @@ class Stopping(Protocol):
 
 
 class HttpServer(uvicorn.Server):
-    """Looks after its connections; drains when a signal asks it to stop, a second one hurries."""
+    """Looks after its connections; drains when a signal asks it to stop, a second one hurries.
+
+    `on_signal` is called at each, at once, whatever the event loop does.
+    """
 
     def __init__(self, config: uvicorn.Config, stopping: Stopping, *, grace: float) -> None:
         super().__init__(config)
@@ -208,6 +293,8 @@ class HttpServer(uvicorn.Server):
         self._grace = grace
         self._loop = asyncio.get_running_loop()
         self._draining: asyncio.Task[None] | None = None
+        self.on_signal: Callable[[], None] | None = None
+        drop_in_children(self._find_descriptors)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % TICKS_BETWEEN_LOOKS == 0:
@@ -226,6 +313,8 @@ class HttpServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._loop.call_soon_threadsafe(self._stop, sig, frame)
+        if self.on_signal is not None:
+            self.on_signal()
 
     def _let_connections_end(self) -> None:
         """Let every connection end with the request that it carries, or is about to."""
@@ -239,6 +328,12 @@ class HttpServer(uvicorn.Server):
                 connection.drop("the server stops, and it reads nothing")
             else:
                 connection.leave()
+
+    def _find_descriptors(self) -> Iterable[int]:
+        servers = getattr(self, "servers", ())  # there are none before it listens
+        sockets = [listener for server in servers for listener in server.sockets]
+        sockets += [item.transport.get_extra_info("socket") for item in self._list_connections()]
+        return [descriptor for item in sockets if (descriptor := item.fileno()) >= 0]
 
     def _list_connections(self) -> list[Connection]:
         return [item for item in self.server_state.connections if isinstance(item, Connection)]

@@ -187,8 +187,7 @@ def _read(module: ModuleType, target: _Target) -> Contents:
 def _import(target: _Target) -> ModuleType:
     try:
         return import_module(target.module)
-    except (Exception, SystemExit) as error:
-        # Any exception: what runs here is a user's file.
+    except BaseException as error:  # what runs here is a user's file
         raise LoadError(_explain_failure(error, target)) from error
 
 
@@ -206,7 +205,7 @@ def _explain_failure(error: BaseException, target: _Target) -> str:
             )
         case ModuleNotFoundError():
             mend = f"install or mend {error.name}, so that it can be imported"
-        case SystemExit():
+        case SystemExit() | KeyboardInterrupt():
             mend = 'put what ends the process under `if __name__ == "__main__":`'
         case _:
             mend = "mend the file and start again"

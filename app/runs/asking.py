@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from workflow_server.app.clocks import Clock
 from workflow_server.app.engine.asking import Place, StepEnd
-from workflow_server.app.engine.session import Clock
 from workflow_server.app.runs.journal import RunJournal
 from workflow_server.app.runs.question_text import find_text
 from workflow_server.app.runs.questions import OpenQuestions
@@ -38,10 +38,7 @@ class _Asker:
     earlier: list[_Asked] = field(default_factory=list)
 
     def find_next(self) -> list[_Asked]:
-        """Return what the wait asks that the execution has come to.
-
-        Where a step asks several questions and then waits for each, they are in the same order.
-        """
+        """Return what the wait may ask that the execution has come to, oldest first."""
         return self.asked or self.earlier[self.waits : self.waits + 1]
 
 
@@ -91,16 +88,19 @@ class AskingSteps:
 
     def end_step(self, end: StepEnd) -> None:
         """Settle what an execution has asked, as it ends."""
-        asker = self.askers[end.invocation]
+        self._questions.drop_put_off(end.step, end.works)
+        asker = self.askers.get(end.invocation)
+        if asker is None:
+            self._go_on_asking(end)
+            return
         self._ended = end.invocation
         _pass_waits(asker, end.waits)
         for asked in asker.asked:
             goes_elsewhere = asked.is_before_answer and (end.is_waiting or end.is_complete)
             if asked.sequence is None and goes_elsewhere:
                 self._publish(asked)
-        if end.waiter_id is not None:
-            for asked in asker.find_next():
-                self._bind(asked, end.waiter_id)
+        if end.waiter_id is not None and (asker.asked or not self._go_on_asking(end)):
+            self._bind_first(asker.find_next(), end.waiter_id)
         if end.is_complete:
             self._questions.forget_places(asker.work)
 
@@ -114,12 +114,32 @@ class AskingSteps:
         now = to_micros(self._clock())
         return self._journal.add_event(envelope, internal=False, emitted_at=now)
 
+    def _go_on_asking(self, end: StepEnd) -> bool:
+        """Open the question that a step has put off, and now waits for; false where there is none.
+
+        The step may remember that it has asked, and not do so again.
+        """
+        if end.work is None or end.waiter_id is None:
+            return False
+        question = self._questions.find_put_off(end.work)
+        return question is not None and self._questions.bind(question.sequence, end.waiter_id)
+
+    def _bind_first(self, asked: list[_Asked], waiter_id: str) -> None:
+        """Let the first of some questions be that of a waiter, and put the others off.
+
+        One wait takes one answer. A step that asks several questions waits for each in their order,
+        or for the first one alone. What has answered one came before the step waited.
+        """
+        sequences = [one.sequence for one in asked if one.sequence is not None]
+        is_open = [one for one in asked if self._questions.is_open(one.sequence)]
+        for first in (is_open or asked)[:1]:
+            self._bind(first, waiter_id)
+            self._questions.put_off([s for s in sequences if s != first.sequence], waiter_id)
+
     def _bind(self, asked: _Asked, waiter_id: str) -> None:
-        """Let a question be one of a waiter; what has answered it came before the step waited."""
-        sequence = asked.sequence
-        if sequence is None or not self._questions.is_open(sequence):
-            sequence = self._publish(asked)
-        self._questions.bind(sequence, waiter_id)
+        """Let a question be that of a waiter; what has answered it came before the step waited."""
+        if asked.sequence is None or not self._questions.bind(asked.sequence, waiter_id):
+            self._questions.bind(self._publish(asked), waiter_id)
 
     def _publish(self, asked: _Asked) -> int:
         sequence = asked.sequence = self._add_event(asked.envelope)

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from pydantic import Field
 from workflows.events import InternalDispatchEvent, StopEvent
 
+from workflow_server.app.clocks import Clock
 from workflow_server.app.engine import outcome
 from workflow_server.app.engine.outcome import Outcome, RunFailed
 from workflow_server.app.engine.served import ServedWorkflow
-from workflow_server.app.engine.session import Clock, Session
+from workflow_server.app.engine.session import Session
 from workflow_server.app.engine.tracing import RunTrace
 from workflow_server.app.runs import phase
 from workflow_server.app.runs.answers import Answers
@@ -20,6 +22,9 @@ from workflow_server.app.telemetry.logs import get_logger
 from workflow_server.schemas.records import Phase, Status
 
 logger = get_logger(__name__)
+
+STOP_PATIENCE = 1.0  # seconds that steps get to end once the server has cut their run off
+CUT_OFF = "Code in the server's process cancelled the run; no client has asked for that."
 
 
 class RunResumedEvent(InternalDispatchEvent):
@@ -60,6 +65,7 @@ class Execution:
         self._on_outcome = on_outcome
         self._is_cancelling = False
         self._is_evicted = False
+        self._is_stopped = False
         self._failure: RunFailed | None = None
 
     def begin(self, *, resumes: bool) -> None:
@@ -98,12 +104,27 @@ class Execution:
         if self.task is not None:
             self.task.cancel()
 
-    async def stop(self) -> None:
-        """Cut the run off where it is, and return when its task has ended."""
+    def cut_off(self) -> None:
+        """Cut the run off where it is."""
+        self._is_stopped = True
         self._session.close()
         if self.task is not None:
             self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """Cut the run off where it is, and return when its task has ended.
+
+        Its steps have had the server's grace already, so they get less time than those of a run
+        that is cancelled.
+        """
+        self.cut_off()
+        task = self.task
+        if task is None:
+            return
+        await asyncio.wait({task}, timeout=STOP_PATIENCE)
+        if not task.done():
+            task.cancel()  # it waits for its steps no longer
+            await asyncio.wait({task}, timeout=STOP_PATIENCE)
 
     async def _execute(self, resumes: bool) -> StopEvent:
         record = self._journal.record
@@ -124,34 +145,37 @@ class Execution:
             "llamaindex.handler_id": record.handler_id,
             "llamaindex.run_id": record.run_id,
         }
-        return await self._workflow.runtime.execute(self._session, tags)
+        try:
+            return await self._workflow.runtime.execute(self._session, tags)
+        except (KeyboardInterrupt, SystemExit) as leaving:
+            # Of the user's code that the engine calls between steps; it would end the event loop.
+            sentence = f"The workflow asked the process to end: {leaving!r}."
+            raise RunFailed(sentence) from leaving
 
     async def _note_resumed(self) -> None:
         """Show the readers that the run was resumed.
 
         It is committed before the run goes on, for that may end the process again.
         """
-        resumes = self._journal.record.resumes + 1
+        record = self._journal.record
         self._journal.open_unit()
-        self._recorder.add_event(RunResumedEvent(resumes=resumes))
-        self._journal.set_record(
-            phase.work(self._journal.record, resumes=resumes, updated_at=self._clock())
-        )
+        self._recorder.add_event(RunResumedEvent(resumes=max(record.resumes, 1)))
+        self._journal.set_record(phase.work(record, updated_at=self._clock()))
         self._journal.close_unit()
         await self._journal.wait_committed()
 
     def _on_done(self, task: asyncio.Task[StopEvent]) -> None:
         self._session.end()
         if not self._is_evicted:
-            self._slot.release()  # a run that waits keeps that of its workflow
-        stopped = task.cancelled() and not self._is_cancelling and self._failure is None
-        if self._is_evicted or stopped:
+            self._release_slot()  # a run that waits keeps that of its workflow
+        ends = self._is_cancelling or self._failure is not None or not task.cancelled()
+        if self._is_evicted or (self._is_stopped and not ends):
             self.task = None
             self._end_trace(None)  # not an end
             return
         try:
             ended = self._judge(task)
-        except Exception as error:  # the result's classes are the user's, and may raise anything
+        except BaseException as error:  # the result's classes are the user's
             logger.exception("outcome of a run cannot be written", run_id=self._session.run_id)
             sentence = f"The result cannot be written: it raised {type(error).__name__}."
             ended = outcome.failed(RunFailed(sentence), None)
@@ -165,11 +189,27 @@ class Execution:
         if self._failure is not None:
             return outcome.failed(self._failure, None)
         if task.cancelled():
-            return outcome.cancelled()
+            if self._is_cancelling:
+                return outcome.cancelled()
+            return outcome.failed(RunFailed(CUT_OFF), None)
         error = task.exception()
         if error is not None:
             return outcome.failed(error, self._session.terminal)
         return outcome.completed(task.result(), max_size=self._max_event_size)
+
+    def _release_slot(self) -> None:
+        """Give the slot back, as soon as no step of the run goes on any more."""
+        run_id, threads = self._session.run_id, self._session.threads
+        unended: list[asyncio.Future[Any]] = [*self._session.cut_off.list_unended()]
+        steps = len(unended) + threads.at_work
+        if (ended := threads.close()) is not None:
+            unended.append(ended)
+        if self._is_stopped or not unended:
+            self._slot.release()
+            return
+        logger.warning("steps go on after the end of their run", run_id=run_id, steps=steps)
+        ending = asyncio.gather(*unended, return_exceptions=True)
+        ending.add_done_callback(lambda _: self._slot.release())
 
     def _end_trace(self, status: Status | None) -> None:
         if self.trace is not None:

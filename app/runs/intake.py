@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from workflows.events import Event
 
 from workflow_server.app.engine.codec import NotSerializable
+from workflow_server.app.engine.prepared import PreparedEvent
 from workflow_server.app.engine.run_input import Delivery
 from workflow_server.app.engine.session import Session
 from workflow_server.app.engine.waiters import Waiter
-from workflow_server.app.errors import HandlerEnded, InvalidEvent, StoreFailed
-from workflow_server.app.runs.answers import Answer, Answers
+from workflow_server.app.errors import HandlerEnded, InvalidEvent, OutcomeUnknown, TooManyEvents
+from workflow_server.app.runs.answers import UNKNOWN, Answer, Answers
 from workflow_server.app.runs.execution import Execution
 from workflow_server.app.runs.recorder import Recorder
 from workflow_server.app.runs.slots import Slot
@@ -39,17 +40,37 @@ class Intake:
         """Raise `QuestionNotOpen` unless the question still takes an answer."""
         self._recorder.questions.check_open(question, self._session.list_waiters())
 
-    async def send(self, event: Event, *, step: str | None, reply_to: int | None) -> None:
-        """Return when the event is written down, and so reaches the run exactly once.
+    async def send(
+        self,
+        event: Event,
+        *,
+        size: int,
+        step: str | None,
+        reply_to: int | None,
+        sent_by: str | None = None,
+        prepared: PreparedEvent | None = None,
+    ) -> None:
+        """Return when the event, of so many bytes, is written down, and so reaches the run once.
 
-        A queued run takes it when it begins. Raises `HandlerEnded`, `QuestionNotOpen`,
-        `InvalidEvent` for an answer that nobody waits for, or `NotStarted`, where the server stops
-        before.
+        A queued run takes it when it begins. A large one is `prepared`. Raises `HandlerEnded`,
+        `QuestionNotOpen`, `InvalidEvent` for an answer that nobody waits for, `TooManyEvents`,
+        `NotStarted`, where the server stops before, or `OutcomeUnknown`.
         """
         task, is_cancelling = self._execution.task, self._execution.is_cancelling
         if task is None or task.done() or is_cancelling or self._session.terminal is not None:
             raise self.ended_error()
-        answer = Answer(Delivery(event, step), self._take_question(event, reply_to))
+        if not self._answers.has_room(size):
+            raise TooManyEvents(
+                f"The run has {len(self._answers)} events that it has not taken yet; send this one"
+                " again in a moment."
+            )
+        question = self._take_question(event, reply_to)
+        origin = self._recorder.note_origin(sent_by, reply_to)
+        envelope = prepared.envelope if prepared is not None else None
+        delivery = Delivery(
+            event, step, size=size, origin=origin, prepared=prepared, envelope=envelope
+        )
+        answer = Answer(delivery, question)
         # Behind what is in the inbox already, also where the slot has just been granted.
         is_early = self._slot.is_pending or bool(self._answers.list_waiting())
         self._answers.add(answer)
@@ -60,8 +81,10 @@ class Intake:
             self._session.deliver(answer.delivery)
             await asyncio.shield(answer.written)
         await self._journal.wait_committed()
+        if self._journal.is_refused:
+            raise self.ended_error()
         if self._journal.is_failed:
-            raise StoreFailed("The event could not be written down.")
+            raise OutcomeUnknown(UNKNOWN)
 
     def _take_question(self, event: Event, reply_to: int | None) -> int | None:
         """Return the question that an event answers, spent on it; None where it answers none."""
@@ -90,7 +113,7 @@ class Intake:
             answer.number = self._journal.add_delivery(delivery)
         except NotSerializable as error:
             reason = f"an event that was sent to it cannot be stored: {error}"
-            self._recorder.mark_not_resumable(reason)
+            self._session.mark_not_resumable(reason)
         if answer.question is not None:
             self._recorder.questions.settle(answer.question)
             self._recorder.write_questions()

@@ -3,16 +3,20 @@
 There is one writer a run, so sequences are counted here. Records become ready in units: what a
 tick caused (the tick, the state that the step left, the events that the engine published, the
 status) is one unit, and so part of one batch; an event that a step writes meanwhile is a unit of
-its own. `on_failed` is called once if the store fails for good, with the journal still intact.
+its own. `on_failed` is called once if the store fails for good, with the journal still intact, and
+`on_refused` if it cannot write what the run has done, all of which is forgotten. `on_lost` is
+called once if the run is another server's: nothing is written from then on.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import datetime
 
+from workflow_server.app.engine.outcome import Outcome
 from workflow_server.app.runs import phase
 from workflow_server.app.runs.commit_log import CommitLog
+from workflow_server.app.runs.history import History
+from workflow_server.app.runs.unit import Unit
 from workflow_server.app.streams.tail import EventTail
 from workflow_server.schemas.records import (
     Batch,
@@ -30,80 +34,7 @@ from workflow_server.schemas.records import (
 from workflow_server.schemas.times import to_micros
 
 MAX_UNCOMMITTED_BYTES = 1 << 20
-
-
-@dataclass(slots=True)
-class _Unit:
-    """Records that are committed together, and where the run stands after them."""
-
-    run: RunRecord | None = None
-    superseded: RunRecord | None = None
-    events: list[EventRecord] = field(default_factory=list)
-    ticks: list[TickRecord] = field(default_factory=list)
-    state: StateRecord | None = None
-    changes: list[StateChangeRecord] = field(default_factory=list)
-    snapshot: SnapshotRecord | None = None
-    inbox: list[InboxRecord] = field(default_factory=list)
-    payloads: list[PayloadRecord] = field(default_factory=list)
-    dropped: list[tuple[str, int]] = field(default_factory=list)
-    cleared: bool = False
-    taken: int | None = None
-    completed: bool = False
-    size: int = 0
-
-    def followed_by(self, later: "_Unit") -> "_Unit":
-        """Return both units as one; they are not to be used any more."""
-        if self.is_empty:
-            return later
-        self.run = later.run or self.run
-        self.superseded = later.superseded or self.superseded
-        self.events += later.events
-        self.ticks += later.ticks
-        if later.state is not None:
-            self.state, self.changes = later.state, []
-        self.changes += later.changes
-        self.snapshot = later.snapshot or self.snapshot
-        self.inbox += later.inbox
-        self.payloads += later.payloads
-        self.dropped += later.dropped
-        self.cleared = self.cleared or later.cleared
-        self.taken = later.taken if later.taken is not None else self.taken
-        self.completed = self.completed or later.completed
-        self.size += later.size
-        return self
-
-    @property
-    def is_empty(self) -> bool:
-        """Return whether the unit holds nothing."""
-        records = (self.run, self.events, self.ticks, self.snapshot, self.inbox)
-        return not (any(records) or self.state or self.changes)
-
-    def add_to(self, batch: Batch) -> None:
-        """Write the records into a batch."""
-        for run in (self.superseded, self.run):
-            if run is not None:
-                batch.runs[run.run_id] = run
-        batch.events += self.events
-        batch.ticks += self.ticks
-        if self.state is not None:
-            batch.states[self.state.run_id] = self.state
-        batch.changes += self.changes
-        if self.snapshot is not None:
-            batch.snapshots[self.snapshot.run_id] = self.snapshot
-        batch.inbox += self.inbox
-        batch.payloads += self.payloads
-        batch.dropped += self.dropped
-        if self.run is None:
-            return
-        # Where events of an inbox are taken, or a run completes, its record is written too.
-        if self.taken is not None:
-            batch.taken[self.run.run_id] = self.taken
-        if self.completed:
-            batch.finished.add(self.run.run_id)
-        if self.cleared:
-            batch.cleared.add(self.run.run_id)
-        if self.superseded is not None:
-            batch.superseded.add(self.superseded.run_id)
+RUN_BYTES = 512  # of the record of a run, about, beside its events
 
 
 class RunJournal:
@@ -126,8 +57,11 @@ class RunJournal:
         has_payloads: bool = False,
         on_committed: Callable[[RunRecord | None], None],
         on_failed: Callable[[], None],
+        on_refused: Callable[[], None],
+        on_lost: Callable[[], None],
     ) -> None:
         self.record = record
+        self._committed_record = record  # or that with which the run begins
         self.tail = tail
         self.next_sequence = tail.last + 1
         self._next_tick = next_tick
@@ -136,18 +70,29 @@ class RunJournal:
         self._log = log
         self._on_committed = on_committed
         self._on_failed = on_failed
+        self._on_refused = on_refused
+        self._on_lost = on_lost
         self.is_open = False
         self.next_change = 0
+        self.history = History(record.run_id)
         # What is written down goes from the first to the last of these.
-        self._latest = _Unit()
-        self._ready = _Unit()
-        self._in_flight = _Unit()
+        self._latest = Unit()
+        self._ready = Unit()
+        self._in_flight = Unit()
         self._position = 0
         self._ready_position = 0
         self._drained_position = 0
         self._committed_position = 0
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self.is_failed = False
+        self.is_refused = False
+        self._is_forgetting = False  # until the run ends
+        self._is_lost = False
+
+    @property
+    def run_id(self) -> str:
+        """The run whose journal it is."""
+        return self.record.run_id
 
     @property
     def uncommitted_bytes(self) -> int:
@@ -159,6 +104,11 @@ class RunJournal:
         """Return whether the uncommitted tail is within its bound."""
         return self.uncommitted_bytes <= MAX_UNCOMMITTED_BYTES
 
+    @property
+    def keeps_history(self) -> bool:
+        """Truth of whether ticks are kept after they were carried out."""
+        return self.record.keeps_history
+
     def open_unit(self) -> None:
         """Hold back what follows until `close_unit`."""
         self._make_ready()
@@ -166,6 +116,8 @@ class RunJournal:
 
     def close_unit(self) -> None:
         """Make everything since `open_unit` ready to be committed, together."""
+        if self.history.is_full or self.record.not_resumable_because is not None:
+            self.pack_history()  # the ticks of a run that cannot be resumed are nowhere else
         self.is_open = False
         self._touch()
 
@@ -184,6 +136,17 @@ class RunJournal:
         self._latest.ticks.append(TickRecord(self.record.run_id, self._next_tick, tick))
         self._next_tick += 1
         self._grow(len(tick))
+
+    def keep_tick(self, tick: bytes) -> None:
+        """Keep a tick in the run's history, as a whole."""
+        self.history.add(tick)
+
+    def pack_history(self) -> None:
+        """Write down the history since the last time; the oldest of it goes where it is long."""
+        for pack in self.history.take_packs():
+            self._latest.histories.append(pack)
+            self._latest.forgotten = self.history.forget() or self._latest.forgotten
+            self._grow(len(pack.ticks))
 
     def add_delivery(self, delivery: bytes) -> int:
         """Write down an event for a run that has not begun; return its number in the inbox."""
@@ -215,6 +178,7 @@ class RunJournal:
 
     def set_snapshot(self, snapshot: bytes) -> None:
         """Write down the engine's state before the next tick."""
+        self.pack_history()  # for the ticks before it go
         self._latest.snapshot = SnapshotRecord(self.record.run_id, self._next_tick, snapshot)
         self._grow(len(snapshot))
 
@@ -232,13 +196,28 @@ class RunJournal:
     def set_record(self, record: RunRecord, *, superseded: RunRecord | None = None) -> None:
         """Write down where the run stands, and that it follows an earlier run of its handler."""
         self.record = record
-        self._latest.run = record
+        self._latest.run, self._latest.released = record, False
         # Kept when the run is written again before it was committed once.
         self._latest.superseded = superseded or self._latest.superseded
-        self._grow(0)
+        self._grow(RUN_BYTES + record.size)
 
-    def end(self, status: Status, envelope: bytes, error: str | None, *, now: datetime) -> None:
-        """Write down the run's terminal event and final record; nothing may follow."""
+    def release(self) -> None:
+        """Write down that the run leaves memory, and that no server has it then."""
+        self.set_record(self.record)
+        self._latest.released = True
+
+    def end(self, ended: Outcome, *, now: datetime) -> None:
+        """Write down the run's terminal event and final record; nothing may follow.
+
+        Where the store has refused what the run has done, that is all that is written.
+        """
+        if self.is_refused:
+            self._drop_uncommitted()
+            self._is_forgetting = False
+            self.record, self.next_sequence = self._committed_record, self.tail.last + 1
+        else:
+            self.pack_history()
+        status, envelope = ended.status, ended.envelope
         if status is Status.COMPLETED:
             # Nobody resumes or retries it.
             for unit in (self._ready, self._latest):
@@ -256,7 +235,8 @@ class RunJournal:
                 status,
                 now=now,
                 result=envelope if status is Status.COMPLETED else None,
-                error=error,
+                error=ended.error,
+                failure=ended.failure,
                 event_count=self.next_sequence - self.record.first_sequence,
                 # Runs from before sequences counted on may have had greater ones.
                 next_sequence=max(self.next_sequence, self.record.next_sequence),
@@ -273,7 +253,7 @@ class RunJournal:
 
         A failure of the store does not end the wait: the run then ends, and `on_failed` tells.
         """
-        if self.is_committed:
+        if self.is_committed or self._is_lost:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((self._position, waiter))
@@ -284,18 +264,23 @@ class RunJournal:
         while not (self.has_room or self.is_open or self.is_failed):
             await self.wait_committed()
 
-    def drain(self, batch: Batch) -> None:
-        """Move everything that is ready into the batch, beside what was drained and not written."""
+    def drain(self, batch: Batch) -> int:
+        """Move everything that is ready into the batch, beside what was drained and not written.
+
+        Returns how many bytes that is, about.
+        """
         self._make_ready()
         self._in_flight = self._in_flight.followed_by(self._ready)
-        self._ready = _Unit()
+        self._ready = Unit()
         self._drained_position = self._ready_position
         self._in_flight.add_to(batch)
+        return self._in_flight.size
 
     def committed(self) -> None:
         """Show what the drained batch held."""
-        shown, self._in_flight = self._in_flight, _Unit()
+        shown, self._in_flight = self._in_flight, Unit()
         self._committed_position = self._drained_position
+        self._committed_record = shown.run or self._committed_record
         self.tail.publish(shown.events)
         self._on_committed(shown.run)
         self._release_waiters()
@@ -304,20 +289,41 @@ class RunJournal:
     def can_wait(self) -> bool:
         """Return whether the run waits and the drained records change nothing that clients see.
 
-        Such records are a snapshot, and ticks that changed nothing; any other tick of a waiting run
-        comes with a record.
+        Such records are a snapshot, that the run leaves memory or has come back, and ticks that
+        changed nothing; any other tick of a waiting run comes with a record.
         """
         drained = self._in_flight
         waits = self.record.phase is Phase.WAITING
-        return waits and not (drained.run or drained.events or drained.state or drained.changes)
+        moved = drained.run is not None and not phase.waits_on(self._committed_record, drained.run)
+        return waits and not (moved or drained.events or drained.state or drained.changes)
 
     def failed(self) -> None:
         """Keep what was drained for another try, and end the run."""
-        if self.is_failed:
+        if not self.is_failed:
+            self._fail()
+
+    def refused(self) -> None:
+        """Forget all that is not committed, which cannot be, and end the run.
+
+        Where not even that end can be written, the run fails as if the store were away.
+        """
+        if self.is_refused:
+            self._in_flight = Unit()
+            self._fail()
             return
-        self.is_failed = True
-        self.tail.fail()
-        self._on_failed()
+        self.is_failed = self.is_refused = self._is_forgetting = True
+        self._drop_uncommitted()
+        self._on_refused()
+        self._release_waiters(everyone=True)
+
+    def lost(self) -> None:
+        """Forget all that is not committed, send everybody away, and write nothing any more."""
+        if self._is_lost:
+            return
+        self._is_lost = self.is_failed = True
+        self._in_flight, self._ready, self._latest = Unit(), Unit(), Unit()
+        self.tail.close()
+        self._on_lost()
         self._release_waiters(everyone=True)
 
     def cut_off(self, error: Exception) -> None:
@@ -328,11 +334,24 @@ class RunJournal:
             if position > self._ready_position and not waiter.done():
                 waiter.set_exception(error)
 
+    def _fail(self) -> None:
+        self.is_failed = True
+        self.tail.fail()
+        self._on_failed()
+        self._release_waiters(everyone=True)
+
+    def _drop_uncommitted(self) -> None:
+        """Forget all that is not committed, but that the run follows another one, and its state."""
+        dropped = self._in_flight.followed_by(self._ready).followed_by(self._latest)
+        self._in_flight, self._ready, self._latest = Unit(), Unit(), Unit()
+        if dropped.superseded is not None:
+            self._latest.superseded, self._latest.state = dropped.superseded, dropped.state
+
     def _make_ready(self) -> None:
         """Let all that is written down be drained, unless it belongs to a unit that is open."""
-        if not self.is_open:
+        if not (self.is_open or self._is_forgetting):
             self._ready = self._ready.followed_by(self._latest)
-            self._latest = _Unit()
+            self._latest = Unit()
             self._ready_position = self._position
 
     def _grow(self, size: int) -> None:
@@ -342,7 +361,8 @@ class RunJournal:
             self._touch()
 
     def _touch(self) -> None:
-        self._log.touch(self)
+        if not self._is_lost:
+            self._log.touch(self)
 
     def _release_waiters(self, *, everyone: bool = False) -> None:
         waiting: list[tuple[int, asyncio.Future[None]]] = []

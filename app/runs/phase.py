@@ -26,15 +26,45 @@ MOVES: Mapping[Phase, frozenset[Phase]] = {
 }
 
 
+def acquit(record: RunRecord) -> RunRecord:
+    """Return the record of a run that is no suspect any more: it has come further, or waits."""
+    return replace(record, attempted=False, resumes=0, strikes=0)
+
+
+def waits_on(before: RunRecord, after: RunRecord) -> bool:
+    """Return whether a run only waits on: clients see nothing of what has changed between."""
+    own = {"attempted", "resumes", "strikes", "idle", "due_at"}
+    return replace(after, **{name: getattr(before, name) for name in own}) == before
+
+
 def queue(record: RunRecord) -> RunRecord:
     """Return the record of a run that waits for a slot."""
-    return _move(record, Phase.QUEUED, slot=False, idle=None, due_at=None, held_because=None)
+    return _move(
+        record,
+        Phase.QUEUED,
+        slot=False,
+        idle=None,
+        due_at=None,
+        held_because=None,
+        attempted=False,
+    )
 
 
 def work(record: RunRecord, **changes: Any) -> RunRecord:
-    """Return the record of a run that has a slot and goes on."""
+    """Return the record of a run that has a slot and goes on.
+
+    That it was attempted stays written of a suspect of a crash, until it is well.
+    """
+    attempted = record.resumes > 0
     return _move(
-        record, Phase.WORKING, slot=True, idle=None, due_at=None, held_because=None, **changes
+        record,
+        Phase.WORKING,
+        slot=True,
+        idle=None,
+        due_at=None,
+        held_because=None,
+        attempted=attempted,
+        **changes,
     )
 
 
@@ -55,11 +85,12 @@ def end(record: RunRecord, status: Status, *, now: datetime, **changes: Any) -> 
         Phase.ENDED,
         status=status,
         updated_at=now,
-        completed_at=now,
+        completed_at=max(now, record.started_at),
         slot=False,
         idle=None,
         due_at=None,
         held_because=None,
+        attempted=False,
         questions=(),
         awaits=(),
         answered=(),

@@ -1,6 +1,6 @@
 """The open questions of a run, so that a double click cannot answer the next one."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from workflows.events import Event, HumanResponseEvent
@@ -17,7 +17,9 @@ class OpenQuestions:
     A question of a waiter is open as long as its waiter is. Any other question is open until an
     event answers it: one that names it, or a `HumanResponseEvent` that names none, which answers
     the oldest. An answer is taken as soon as it is accepted, and settled once it is journalled.
-    `answered` are those of steps that go on, which may ask them again.
+    `answered` are those of steps that go on, which may ask them again. Beside them are those that
+    were put off: a step has asked several and waits, and each of its waits takes one answer. They
+    name the waiter that they come after.
     """
 
     questions: tuple[Question, ...] = ()
@@ -41,22 +43,45 @@ class OpenQuestions:
         self.answered = _elsewhere(self.answered, place)
 
     def find(self, place: str) -> Question | None:
-        """Return the open question that was asked at a place, if any."""
-        return next((q for q in self.questions if q.place == place), None)
+        """Return the question that was asked at a place and is not answered, if any."""
+        put_off = (q for q in self.answered if _is_put_off(q))
+        return next((q for q in (*self.questions, *put_off) if q.place == place), None)
 
-    def is_open(self, sequence: int) -> bool:
+    @property
+    def has_put_off(self) -> bool:
+        """Return whether a step has asked for which it has not waited yet."""
+        return any(map(_is_put_off, self.answered))
+
+    def find_put_off(self, work: str) -> Question | None:
+        """Return the next question for which a step has not waited yet, if any."""
+        return next((q for q in self.answered if _is_put_off(q) and _is_of(q, work)), None)
+
+    def is_open(self, sequence: int | None) -> bool:
         """Return whether a question is open."""
         return any(q.sequence == sequence for q in self.questions)
 
     def was_answered(self, place: str, digest: str) -> bool:
         """Return whether a question in these words was asked at a place, and is answered."""
-        return any(q.place == place and q.digest == digest for q in self.answered)
-
-    def bind(self, sequence: int, waiter_id: str) -> None:
-        """Let a question be one of a waiter."""
-        self.questions = tuple(
-            replace(q, waiter_id=waiter_id) if q.sequence == sequence else q for q in self.questions
+        return any(
+            q.place == place and q.digest == digest and not _is_put_off(q) for q in self.answered
         )
+
+    def bind(self, sequence: int, waiter_id: str) -> bool:
+        """Let a question be that of a waiter; false where it is neither open nor put off."""
+        known = [q for q in (*self.questions, *self.answered) if q.sequence == sequence]
+        if not known or (known[0] in self.answered and not _is_put_off(known[0])):
+            return False
+        bound = replace(known[0], waiter_id=waiter_id)
+        others = (q for q in self.questions if q.sequence != sequence)
+        self.questions = tuple(sorted((*others, bound), key=lambda q: q.sequence))
+        self.answered = tuple(q for q in self.answered if q.sequence != sequence)
+        return True
+
+    def put_off(self, sequences: Collection[int], waiter_id: str) -> None:
+        """Close questions of a step that waits for another one first, until it waits for them."""
+        chosen = [q for q in self.questions if q.sequence in sequences]
+        self.questions = tuple(q for q in self.questions if q.sequence not in sequences)
+        self.answered += tuple(replace(q, waiter_id=waiter_id) for q in chosen)
 
     def forget_places(self, work: str) -> None:
         """Forget where a step has asked that does not run again for this work."""
@@ -64,6 +89,15 @@ class OpenQuestions:
             replace(q, place=None, digest=None) if _is_of(q, work) else q for q in self.questions
         )
         self.answered = tuple(q for q in self.answered if not _is_of(q, work))
+
+    def drop_put_off(self, step: str, works: Collection[str]) -> None:
+        """Close the questions that a step has put off, but for those of its works under way."""
+        self.answered = tuple(
+            q
+            for q in self.answered
+            if not (_is_put_off(q) and _is_of_step(q, step))
+            or any(_is_of(q, work) for work in works)
+        )
 
     def check_open(self, sequence: int, waiters: Iterable[Waiter]) -> Waiter | None:
         """Return a question's waiter, if it has one; `QuestionNotOpen` where it is not open."""
@@ -121,8 +155,16 @@ def _elsewhere(questions: tuple[Question, ...], place: str | None) -> tuple[Ques
     return tuple(q for q in questions if place is None or q.place != place)
 
 
+def _is_put_off(question: Question) -> bool:
+    return question.waiter_id is not None
+
+
 def _is_of(question: Question, work: str) -> bool:
     return question.place is not None and question.place.startswith(f"{work} ")
+
+
+def _is_of_step(question: Question, step: str) -> bool:
+    return question.place is not None and question.place.startswith(step)
 
 
 def _check_answer(event: Event, waiter: Waiter) -> None:

@@ -11,10 +11,12 @@ from typing import Protocol
 
 from workflows.events import Event, InternalDispatchEvent
 
+from workflow_server.app.clocks import Clock, StoreClock
 from workflow_server.app.engine.asking import Place, StepEnd
 from workflow_server.app.engine.codec import encode_event
 from workflow_server.app.engine.outcome import clean_text
-from workflow_server.app.engine.session import Clock
+from workflow_server.app.engine.received import Origin, encode_received
+from workflow_server.app.engine.run_input import Delivery
 from workflow_server.app.engine.waiters import Waiter
 from workflow_server.app.runs import phase
 from workflow_server.app.runs.answers import Answers
@@ -41,7 +43,7 @@ class RecorderObserver(Protocol):
 
 
 class Recorder:
-    """Writes down what the engine's session of a run tells (`app.engine.session.Recorder`)."""
+    """Writes down what the engine's session of a run tells (`app.engine.recording.Recorder`)."""
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class Recorder:
         *,
         max_event_size: int,
         clock: Clock,
+        store_clock: StoreClock,
         observer: RecorderObserver,
     ) -> None:
         self.journal = journal
@@ -60,6 +63,7 @@ class Recorder:
         self._slot = slot
         self._max_event_size = max_event_size
         self._clock = clock
+        self._store_clock = store_clock
         self._observer = observer
         self._was_stuck = is_stuck(journal.record, slot.workflow)
 
@@ -87,6 +91,7 @@ class Recorder:
         answer = self._answers.take(event)
         if answer is None:
             return
+        self._show_received(answer.delivery)
         if answer.question is not None:
             self.questions.settle(answer.question)
             self.write_questions()
@@ -95,27 +100,43 @@ class Recorder:
         if not answer.written.done():
             answer.written.set_result(None)
 
+    def note_origin(self, sent_by: str | None, reply_to: int | None) -> Origin:
+        """Return from whom an event is that is taken now."""
+        return Origin(sent_by, to_micros(self._clock()), reply_to)
+
+    def _show_received(self, delivery: Delivery) -> None:
+        """Put an event that has come in into the stream, as an internal one."""
+        if delivery.origin is not None:
+            self.journal.add_event(
+                encode_received(delivery.event, delivery.step, delivery.origin, delivery.envelope),
+                internal=True,
+                emitted_at=to_micros(self._clock()),
+            )
+
     def has_asked(self, invocation: str | None) -> bool:
-        """Return whether an attempt of a step has asked anything."""
-        return invocation in self._asking.askers
+        """Return whether an attempt of a step has asked, or may wait for what was asked before."""
+        return invocation in self._asking.askers or self.questions.has_put_off
 
     def asker_finished(self, end: StepEnd) -> None:
         """Settle what a step has asked: it ends, or waits for the answer."""
         self._asking.end_step(end)
 
     def step_finished(self) -> None:
-        """Forget how often the run was resumed: it has come further."""
-        if self.journal.record.resumes:
-            self.journal.set_record(replace(self.journal.record, resumes=0))
+        """Clear the run of suspicion: it has come further."""
+        record = self.journal.record
+        if record.resumes or record.attempted:
+            self.journal.set_record(phase.acquit(record))
 
     def wait(self, *, wake_at: datetime | None, timeout_left: float | None) -> None:
         """Write down that the run waits, and give up its slot."""
         record = self.journal.record
         if record.phase is Phase.WAITING or len(self._answers):
             return  # it waits already, or what it waits for may be on its way
-        idle = Idle(since=self._clock(), wake_at=wake_at, timeout_left=timeout_left)
+        clock = self._store_clock
+        idle = Idle(since=clock(), wake_at=wake_at, timeout_left=timeout_left, uptime=clock.uptime)
         slot = self._slot.rest()
-        self.journal.set_record(phase.wait(record, idle, due_at=find_due(idle), slot=slot))
+        well = phase.acquit(record)
+        self.journal.set_record(phase.wait(well, idle, due_at=find_due(idle), slot=slot))
         self._observer.became_idle()
         if not self._was_stuck and is_stuck(self.journal.record, self._slot.workflow):
             self._was_stuck = True
@@ -128,7 +149,8 @@ class Recorder:
 
     def end_tick(self, list_waiters: Callable[[], Sequence[Waiter]], *, came_in: bool) -> None:
         """Close the unit of a tick; a run that waited goes on where something came in."""
-        if self.questions.questions or self._asking.askers:
+        asked = self.questions
+        if asked.questions or asked.answered or self._asking.askers:
             self._asking.end_tick()
             self.questions.drop_resolved(list_waiters())
             self.write_questions()

@@ -6,60 +6,45 @@ would hold it by weak references only, and the garbage collector could end it.
 
 import asyncio
 import weakref
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import ParamSpec, Protocol
 
+from workflow_server.app.clocks import Clock, StoreClock
+from workflow_server.app.engine import outcome
 from workflow_server.app.engine.codec import NotSerializable
-from workflow_server.app.engine.outcome import Outcome
+from workflow_server.app.engine.outcome import Outcome, RunFailed, describe_failure
 from workflow_server.app.engine.places import find_unserializable
 from workflow_server.app.engine.replay import Recovered
 from workflow_server.app.engine.run_input import RunInput
 from workflow_server.app.engine.served import ServedWorkflow
-from workflow_server.app.engine.session import Clock, Session
+from workflow_server.app.engine.session import Session
 from workflow_server.app.engine.tracing import trace_run
-from workflow_server.app.errors import NotStarted, RunUnfinished, StoreFailed
+from workflow_server.app.errors import NotStarted, OutcomeUnknown, RunUnfinished
 from workflow_server.app.runs import phase
-from workflow_server.app.runs.answers import Answer, Answers, refuse
+from workflow_server.app.runs.answers import (
+    UNKNOWN,
+    Answer,
+    Answers,
+    refuse,
+    unfinished,
+    unknown_start,
+)
 from workflow_server.app.runs.commit_log import CommitLog
 from workflow_server.app.runs.execution import Execution
 from workflow_server.app.runs.intake import Intake
 from workflow_server.app.runs.journal import RunJournal
+from workflow_server.app.runs.observing import RunObserver, weakly
 from workflow_server.app.runs.recorder import Recorder, find_due
 from workflow_server.app.runs.slots import Slot
 from workflow_server.app.streams.tail import EventTail
 from workflow_server.app.telemetry.metrics import Metrics
-from workflow_server.schemas.records import Phase, RunRecord, Status
-
-P = ParamSpec("P")
+from workflow_server.schemas.records import ClockRecord, Phase, RunRecord, Status
 
 STORE_FAILED = "The run was ended because the store could not be reached."
-
-
-class RunObserver(Protocol):
-    """The holder of a run, told of its commits, of its waits and of its end."""
-
-    def record_committed(self, before: RunRecord | None, after: RunRecord) -> None:
-        """The run's record was committed; `before` is the one that was shown until now."""
-
-    def run_ended(self, run: "LiveRun") -> None:
-        """The run's end is committed, and nothing of it is left to do."""
-
-    def run_waits(self, run: "LiveRun") -> None:
-        """The run waits for an event from outside or a timer."""
-
-
-def _weakly(method: Callable[P, None]) -> Callable[P, None]:
-    """Return a function that calls the method of an object as long as that is there."""
-    found = weakref.WeakMethod(method)
-
-    def call(*args: P.args, **options: P.kwargs) -> None:
-        bound = found()
-        if bound is not None:
-            bound(*args, **options)
-
-    return call
+UNWRITABLE = (
+    "The run was ended because the store cannot write what the run has done; the log of the server"
+    " says why."
+)
 
 
 class LiveRun:
@@ -80,6 +65,7 @@ class LiveRun:
         slot: Slot,
         observer: RunObserver,
         clock: Clock,
+        store_clock: StoreClock,
         metrics: Metrics,
         max_event_size: int,
         next_tick: int = 0,
@@ -92,6 +78,7 @@ class LiveRun:
         self.tail = tail
         self.slot = slot
         self._clock = clock
+        self._store_clock = store_clock
         self._observer = observer
         self._answers = Answers()
         self.journal = RunJournal(
@@ -100,8 +87,10 @@ class LiveRun:
             tail=tail,
             next_tick=next_tick,
             next_delivery=next_delivery,
-            on_committed=_weakly(self._on_committed),
-            on_failed=_weakly(self._on_store_failed),
+            on_committed=weakly(self._on_committed),
+            on_failed=weakly(self._on_store_failed),
+            on_lost=weakly(self._on_lost),
+            on_refused=weakly(self._on_store_refused),
         )
         self._recorder = Recorder(
             self.journal,
@@ -109,6 +98,7 @@ class LiveRun:
             slot,
             max_event_size=max_event_size,
             clock=clock,
+            store_clock=store_clock,
             observer=weakref.proxy(self),
         )
         self.session = Session(
@@ -117,7 +107,7 @@ class LiveRun:
             recorder=self._recorder,
             timeout=workflow.timeout,
             max_event_size=max_event_size,
-            clock=clock,
+            clock=store_clock,
             count_step=metrics.step_counter(workflow.name),
         )
         self._execution = Execution(
@@ -128,7 +118,7 @@ class LiveRun:
             slot,
             max_event_size=max_event_size,
             clock=clock,
-            on_outcome=_weakly(self._on_outcome),
+            on_outcome=weakly(self._on_outcome),
         )
         self.intake = Intake(self._recorder, self.session, self._execution, self._answers, slot)
         self._ended: asyncio.Future[RunRecord] = asyncio.get_running_loop().create_future()
@@ -148,6 +138,11 @@ class LiveRun:
         """Return whether the store failed before the run was shown; it is written down later."""
         return self.visible is None and self.journal.is_failed
 
+    @property
+    def has_unwritten_end(self) -> bool:
+        """Return whether clients see the run as ended, by a failure of the store, too early."""
+        return self.visible is not None and self.visible.phase is Phase.ENDED
+
     # Beginning, and beginning again.
 
     def start(self, *, superseded: RunRecord | None = None) -> None:
@@ -166,9 +161,7 @@ class LiveRun:
             self.session.write_state()
         if has_context:
             if not self.session.write_snapshot():
-                self._recorder.mark_not_resumable(
-                    "the context that it starts from cannot be stored"
-                )
+                self.session.mark_not_resumable("the context that it starts from cannot be stored")
             self._recorder.write_awaits(self.session.describe_awaits())
         self._keep_start()
         self.journal.close_unit()
@@ -181,24 +174,33 @@ class LiveRun:
         if delivery is None:
             return
         try:
-            number = self.journal.add_delivery(delivery.encode(self.session.run_input.codec))
+            encoded = delivery.encode(self.session.run_input.codec)
+            number = self.journal.add_delivery(encoded)
         except NotSerializable as error:
             place = find_unserializable(delivery.event)
             what = f"{type(delivery.event).__name__}{place}" if place else error
-            self._recorder.mark_not_resumable(f"its start event cannot be stored: {what}")
+            self.session.mark_not_resumable(f"its start event cannot be stored: {what}")
         else:
-            self._answers.add(Answer(delivery, number=number, is_handed_over=True))
+            sized = replace(delivery, size=len(encoded))
+            self._answers.add(Answer(sized, number=number, is_handed_over=True))
 
-    def resume(self, recovered: Recovered) -> None:
+    def resume(self, recovered: Recovered, *, last_life: ClockRecord | None) -> None:
         """Go on where the journal ends, when the run has a slot; or begin, where it has not begun.
 
-        A run that was at work and has no slot now is queued again.
+        A run that was at work and has no slot now is queued again. `last_life` is that of the
+        server, where the run was at work to its end.
         """
         self.visible = self.journal.record
         self._take_over(recovered)
         record = self.journal.record
+        if last_life is not None:
+            self.journal.open_unit()
+            self.session.count_last_life(last_life)
+            self.journal.close_unit()
         if self.slot.is_pending and record.phase is not Phase.QUEUED:
             self.journal.set_record(phase.queue(record))
+        elif self.slot.is_pending and record.attempted:
+            self.journal.set_record(replace(record, attempted=False))
         self._execution.begin(resumes=recovered.has_begun)
 
     def restore(self, recovered: Recovered, *, waited: float) -> None:
@@ -212,15 +214,39 @@ class LiveRun:
         timeout_left = self.session.count_alive(waited)
         if record.idle is not None and (timeout_left is not None or record.phase is Phase.HELD):
             # The time in which the run was not in memory counts for the workflow's timeout.
-            idle = replace(record.idle, since=self._clock(), timeout_left=timeout_left)
+            clock = self._store_clock
+            idle = replace(
+                record.idle, since=clock(), timeout_left=timeout_left, uptime=clock.uptime
+            )
             self.journal.open_unit()
             self.session.write_snapshot()
-            self.journal.set_record(
-                phase.wait(record, idle, due_at=find_due(idle), slot=self.slot.counts_for_workflow)
-            )
+            well, slot = phase.acquit(record), self.slot.counts_for_workflow
+            self.journal.set_record(phase.wait(well, idle, due_at=find_due(idle), slot=slot))
             self.journal.close_unit()
+        elif record.attempted:
+            self.journal.set_record(phase.acquit(record))
         self._execution.begin(resumes=False)
         self._observer.run_waits(self)
+
+    @property
+    def is_on_probation(self) -> bool:
+        """Return whether the run has come back as a suspect of a crash, and is not yet well.
+
+        It is well when it has come further, or waits; or when its probation is over.
+        """
+        record = self.visible
+        is_at_work = record is not None and record.phase is not Phase.ENDED
+        return is_at_work and self.journal.record.attempted and not self.slot.is_pending
+
+    def end_probation(self) -> None:
+        """Write down that the run has lasted for its probation."""
+        if self.is_on_probation:
+            self.journal.set_record(replace(self.journal.record, attempted=False))
+
+    def write_again(self) -> None:
+        """Write down where the run stands, over what was written beside its journal."""
+        if self.journal.record.phase is not Phase.ENDED:
+            self.journal.set_record(self.journal.record)
 
     def _take_over(self, recovered: Recovered) -> None:
         self._execution.trace = trace_run(self.journal.record)
@@ -228,6 +254,7 @@ class LiveRun:
         self.session.restore(recovered.timers, recovered.written, may_wait=may_wait)
         self.journal.next_change = recovered.next_change
         self.journal.has_payloads = bool(recovered.written.payloads)
+        self.journal.history.restore(recovered.kept.extent, recovered.kept.ticks)
         if self.journal.record.awaits is None:
             self._recorder.write_awaits(self.session.describe_awaits())
         for number, delivery in recovered.inbox.items():
@@ -236,10 +263,12 @@ class LiveRun:
     # What clients ask.
 
     async def wait_accepted(self) -> RunRecord:
-        """Return the record once the acceptance is committed; `StoreFailed` when it cannot be."""
+        """Return the record once the acceptance is committed; `OutcomeUnknown` if that fails."""
         await self.journal.wait_committed()
+        if self.journal.is_refused:
+            return await asyncio.shield(self._ended)
         if self.visible is None or self.journal.is_failed:
-            raise StoreFailed("The run could not be written down, and was ended.")
+            raise unknown_start(self.key)
         return self.visible
 
     async def wait_ended(self) -> RunRecord:
@@ -267,14 +296,24 @@ class LiveRun:
         except RunUnfinished as error:
             raise NotStarted("The server stops; cancel the handler again in a moment.") from error
 
+    def keep_whole(self) -> None:
+        """Write down the engine's state whole, so that code may change meanwhile."""
+        record, journal = self.journal.record, self.journal
+        is_kept = record.not_resumable_because is None and not journal.is_failed
+        has_begun = record.phase in (Phase.WORKING, Phase.WAITING)
+        if is_kept and has_begun and not journal.is_open and not self.session.is_whole:
+            self.session.write_snapshot()
+
     # Leaving memory without an end.
 
     async def prepare_eviction(self) -> bool:
         """Return whether the run can leave memory now, all of it being committed."""
+        await self.journal.wait_committed()
         if not self._can_leave():
             return False
         if not self.session.is_in_snapshot:
             self.session.write_snapshot()
+        self.journal.release()
         await self.journal.wait_committed()
         is_written = self.session.is_in_snapshot and self.journal.is_committed
         return is_written and self._can_leave()
@@ -289,22 +328,11 @@ class LiveRun:
         Senders of events are not sent away: the run may still take what they sent.
         """
         self.tail.close()
-        refuse(
-            self._ended,
-            RunUnfinished(
-                "The server stops before the run has ended, and the run goes on at its next start:"
-                f" do not start it again, but ask for the handler '{self.key.id}'.",
-                handler_id=self.key.id,
-            ),
-        )
+        refuse(self._ended, unfinished(self.key))
 
     async def abandon(self) -> None:
         """Stop executing: a durable run goes on at the next start."""
         self.dismiss()
-        record = self.journal.record
-        if record.resumes and record.phase is not Phase.ENDED:
-            # It is not because of this run that the process ends.
-            self.journal.set_record(replace(record, resumes=0))
         await self._execution.stop()
         # What the run has not taken by now, and carried out, it does not take.
         stopped = NotStarted("The server stops; send the event again in a moment.")
@@ -326,9 +354,7 @@ class LiveRun:
         self._execution.fail(sentence)
 
     def _on_outcome(self, ended: Outcome) -> None:
-        self.journal.end(
-            ended.status, ended.envelope, ended.error, now=self._ended_at or self._clock()
-        )
+        self.journal.end(ended, now=self._ended_at or self._clock())
         self._answers.refuse(self.intake.ended_error())
 
     def _on_committed(self, record: RunRecord | None) -> None:
@@ -345,6 +371,13 @@ class LiveRun:
             self._ended.set_result(record)
         self._observer.run_ended(self)
 
+    def _on_lost(self) -> None:
+        """Stop without writing, and leave memory: another server goes on with the run."""
+        self.dismiss()
+        self._execution.cut_off()
+        self._answers.refuse(NotStarted("The run is at another server; ask again in a moment."))
+        self._observer.run_lost(self)
+
     def _on_store_failed(self) -> None:
         """End the run; what it has done so far, and that end, are committed when the store is back.
 
@@ -353,10 +386,21 @@ class LiveRun:
         record = self.journal.record
         if record.phase is not Phase.ENDED:
             self._ended_at = self._clock()
-            shown = phase.end(record, Status.FAILED, now=self._ended_at, error=STORE_FAILED)
+            failure = describe_failure(RunFailed(STORE_FAILED))
+            told = {"error": STORE_FAILED, "failure": failure}
+            shown = phase.end(record, Status.FAILED, now=self._ended_at, **told)
             before, self.visible = self.visible, shown
             self._observer.record_committed(before, shown)
             self.cannot_go_on(STORE_FAILED)
-        failed = StoreFailed("The store could not be reached; ask for the handler later.")
+        failed = OutcomeUnknown(UNKNOWN)
         refuse(self._ended, failed)
         self._answers.refuse(failed)
+
+    def _on_store_refused(self) -> None:
+        """End the run, of which nothing is written any more but that end."""
+        if self.journal.record.phase is not Phase.ENDED:
+            self.cannot_go_on(UNWRITABLE)
+            return
+        self.journal.open_unit()
+        self._on_outcome(outcome.failed(RunFailed(UNWRITABLE), None))
+        self.journal.close_unit()

@@ -1,7 +1,8 @@
 """Claims: the runs of the store that this process goes on with, brought into memory at its start.
 
-That is every run that was at work, then every queued one, both in the order of acceptance. Then
-those that wait and cannot go on are ended, and every held one is tried again.
+After a crash its suspects come back in turns (`trials`), the first of them before all others. Then
+every run that was at work comes, then every queued one, both in the order of acceptance. Then those
+that wait and cannot go on are ended, and every held one is tried again.
 """
 
 import asyncio
@@ -9,18 +10,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
+from workflow_server.app.clocks import StoreClock
 from workflow_server.app.engine.served import ServedWorkflow
 from workflow_server.app.errors import StoreFailed
 from workflow_server.app.reads import Reads
 from workflow_server.app.scheduling.live import LiveRuns
 from workflow_server.app.scheduling.queue import RunQueue
-from workflow_server.app.scheduling.restoring import RETRY_PAUSE, Restorer
+from workflow_server.app.scheduling.restoring import CLAIMED_AT_ONCE, RETRY_PAUSE, Restorer
+from workflow_server.app.scheduling.trials import Trials
 from workflow_server.app.telemetry.logs import get_logger
 from workflow_server.schemas.records import Phase, UnfinishedRun
 
 logger = get_logger(__name__)
-
-CLAIMED_AT_ONCE = 20  # runs; they go on in step, and a request waits while all of them take one
 
 
 class Claims:
@@ -36,7 +37,9 @@ class Claims:
         live: LiveRuns,
         queue: RunQueue,
         restorer: Restorer,
+        trials: Trials,
         *,
+        clock: StoreClock,
         on_misfit: Literal["hold", "fail"],
     ) -> None:
         self._reads = reads
@@ -45,9 +48,12 @@ class Claims:
         self._live = live
         self._queue = queue
         self._restorer = restorer
+        self._trials = trials
+        self._clock = clock
         self._holds = on_misfit == "hold"
         self._looked = asyncio.Event()
         self._counted = asyncio.Event()
+        self._counting = asyncio.Lock()
 
     def start(self) -> None:
         """Begin with nothing counted and nothing claimed."""
@@ -74,31 +80,36 @@ class Claims:
         await self._looked.wait()
 
     async def count(self) -> None:
-        """Take in what waiting runs hold, and up to which place runs were accepted, once.
+        """Take in what the store says of its clock, of a crash and of the runs that wait, once.
 
-        Raises `StoreFailed` where the store does not answer; it is tried again by `run` then, and
-        no run is accepted or restored before.
+        That is who may have ended the last process, what waiting runs hold, and up to which place
+        runs were accepted. Raises `StoreFailed` where the store does not answer; `run` tries it
+        again then, and no run is accepted or restored before.
         """
-        if self._counted.is_set():
-            return
-        last_accepted = await self._reads.ask(self._store.last_accepted())
-        unfinished = await self._reads.ask(self._store.count_unfinished())
-        if self._counted.is_set():
-            return  # meanwhile, for another caller
-        self._queue.go_on_after(last_accepted)
-        for counted in unfinished:
-            self._live.phases[counted.phase] += counted.runs
-            if counted.phase is Phase.WAITING:
-                self._queue.keep_slots(counted.workflow_name, counted.slots)
-        self._counted.set()
-        self._restorer.allow()
+        async with self._counting:
+            if self._counted.is_set():
+                return
+            clock = await self._reads.ask(self._store.get_clock())
+            last_accepted = await self._reads.ask(self._store.last_accepted())
+            await self._trials.judge()
+            unfinished = await self._reads.ask(self._store.count_unfinished())
+            self._clock.start(clock)
+            self._queue.go_on_after(last_accepted)
+            for counted in unfinished:
+                self._live.phases[counted.phase] += counted.runs
+                if counted.phase is Phase.WAITING:
+                    self._queue.keep_slots(counted.workflow_name, counted.slots)
+            self._counted.set()
+            self._restorer.allow()
 
     async def _claim_all(self) -> None:
-        for claimed in (Phase.WORKING, Phase.QUEUED):
-            await self._claim(claimed)
+        await self._trials.wait_begun()
+        await self._claim(Phase.WORKING)
+        self._clock.keep()
+        await self._claim(Phase.QUEUED)
         self._queue.open()
         self._restorer.forget_early()
-        await self._claim_page_by_page(Phase.WAITING, self._store.list_not_resumable)
+        await self._claim_page_by_page(self._store.list_not_resumable)
         await self._claim(Phase.HELD)
         for counted in await self._reads.ask(self._store.count_unfinished()):
             name = counted.workflow_name
@@ -113,15 +124,16 @@ class Claims:
     async def _claim(self, claimed: Phase, *, workflow_name: str | None = None) -> None:
         """Restore all runs of a phase, in the order of acceptance."""
         pages = partial(self._store.list_unfinished, claimed, workflow_name=workflow_name)
-        await self._claim_page_by_page(claimed, pages)
+        await self._claim_page_by_page(pages)
 
     async def _claim_page_by_page(
-        self, claimed: Phase, list_page: Callable[..., Awaitable[Sequence[UnfinishedRun]]]
+        self, list_page: Callable[..., Awaitable[Sequence[UnfinishedRun]]]
     ) -> None:
         after: UnfinishedRun | None = None
         while True:
             page = await self._reads.ask(list_page(after=after, limit=CLAIMED_AT_ONCE))
-            await self._restorer.claim([place.run_id for place in page], claimed)
+            run_ids = [place.run_id for place in page]
+            await self._restorer.claim([r for r in run_ids if not self._restorer.is_put_off(r)])
             if len(page) < CLAIMED_AT_ONCE:
                 return
             after = page[-1]

@@ -6,12 +6,12 @@ evicted while it waits.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
+from workflow_server.app.clocks import Clock, StoreClock
 from workflow_server.app.engine.run_input import RunInput
 from workflow_server.app.engine.served import ServedWorkflow
-from workflow_server.app.engine.session import Clock
 from workflow_server.app.runs.commit_log import CommitLog
 from workflow_server.app.runs.run import LiveRun
 from workflow_server.app.runs.slots import Slot
@@ -23,6 +23,9 @@ from workflow_server.app.telemetry.metrics import Metrics
 from workflow_server.schemas.records import HandlerKey, Phase, RunRecord
 
 logger = get_logger(__name__)
+
+WHOLE_TIME = 3.0  # seconds that a stop takes at most to write runs down whole
+WHOLE_BYTES = 4 << 20  # of them, that are not committed yet
 
 
 class LiveRuns:
@@ -38,6 +41,7 @@ class LiveRuns:
         log: CommitLog,
         *,
         clock: Clock,
+        store_clock: StoreClock,
         limits: Limits,
         metrics: Metrics,
     ) -> None:
@@ -45,17 +49,20 @@ class LiveRuns:
         self.dismissed = False
         self._log = log
         self._clock = clock
+        self._store_clock = store_clock
         self._limits = limits
         self._metrics = metrics
         self._runs: dict[HandlerKey, LiveRun] = {}
         self._tails: WeakValueDictionary[str, EventTail] = WeakValueDictionary()
         self._ended = EndedRuns()
         self._settled = asyncio.Event()
+        self._well = asyncio.Event()
         self._watchers: list[Callable[[LiveRun], None]] = []
 
     def start(self) -> None:
         """Forget the runs of an earlier start; they stayed while the last commit was made."""
         self._runs.clear()
+        self._tails.clear()  # they are closed
         self.phases.clear()
         self.dismissed = False
 
@@ -75,6 +82,16 @@ class LiveRuns:
                 return
             self._settled.clear()
 
+    async def wait_well(self, runs: Sequence[LiveRun], seconds: float) -> None:
+        """Return when no run of these is on probation, or after some seconds."""
+        try:
+            async with asyncio.timeout(seconds):
+                while any(run.is_on_probation for run in runs):
+                    await self._well.wait()
+                    self._well.clear()
+        except TimeoutError:
+            pass
+
     def dismiss(self) -> None:
         """Send away everybody who reads a run or waits for one: the server stops."""
         self.dismissed = True
@@ -86,9 +103,29 @@ class LiveRuns:
     async def abandon(self) -> None:
         """Stop all runs where they are."""
         self.dismiss()
-        for run in list(self._runs.values()):
-            await run.abandon()
+        # At once, for a step may take its time to end.
+        await asyncio.gather(*(run.abandon() for run in self._runs.values()))
         self._ended.clear()
+
+    async def keep_whole(self) -> None:
+        """Write down whole what runs wait for or are at, as far as `WHOLE_TIME` allows.
+
+        Those that wait come first, since the others may be cut off in a step all the same.
+        """
+        loop = asyncio.get_running_loop()
+        deadline, size = loop.time() + WHOLE_TIME, 0
+        runs = sorted(self._runs.values(), key=lambda run: not run.is_quiet)
+        try:
+            async with asyncio.timeout_at(deadline):
+                for run in runs:
+                    before = run.journal.uncommitted_bytes
+                    run.keep_whole()
+                    size += run.journal.uncommitted_bytes - before
+                    if size > WHOLE_BYTES or loop.time() > deadline:
+                        await run.journal.wait_committed()
+                        size = 0
+        except TimeoutError:
+            logger.warning("not all runs were written down whole", runs=len(runs))
 
     @property
     def uncommitted_bytes(self) -> int:
@@ -164,6 +201,7 @@ class LiveRuns:
             slot=slot,
             observer=self,
             clock=self._clock,
+            store_clock=self._store_clock,
             metrics=self._metrics,
             max_event_size=self._limits.max_event_size,
             next_tick=next_tick,
@@ -181,6 +219,8 @@ class LiveRuns:
 
     def record_committed(self, before: RunRecord | None, after: RunRecord) -> None:
         """Count a run in its phase; `before` is its record until now, or None for a new run."""
+        if before is not None and before.attempted:
+            self._well.set()
         if before is not None and before.phase is after.phase:
             return
         if before is not None and before.phase is not Phase.ENDED:
@@ -195,6 +235,16 @@ class LiveRuns:
             self.count_end(run.visible)
             self._ended.keep(EndedRun(run.visible, run.tail))
         self._settled.set()
+        if self._runs.get(run.key) is run:
+            del self._runs[run.key]
+
+    def run_lost(self, run: LiveRun) -> None:
+        """Let go of a run that another server has."""
+        logger.warning("run lost", handler_id=run.key.id, run_id=run.run_id)
+        if run.visible is not None and run.visible.phase is not Phase.ENDED:
+            self.phases[run.visible.phase] -= 1
+        self._settled.set()
+        self._tails.pop(run.run_id, None)
         if self._runs.get(run.key) is run:
             del self._runs[run.key]
 

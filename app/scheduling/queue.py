@@ -11,8 +11,8 @@ import heapq
 from collections import Counter
 from itertools import count
 
+from workflow_server.app.clocks import Clock
 from workflow_server.app.engine.served import ServedWorkflow
-from workflow_server.app.engine.session import Clock
 from workflow_server.app.errors import TooManyRuns
 from workflow_server.app.runs.slots import Slot
 from workflow_server.app.settings import Limits

@@ -4,40 +4,45 @@ A run that waits stays in the store until an event, a request to cancel or a tim
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from workflow_server.app.clocks import Clock, StoreClock
 from workflow_server.app.engine import outcome
+from workflow_server.app.engine.misfits import RESUMED, Misfit, NotRecoverable, not_served
 from workflow_server.app.engine.outcome import RunFailed
 from workflow_server.app.engine.replay import (
-    Misfit,
-    NotRecoverable,
     Recovered,
     StoredJournal,
     read_journal,
     recover,
 )
 from workflow_server.app.engine.served import ServedWorkflow
-from workflow_server.app.engine.session import Clock
 from workflow_server.app.errors import NotStarted, StoreFailed
 from workflow_server.app.reads import UNREACHABLE, Reads
+from workflow_server.app.runs import phase
 from workflow_server.app.runs.commit_log import CommitLog
 from workflow_server.app.runs.recorder import find_due
 from workflow_server.app.runs.run import LiveRun
 from workflow_server.app.runs.slots import Slot
+from workflow_server.app.scheduling.attempts import Attempts
 from workflow_server.app.scheduling.live import LiveRuns, ids_of
 from workflow_server.app.scheduling.queue import RunQueue
 from workflow_server.app.scheduling.stored import StoredRuns
+from workflow_server.app.scheduling.turns import STOPS, Turns
 from workflow_server.app.telemetry.logs import get_logger
 from workflow_server.app.telemetry.metrics import Metrics
 from workflow_server.schemas.records import Idle, Phase, RunRecord
 
 logger = get_logger(__name__)
 
-STOPS = "The server stops; ask again in a moment."
+MICROS = 1_000_000
 RETRY_PAUSE = 1.0  # seconds until what the store's failure has cut off is tried again
+CLAIMED_AT_ONCE = 20  # runs; they go on in step, and a request waits while all of them take one
+READ_AT_ONCE = 4  # journals of runs, which are in memory whole until their runs are recovered
 
 
 class Restorer:
@@ -54,9 +59,10 @@ class Restorer:
         log: CommitLog,
         live: LiveRuns,
         queue: RunQueue,
+        turns: Turns,
         *,
         clock: Clock,
-        max_resumes: int,
+        store_clock: StoreClock,
         on_misfit: Literal["hold", "fail"],
         metrics: Metrics,
     ) -> None:
@@ -64,26 +70,27 @@ class Restorer:
         self._workflows = workflows
         self._live = live
         self._queue = queue
-        self._clock = clock
-        self._max_resumes = max_resumes
+        self._clock = store_clock
+        self._turns = turns
         self._holds = on_misfit == "hold"
         self._metrics = metrics
-        self._started_at = clock()
         self._stored = StoredRuns(reads, log, live, queue, clock=clock)
         self._allowed = asyncio.Event()
         self._is_stopped = False
         self._restored_early: set[str] = set()
         self._at_work: dict[str, asyncio.Task[Any]] = {}
-        # Held by one run after the other, so that requests are served between two of them.
+        self._attempts = Attempts(reads)
+        self._reading = asyncio.Semaphore(READ_AT_ONCE)
+        # Held by one run after the other: what comes into memory meanwhile is bounded.
         self._recovering = asyncio.Lock()
 
     def start(self) -> None:
         """Begin anew, with nothing allowed."""
-        self._started_at = self._clock()
         self._is_stopped = False
         self._allowed.clear()
         self._restored_early.clear()
         self._stored.unwritten.clear()
+        self._stored.unwritable.clear()
 
     def allow(self) -> None:
         """Let runs be restored from now on."""
@@ -96,20 +103,37 @@ class Restorer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._attempts.stop()
 
-    async def claim(self, run_ids: list[str], claimed: Phase) -> None:
-        """Restore runs of a phase together; they take slots in this order."""
+    async def claim(self, run_ids: Sequence[str]) -> list[LiveRun]:
+        """Restore runs, which take slots in this order, and return those that go on."""
+        live: list[LiveRun] = []
+        for first in range(0, len(run_ids), CLAIMED_AT_ONCE):
+            page = run_ids[first : first + CLAIMED_AT_ONCE]
+            absent = [run_id for run_id in page if not self._may_be_here(run_id)]
+            attempted = {record.run_id for record in await self._attempts.write(absent)}
+            for few in range(0, len(page), READ_AT_ONCE):
+                part = page[few : few + READ_AT_ONCE]
+                live += await self._claim_together(part, attempted)
+        return live
+
+    async def _claim_together(
+        self, run_ids: Sequence[str], attempted: Collection[str]
+    ) -> list[LiveRun]:
         tasks: list[asyncio.Task[Any]] = []
         for run_id in run_ids:
             behind = tasks[-1] if tasks else None
-            tasks.append(
-                self._single(run_id, self._restore(run_id, behind=behind, claimed=claimed))
+            work = self._restore(
+                run_id, is_attempted=run_id in attempted, behind=behind, is_claimed=True
             )
+            tasks.append(self._single(run_id, work))
         restored = await asyncio.gather(*tasks, return_exceptions=True)
         for run_id, result in zip(run_ids, restored, strict=True):
             # What cannot be written of one run keeps no other from being claimed.
-            if isinstance(result, BaseException) and run_id not in self._stored.unwritten:
+            left_out = self._stored.unwritten | self._stored.unwritable
+            if isinstance(result, BaseException) and run_id not in left_out:
                 raise result
+        return [result for result in restored if isinstance(result, LiveRun)]
 
     def forget_early(self) -> None:
         """Forget which runs were restored before they were claimed: all are claimed now."""
@@ -118,9 +142,10 @@ class Restorer:
     async def restore(self, run_id: str) -> None:
         """Bring a run into memory, unless it is there, has ended, or cannot go on and is held.
 
-        Two callers at once bring it in once. Raises `StoreFailed`, or `NotStarted` where the
-        server stops before.
+        Two callers at once bring it in once. A run that is a suspect of a crash is waited for until
+        it is its turn. Raises `StoreFailed`, or `NotStarted` where the server stops before.
         """
+        await self._turns.wait(run_id)
         await self._await(self._single(run_id, self._restore(run_id)))
 
     async def restore_due(self, run_id: str) -> datetime | None:
@@ -128,10 +153,26 @@ class Restorer:
         due: datetime | None = await self._alone(run_id, self._restore_due)
         return due
 
-    async def cancel_held(self, run_id: str) -> bool:
-        """End a held run as cancelled; any other one is left as it is, which false says."""
-        ended: bool = await self._alone(run_id, self._cancel_held)
+    def is_put_off(self, run_id: str) -> bool:
+        """Return whether a run waits for its turn to come back after a crash."""
+        return self._turns.is_waiting(run_id)
+
+    async def cancel_stored(self, run_id: str) -> bool:
+        """End a run as cancelled that is held, or waits for its turn; of others it returns false.
+
+        It is not read back for that.
+        """
+        ended: bool = await self._alone(run_id, self._cancel_stored)
         return ended
+
+    async def give_up(self, run_ids: Sequence[str]) -> None:
+        """End runs as failed that have ended the process too often."""
+        for run_id in run_ids:
+            try:
+                await self._alone(run_id, self._give_up)
+            except StoreFailed:
+                if run_id not in self._stored.unwritable:
+                    raise
 
     async def _alone(self, run_id: str, work: Callable[[str], Coroutine[Any, Any, Any]]) -> Any:
         """Return what work on a run returns; it begins when no other is under way."""
@@ -165,37 +206,48 @@ class Restorer:
         self,
         run_id: str,
         *,
+        is_attempted: bool = False,
         behind: asyncio.Task[Any] | None = None,
-        claimed: Phase | None = None,
+        is_claimed: bool = False,
     ) -> LiveRun | None:
-        """Restore a run; `behind` another one, so that slots are taken in order."""
+        """Restore a run; `behind` another one, so that slots are taken in order.
+
+        `is_attempted` is whether it was written down already that it is.
+        """
         await self._allowed.wait()
+        # Read now: since it was claimed, a request may have restored it, and it may have ended.
         record = await self._read(run_id)
         if record is None or record.phase is Phase.ENDED:
             return None
         live = self._live.get(record.key)
         if live is not None:
-            if claimed is not None and run_id in self._restored_early:
+            if is_attempted:
+                live.write_again()  # another caller was faster
+            if is_claimed and run_id in self._restored_early:
                 self._queue.claim(live.slot)
             return live
+        if not (is_attempted and record.attempted):
+            record = await self._attempts.write_one(run_id)
+        return await self._go_on(record, behind, is_claimed=is_claimed) if record else None
+
+    async def _go_on(
+        self, record: RunRecord, behind: asyncio.Task[Any] | None, *, is_claimed: bool
+    ) -> LiveRun | None:
+        """Read a run back and let it go on, or write down why it does not."""
         workflow = self._workflows.get(record.workflow_name)
         try:
             if record.not_resumable_because is not None:
-                raise NotRecoverable(
-                    f"The run could not be resumed: {record.not_resumable_because}."
-                )
+                raise NotRecoverable(f"{RESUMED}: {record.not_resumable_because}.")
             if workflow is None:
-                raise Misfit(
-                    "The run could not be resumed: its workflow is no longer served as"
-                    f" '{record.workflow_name}'."
-                )
-            self._check_resumes(record)
-            journal = await read_journal(record, self._reads)
-            if behind is not None:
-                await asyncio.wait({behind})
-            if claimed is None and not self._queue.is_open:
-                self._restored_early.add(run_id)
-            return await self._take_in(journal, workflow, earlier=claimed is not None)
+                raise not_served(record.workflow_name)
+            # Those that are claimed come in few at a time already, one behind the other.
+            async with nullcontext() if is_claimed else self._reading:
+                journal = await read_journal(record, self._reads)
+                if behind is not None:
+                    await asyncio.wait({behind})
+                if not is_claimed and not self._queue.is_open:
+                    self._restored_early.add(record.run_id)
+                return await self._take_in(journal, workflow, earlier=is_claimed)
         except Misfit as reason:
             if self._holds:
                 await self._stored.hold(record, outcome.clean_text(str(reason)))
@@ -205,6 +257,9 @@ class Restorer:
             logger.warning("run not resumed", **ids_of(record), reason=str(reason))
             await self._stored.end(record, outcome.failed(RunFailed(str(reason)), None))
         return None
+
+    def _may_be_here(self, run_id: str) -> bool:
+        return self._live.has_tail(run_id) or run_id in self._stored.unwritten
 
     async def _read(self, run_id: str) -> RunRecord | None:
         """Return a run; `StoreFailed` also where what became of it is not yet written down."""
@@ -222,7 +277,7 @@ class Restorer:
     ) -> LiveRun | None:
         record = journal.record
         async with self._recovering:
-            recovered = recover(journal, workflow)
+            recovered = await recover(journal, workflow)
         if recovered.ended is not None:
             await self._stored.end(record, recovered.ended)
             return None
@@ -240,9 +295,10 @@ class Restorer:
         if record.idle is not None:
             run.restore(recovered, waited=self._waited(record.idle))
             return run
-        run.resume(recovered)
+        was_at_work = record.phase is Phase.WORKING or record.run_id in self._turns.were_at_work
+        run.resume(recovered, last_life=self._clock.last_life if was_at_work else None)
         if recovered.has_begun:
-            logger.info("run resumed", **ids_of(record), resumes=record.resumes + 1)
+            logger.info("run resumed", **ids_of(record), resumes=max(record.resumes, 1))
             self._metrics.resumes.inc()
         return run
 
@@ -259,46 +315,54 @@ class Restorer:
             counts = True
         return self._queue.take_resting(workflow, record.accepted, counts=counts)
 
-    def _check_resumes(self, record: RunRecord) -> None:
-        was_at_work = record.idle is None and record.phase is not Phase.QUEUED
-        if was_at_work and record.resumes >= self._max_resumes:
-            raise NotRecoverable(
-                f"The run was resumed {record.resumes} times, and each time the process ended"
-                " before a step of it had finished; it is not resumed again."
-            )
-
     def _waited(self, idle: Idle) -> float:
         """Return the seconds since the run began to wait in which a server ran."""
-        return (self._clock() - self._alive_since(idle)).total_seconds()
-
-    def _alive_since(self, idle: Idle) -> datetime:
-        """Return the start of the wait, or of this server where that is later.
-
-        It is never later than now, for clocks may be set back.
-        """
-        return min(max(idle.since, self._started_at), self._clock())
+        now = self._clock()
+        if idle.uptime is not None:
+            return max(self._clock.uptime - idle.uptime, 0) / MICROS
+        return (now - min(max(idle.since, self._clock.began_at), now)).total_seconds()
 
     # Runs that do not come into memory.
 
     async def _restore_due(self, run_id: str) -> datetime | None:
-        if run_id in self._stored.unwritten:
+        await self._allowed.wait()
+        if run_id in self._stored.unwritten or not self._turns.is_open(run_id):
             return self._clock() + timedelta(seconds=RETRY_PAUSE)
         record = await self._read(run_id)
         if record is None or record.phase is not Phase.WAITING or record.idle is None:
             return None
         if self._live.get(record.key) is not None:
             return None
-        due = find_due(replace(record.idle, since=self._alive_since(record.idle)))
+        alive_since = self._clock() - timedelta(seconds=self._waited(record.idle))
+        due = find_due(replace(record.idle, since=alive_since))
         if due is not None and due > self._clock() + timedelta(milliseconds=1):
             # The time in which no server ran does not count.
-            await self._stored.write(record, replace(record, due_at=due))
+            claimed = await self._attempts.write_one(run_id)
+            if claimed is not None:
+                await self._stored.write(claimed, replace(phase.acquit(claimed), due_at=due))
             return due
         await self._restore(run_id)
         return None
 
-    async def _cancel_held(self, run_id: str) -> bool:
+    async def _cancel_stored(self, run_id: str) -> bool:
         record = await self._read(run_id)
-        if record is None or record.phase is not Phase.HELD or self._live.get(record.key):
+        if record is None or record.phase is Phase.ENDED or self._live.get(record.key):
             return False
-        await self._stored.end(record, outcome.cancelled())
-        return True
+        if record.phase is not Phase.HELD and not self._turns.is_waiting(run_id):
+            return False
+        claimed = await self._attempts.write_one(run_id)
+        if claimed is not None:
+            await self._stored.end(claimed, outcome.cancelled())
+        return claimed is not None
+
+    async def _give_up(self, run_id: str) -> None:
+        record = await self._attempts.write_one(run_id)
+        if record is None:
+            return  # it was cancelled meanwhile
+        times = "once" if record.strikes == 1 else f"{record.strikes} times"
+        reason = (
+            f"The process ended {times} while no run but this one was at work, before a step of it"
+            " had finished; it is not resumed again."
+        )
+        logger.warning("run given up", **ids_of(record), reason=reason)
+        await self._stored.end(record, outcome.failed(RunFailed(reason), None))

@@ -1,10 +1,12 @@
 """Stored runs: what is written down of runs that are not in memory."""
 
+from workflow_server.app.clocks import Clock
 from workflow_server.app.engine.outcome import Outcome
-from workflow_server.app.engine.session import Clock
-from workflow_server.app.errors import StoreFailed
-from workflow_server.app.reads import UNREACHABLE, Reads
+from workflow_server.app.engine.replay import read_kept
+from workflow_server.app.errors import OutcomeUnknown, StoreFailed
+from workflow_server.app.reads import Reads
 from workflow_server.app.runs import phase
+from workflow_server.app.runs.answers import UNKNOWN
 from workflow_server.app.runs.commit_log import CommitLog
 from workflow_server.app.runs.journal import RunJournal
 from workflow_server.app.scheduling.live import LiveRuns, ids_of
@@ -15,18 +17,22 @@ from workflow_server.schemas.records import Phase, RunRecord
 
 logger = get_logger(__name__)
 
+UNWRITABLE = "The store cannot write what becomes of the run, which stays as it is."
+
 
 class StoredRuns:
     """Moves runs from phase to phase that are not in memory, through the commit log.
 
-    Every method returns once it is committed, and raises `StoreFailed` where that has to wait for
-    the store. `unwritten` are the runs of which something waits so, by their ids.
+    Every method returns once it is committed, and raises `OutcomeUnknown` where that has to wait
+    for the store. `unwritten` are the runs of which something waits so, by their ids, and
+    `unwritable` those of which the store can never write it: `StoreFailed` is raised then.
     """
 
     def __init__(
         self, reads: Reads, log: CommitLog, live: LiveRuns, queue: RunQueue, *, clock: Clock
     ) -> None:
         self.unwritten: set[str] = set()
+        self.unwritable: set[str] = set()
         self._reads = reads
         self._log = log
         self._live = live
@@ -34,16 +40,18 @@ class StoredRuns:
         self._clock = clock
 
     async def hold(self, record: RunRecord, because: str) -> None:
-        """Hold a run for a reason; one that is held for that reason already stays as it is."""
+        """Hold a run for a reason; one that is held for that reason already stays so."""
         if record.held_because == because:
+            await self.write(record, phase.acquit(record))
             return
         logger.warning("run held", **ids_of(record), reason=because)
-        await self.write(record, phase.hold(record, because, now=self._clock()))
+        await self.write(record, phase.hold(phase.acquit(record), because, now=self._clock()))
 
     async def write(self, before: RunRecord, after: RunRecord) -> None:
         """Write down where a run stands."""
         journal = self._open_journal(before, self._live.share_tail(before.run_id))
         journal.set_record(after)
+        journal.release()
         await self._wait_written(journal)
 
     async def end(self, record: RunRecord, ended: Outcome) -> None:
@@ -53,9 +61,11 @@ class StoredRuns:
         tail.reach(await self._reads.ask(store.next_sequence(run_id)) - 1)
         inbox = await self._reads.ask(store.read_inbox(run_id))
         next_delivery = inbox[-1].number + 1 if inbox else 0
+        kept = await read_kept(record, self._reads)
         journal = self._open_journal(record, tail, next_delivery=next_delivery)
+        journal.history.restore(kept.extent, kept.ticks)
         journal.open_unit()
-        journal.end(ended.status, ended.envelope, ended.error, now=self._clock())
+        journal.end(ended, now=self._clock())
         journal.close_unit()
         await self._wait_written(journal)
 
@@ -84,9 +94,13 @@ class StoredRuns:
             has_payloads=True,
             on_committed=committed,
             on_failed=lambda: self.unwritten.add(before.run_id),
+            on_refused=lambda: self.unwritable.add(before.run_id),  # the run stays as it is
+            on_lost=lambda: None,
         )
 
     async def _wait_written(self, journal: RunJournal) -> None:
         await journal.wait_committed()
+        if journal.is_refused:
+            raise StoreFailed(UNWRITABLE)
         if journal.is_failed:
-            raise StoreFailed(UNREACHABLE)
+            raise OutcomeUnknown(UNKNOWN)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-from workflow_server.app.engine.session import Clock
+from workflow_server.app.clocks import StoreClock
 from workflow_server.app.errors import StoreFailed
 from workflow_server.app.reads import Reads
 from workflow_server.app.scheduling.waits import LONGEST_WAIT, wait_for
@@ -27,7 +27,11 @@ class Timers:
     """
 
     def __init__(
-        self, reads: Reads, restore: Callable[[str], Awaitable[datetime | None]], *, clock: Clock
+        self,
+        reads: Reads,
+        restore: Callable[[str], Awaitable[datetime | None]],
+        *,
+        clock: StoreClock,
     ) -> None:
         self._reads = reads
         self._restore = restore
@@ -45,6 +49,7 @@ class Timers:
 
     async def run(self) -> None:
         """Restore runs for ever."""
+        await self._clock.wait_started()
         while True:
             try:
                 self._next = None
@@ -60,7 +65,7 @@ class Timers:
     def _seconds_left(self) -> float | None:
         if self._next is None:
             return None
-        seconds = (self._next - to_micros(self._clock())) / MICROS
+        seconds = (self._next - self._clock.micros) / MICROS
         return min(max(seconds, 0.001), LONGEST_WAIT)
 
     async def _restore_due(self) -> int | None:
@@ -68,7 +73,7 @@ class Timers:
         after: DueRun | None = None
         while True:
             due = await self._reads.ask(self._reads.store.list_due(after=after, limit=DUE_AT_ONCE))
-            now = to_micros(self._clock())
+            now = self._clock.micros
             restored = (self._restore(run.run_id) for run in due if run.due_at <= now)
             for really_due in await asyncio.gather(*restored):
                 if really_due is not None:

@@ -6,6 +6,7 @@ in pages too. So a reader costs the same whether it is fast, slow or gone.
 
 import asyncio
 from collections import OrderedDict
+from itertools import islice
 
 from prometheus_client import Gauge
 
@@ -53,10 +54,15 @@ class SharedPositions:
         """Return the run's position, at its first event where no reader has moved it."""
         position = self._positions.setdefault(run_id, SharedPosition())
         self._positions.move_to_end(run_id)
-        for other in list(self._positions)[: len(self._positions) - MAX_SHARED_POSITIONS]:
+        surplus = max(len(self._positions) - MAX_SHARED_POSITIONS, 0)
+        for other in list(islice(self._positions, surplus)):
             if not self._positions[other].held:
                 del self._positions[other]
         return position
+
+    def look(self, run_id: str) -> SharedPosition:
+        """Return the run's position as `of` does, and keep none for it where there is none."""
+        return self._positions.get(run_id) or SharedPosition()
 
     def forget(self, run_id: str) -> None:
         """Forget the position of a run that is no more."""
@@ -133,6 +139,10 @@ class Subscription:
             if timeout is not None and self.cursor >= self._tail.last:
                 return []
         return []
+
+    def go_back(self, cursor: int) -> None:
+        """Read again what comes after a cursor: its pages were not sent."""
+        self.cursor = cursor
 
     async def _read(self) -> list[Page]:
         if self._tail is not None:

@@ -1,14 +1,15 @@
-"""The tail of a run: its latest committed events in pages, one page a commit, for all readers."""
+"""The tail of a run: its latest committed events in pages, for all readers."""
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from workflow_server.schemas.records import EventRecord
 
 TAIL_BYTES = 1 << 21
 TAIL_EVENTS = 4_096
+PAGE_BYTES = 1 << 17  # after which a page takes no more events
 READ_BYTES = 1 << 17  # after which a reader takes no further page: one that is stuck keeps these
 
 
@@ -18,6 +19,10 @@ class Page:
 
     events: Sequence[EventRecord]
     frames: dict[object, Sequence[bytes]] = field(default_factory=dict)
+    size: int = field(init=False)  # bytes of the envelopes
+
+    def __post_init__(self) -> None:
+        self.size = sum([len(event.envelope) for event in self.events])
 
     @property
     def first(self) -> int:
@@ -28,11 +33,6 @@ class Page:
     def last(self) -> int:
         """The sequence of the last event."""
         return self.events[-1].sequence
-
-    @property
-    def size(self) -> int:
-        """The bytes of the envelopes."""
-        return sum(len(event.envelope) for event in self.events)
 
     def after(self, cursor: int) -> "Page":
         """Return the part of the page after a cursor inside it; the page itself before it."""
@@ -62,11 +62,11 @@ class EventTail:
         """Show committed events to all readers."""
         if not events:
             return
-        page = Page(events)
-        self._pages.append(page)
+        for page in _split(events):
+            self._pages.append(page)
+            self._bytes += page.size
         self._events += len(events)
-        self._bytes += page.size
-        self.last = page.last
+        self.last = events[-1].sequence
         while len(self._pages) > 1 and (self._bytes > TAIL_BYTES or self._events > TAIL_EVENTS):
             dropped = self._pages.popleft()
             self._events -= len(dropped.events)
@@ -133,6 +133,20 @@ class EventTail:
     def _wake(self) -> None:
         for waiter in self._waiters:
             _resolve(waiter)
+
+
+def _split(events: Sequence[EventRecord]) -> Iterator[Page]:
+    """Yield the events of a commit in pages, of which but those with large events are small."""
+    whole = Page(events)
+    if whole.size <= PAGE_BYTES:
+        yield whole
+        return
+    start = size = 0
+    for end, event in enumerate(events, start=1):
+        size += len(event.envelope)
+        if size >= PAGE_BYTES or end == len(events):
+            yield Page(events[start:end])
+            start, size = end, 0
 
 
 def _resolve(waiter: asyncio.Future[None]) -> None:

@@ -67,11 +67,46 @@ def get_logger(name: str) -> EventLogger:
     return EventLogger(logging.getLogger(name))
 
 
-def configure_logs(level: str, *, as_json: bool = False) -> None:
-    """Log to the standard error, from a level on, for people or as JSON for programs."""
+def place_of(error: BaseException) -> str | None:
+    """Return file and line in which an exception was raised, or None where it was not."""
+    at, trace = None, error.__traceback__
+    while trace is not None:
+        at, trace = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}", trace.tb_next
+    return at
+
+
+class Traceback:
+    """The traceback of a step's failure as a value of an event: a text without any message.
+
+    The text is made where it is written, and there alone.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __str__(self) -> str:
+        return "".join(_format_plainly(self._error)).rstrip("\n")
+
+    __repr__ = __str__
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        # A handler may send records to another process, and a traceback cannot go there.
+        return str, (str(self),)
+
+
+def configure_logs(level: str, *, as_json: bool = False, tracebacks: bool | None = None) -> None:
+    """Log to the standard error, from a level on, for people or as JSON for programs.
+
+    `tracebacks` is whether the failures of steps come with theirs; None: where a person reads the
+    log, on a terminal.
+    """
     handler = logging.StreamHandler()
-    colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    handler.setFormatter(EventFormatter(make_renderer(as_json=as_json, colors=colors)))
+    is_terminal = sys.stderr.isatty()
+    colors = is_terminal and "NO_COLOR" not in os.environ
+    if tracebacks is None:
+        tracebacks = is_terminal and not as_json
+    renderer = make_renderer(as_json=as_json, colors=colors)
+    handler.setFormatter(EventFormatter(renderer, tracebacks=tracebacks))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     for name in QUOTING_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.INFO, logging.root.level))
@@ -80,9 +115,10 @@ def configure_logs(level: str, *, as_json: bool = False) -> None:
 class EventFormatter(logging.Formatter):
     """Turns every record, ours or not, into an event with its values, and writes that."""
 
-    def __init__(self, renderer: Renderer) -> None:
+    def __init__(self, renderer: Renderer, *, tracebacks: bool = False) -> None:
         super().__init__()
         self._renderer = renderer
+        self._has_tracebacks = tracebacks
 
     def format(self, record: LogRecord) -> str:
         """Return the event as the renderer writes it."""
@@ -94,6 +130,11 @@ class EventFormatter(logging.Formatter):
         }
         merge_contextvars(event)
         event.update(item for item in vars(record).items() if item[0] not in _STANDARD)
+        traceback = event.get("traceback")
+        if isinstance(traceback, Traceback):
+            del event["traceback"]
+            if self._has_tracebacks:
+                event["exception"] = str(traceback)
         if record.exc_info and record.exc_info[1]:
             event["exception"] = _show(record.exc_info[1], record.name)
         return self._renderer(event)

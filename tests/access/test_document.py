@@ -30,6 +30,7 @@ from tests.test_schemathesis import (
     load,
     make_handlers,
     make_server,
+    try_sequences,
 )
 from workflow_server.app.access import Access, Scope
 
@@ -91,3 +92,9 @@ def test_a_reader_changes_nothing_whatever_it_sends(case: Case, guarded_server: 
     excluded = negative_data_rejection
     response = check(case, guarded_server.base_url, excluded, headers=guarded_server.reader)
     assert response.status_code in (403, 405)
+
+
+def test_sequences_of_an_administrator_do_what_the_document_says(tmp_path: Path) -> None:
+    book = KeyBook(tmp_path / "keys.json")
+    administrator = bearer(book.add("administrator", Scope.ADMIN))
+    try_sequences(book.open_access(), administrator)

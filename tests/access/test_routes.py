@@ -234,6 +234,13 @@ async def test_metrics_are_not_for_tenants(guarded: httpx.AsyncClient, book: Key
     assert (await guarded.get("/metrics", headers=bearer(operators))).status_code == 200
 
 
+async def test_a_method_that_a_path_does_not_take_is_refused_with_those_that_it_takes(
+    guarded: httpx.AsyncClient, book: KeyBook
+) -> None:
+    response = await guarded.put("/events/h", headers=bearer(book.add("runner", Scope.RUN)))
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, POST")
+
+
 async def test_a_refused_body_is_not_looked_at(guarded: httpx.AsyncClient) -> None:
     response = await guarded.post("/workflows/asker/run", content=b"{" * 1_000_000)
     assert problem_of(response) == UNAUTHENTICATED

@@ -58,6 +58,17 @@ class TestServing:
             paths = ("/docs", "/redoc", "/openapi.json", "/health")
             assert [httpx.get(server.url + path).status_code for path in paths] == [200] * 4
 
+    def test_who_connects_as_soon_as_an_address_is_printed_is_served(self, tmp_path: Path) -> None:
+        write_echo(tmp_path / "flows.py", "echo = Echo()")
+        command = [COMMAND, "serve", "--port", "0", "--store", "memory:", "flows.py"]
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            url = process.stdout.readline().split()[-1]
+            try:
+                assert httpx.get(f"{url}/health").json() == {"status": "healthy"}
+            finally:
+                process.terminate()
+
     def test_files_may_have_the_names_of_our_packages(self, tmp_path: Path) -> None:
         for name in ("app", "schemas", "stores", "routers", "workflows", "json"):
             write_echo(tmp_path / f"{name}.py", f"from_{name} = Echo()")
@@ -267,6 +278,16 @@ class TestProgram:
         [
             ("postgresql://me:se:cret@host:5432/runs", "postgresql://me:***@host:5432/runs"),
             ("postgresql://me@host:5432/runs", "postgresql://me@host:5432/runs"),
+            ("postgresql://me:se@cret@host/runs", "postgresql://me:***@host/runs"),
+            ("postgresql+asyncpg://:secret@/runs", "postgresql+asyncpg://:***@/runs"),
+            (
+                "postgresql://host/runs?user=me&password=se%26cret&sslmode=require",
+                "postgresql://host/runs?user=me&password=***&sslmode=require",
+            ),
+            (
+                "postgresql://host/runs?sslpassword=secret&sslkey=me.key",
+                "postgresql://host/runs?sslpassword=***&sslkey=me.key",
+            ),
             ("sqlite:///runs.sqlite3", "sqlite:///runs.sqlite3"),
         ],
     )

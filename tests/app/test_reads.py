@@ -10,14 +10,22 @@ from tests.support.records import NOON, batch_of, make_record
 from workflow_server.app.errors import StoreFailed
 from workflow_server.app.reads import Reads
 from workflow_server.app.telemetry.metrics import Metrics
-from workflow_server.schemas.records import HandlerQuery, Phase
+from workflow_server.schemas.listings import HandlerQuery
+from workflow_server.schemas.records import Phase, ServerRecord
 from workflow_server.stores.base import Store, StoreUnavailable
 from workflow_server.stores.memory import MemoryStore
 
 READS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "check": lambda store: store.check(),
     "get_handler": lambda store: store.get_handler(key_of("h")),
+    "get_clock": lambda store: store.get_clock(),
     "get_run": lambda store: store.get_run("r"),
+    "claim": lambda store: store.claim(["r"]),
+    "list_suspects": lambda store: store.list_suspects(limit=1),
+    "write_suspects": lambda store: store.write_suspects([]),
+    "describe": lambda store: store.describe(ServerRecord()),
+    "list_servers": lambda store: store.list_servers(),
+    "let_go": lambda store: store.let_go(),
     "list_handlers": lambda store: store.list_handlers(HandlerQuery(limit=1)),
     "list_runs": lambda store: store.list_runs(key_of("h"), after=None, limit=1),
     "list_unfinished": lambda store: store.list_unfinished(Phase.QUEUED, limit=1),
@@ -25,12 +33,15 @@ READS: dict[str, Callable[[Store], Awaitable[object]]] = {
     "list_due": lambda store: store.list_due(limit=1),
     "list_ended": lambda store: store.list_ended(before=NOON, limit=1),
     "list_superseded": lambda store: store.list_superseded(before=NOON, limit=1),
+    "list_purged": lambda store: store.list_purged(),
     "count_unfinished": lambda store: store.count_unfinished(),
     "last_accepted": lambda store: store.last_accepted(),
     "next_sequence": lambda store: store.next_sequence("r"),
     "read_events": lambda store: store.read_events("r", after=-1, limit=1),
     "read_payloads": lambda store: store.read_payloads("r", after=-1, limit=1),
     "read_ticks": lambda store: store.read_ticks("r", after=-1, limit=1),
+    "read_history": lambda store: store.read_history("r", after=-1, limit=1),
+    "get_history_extent": lambda store: store.get_history_extent("r"),
     "read_inbox": lambda store: store.read_inbox("r"),
     "get_state": lambda store: store.get_state("r"),
     "get_snapshot": lambda store: store.get_snapshot("r"),

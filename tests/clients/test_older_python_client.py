@@ -1,7 +1,8 @@
 """What the client of `llama-index-workflows` 2.10.3 sends, the last before 2.11.
 
 That client cannot stand beside the engine, whose package it is part of. So these are its requests,
-as they were recorded when it drove every example on this server.
+as they were recorded when it drove every example on this server. `test_released_clients` runs the
+client itself.
 """
 
 import json

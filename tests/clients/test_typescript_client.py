@@ -23,7 +23,7 @@ from tests.support.examples import EXAMPLES
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("typescript")
 QUESTION = "Approve 240.50 € for: Train tickets?"
-EXHAUSTED = "Step 'call' failed after 3 attempts: ConnectionError: the service is down"
+EXHAUSTED = "the service is down"
 
 Report = dict[str, Any]
 

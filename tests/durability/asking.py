@@ -114,6 +114,10 @@ class Fork(HumanResponseEvent):
     text: str
 
 
+class Noted(BaseModel):
+    asked: int = 0
+
+
 class Batched(Workflow):
     """Asks twice, and then waits for the one answer and for the other."""
 
@@ -124,6 +128,42 @@ class Batched(Workflow):
         why = await ctx.wait_for_event(Reply)
         which = await ctx.wait_for_event(Fork)
         return StopEvent(result=[why.text, which.text])
+
+
+class Remembered(Workflow):
+    """Asks twice, remembers that in its state, and waits for the one answer and for the other."""
+
+    @step
+    async def ask(self, ctx: Context[Noted], ev: StartEvent) -> StopEvent:
+        async with ctx.store.edit_state() as state:
+            is_asked, state.asked = bool(state.asked), 2
+        if not is_asked:
+            ctx.write_event_to_stream(Ask(prompt="Why?"))
+            ctx.write_event_to_stream(Ask(prompt="Which?"))
+        why = await ctx.wait_for_event(Reply)
+        which = await ctx.wait_for_event(Fork)
+        return StopEvent(result=[why.text, which.text])
+
+
+class Twofold(Workflow):
+    """Asks twice, and waits for one answer."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.go_on = asyncio.Event()
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> Heard:
+        ctx.write_event_to_stream(Ask(prompt="It will be sent."))
+        ctx.write_event_to_stream(Ask(prompt="Send it?"))
+        reply = await ctx.wait_for_event(Reply)
+        await self.go_on.wait()
+        return Heard(text=reply.text)
+
+    @step
+    async def end(self, ctx: Context, ev: Heard) -> StopEvent:
+        reply = await ctx.wait_for_event(Reply, waiter_id="end")
+        return StopEvent(result=[ev.text, reply.text])
 
 
 class Impatient(Workflow):
@@ -138,10 +178,6 @@ class Impatient(Workflow):
             ctx.write_event_to_stream(Ask(prompt="Well?"))
             reply = await ctx.wait_for_event(Reply, requirements={"to": "slow"})
         return StopEvent(result=[reply.text])
-
-
-class Noted(BaseModel):
-    asked: int = 0
 
 
 class Careful(Workflow):

@@ -85,6 +85,7 @@ class Bystanders:
             Request("GET", "/handlers/talked/runs", 200),
             Request("GET", f"/handlers/talked?run_id={self.run_id}", 200),
             Request("GET", events, 200),
+            Request("GET", f"/handlers/talked/steps?run_id={self.run_id}", 200),
             Request("POST", "/events/waiting", 400, NONSENSE),
             Request("POST", "/workflows/talker/run-nowait", 200, START),
         )

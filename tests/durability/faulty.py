@@ -1,26 +1,37 @@
 """A store between the server and a real one, that fails, hangs and dawdles as a script says."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
+from workflow_server.schemas.listings import (
+    ALL_DOCUMENTS,
+    Documents,
+    HandlerQuery,
+    ListedRuns,
+    RunPosition,
+)
 from workflow_server.schemas.records import (
     Batch,
+    ClockRecord,
     DueRun,
+    EndedHandler,
     EventRecord,
     HandlerKey,
-    HandlerQuery,
+    HistoryExtent,
+    HistoryRecord,
     InboxRecord,
     PayloadRecord,
     Phase,
     PhaseCount,
-    RunPosition,
     RunRecord,
+    ServerRecord,
     SnapshotRecord,
     StoredState,
+    Suspect,
     TickPage,
     UnfinishedRun,
 )
@@ -90,9 +101,33 @@ class FaultyStore(Store):
     async def check(self) -> None:
         await self._carry_out("check", self._real.check)
 
-    async def commit(self, batch: Batch) -> None:
-        await self._carry_out("commit", lambda: self._real.commit(batch))
+    async def commit(self, batch: Batch) -> Collection[str]:
+        refused = await self._carry_out("commit", lambda: self._real.commit(batch))
         self.commits.append(batch)
+        return refused
+
+    async def claim(self, run_ids: Sequence[str]) -> Sequence[RunRecord]:
+        return await self._carry_out("claim", lambda: self._real.claim(run_ids))
+
+    async def list_suspects(self, *, after: Suspect | None = None, limit: int) -> Sequence[Suspect]:
+        return await self._carry_out(
+            "list_suspects", lambda: self._real.list_suspects(after=after, limit=limit)
+        )
+
+    async def write_suspects(self, suspects: Sequence[Suspect]) -> None:
+        await self._carry_out("write_suspects", lambda: self._real.write_suspects(suspects))
+
+    async def let_go(self) -> None:
+        await self._carry_out("let_go", self._real.let_go)
+
+    async def describe(self, server: ServerRecord) -> None:
+        await self._carry_out("describe", lambda: self._real.describe(server))
+
+    async def list_servers(self) -> Sequence[ServerRecord]:
+        return await self._carry_out("list_servers", self._real.list_servers)
+
+    async def get_clock(self) -> ClockRecord | None:
+        return await self._carry_out("get_clock", self._real.get_clock)
 
     async def get_handler(self, key: HandlerKey) -> RunRecord | None:
         return await self._carry_out("get_handler", lambda: self._real.get_handler(key))
@@ -100,14 +135,20 @@ class FaultyStore(Store):
     async def get_run(self, run_id: str) -> RunRecord | None:
         return await self._carry_out("get_run", lambda: self._real.get_run(run_id))
 
-    async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
+    async def list_handlers(self, query: HandlerQuery) -> ListedRuns:
         return await self._carry_out("list_handlers", lambda: self._real.list_handlers(query))
 
     async def list_runs(
-        self, key: HandlerKey, *, after: RunPosition | None, limit: int
-    ) -> Sequence[RunRecord]:
+        self,
+        key: HandlerKey,
+        *,
+        after: RunPosition | None,
+        limit: int,
+        documents: Documents = ALL_DOCUMENTS,
+    ) -> ListedRuns:
         return await self._carry_out(
-            "list_runs", lambda: self._real.list_runs(key, after=after, limit=limit)
+            "list_runs",
+            lambda: self._real.list_runs(key, after=after, limit=limit, documents=documents),
         )
 
     async def list_unfinished(
@@ -143,7 +184,7 @@ class FaultyStore(Store):
     async def last_accepted(self) -> int:
         return await self._carry_out("last_accepted", self._real.last_accepted)
 
-    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[HandlerKey]:
+    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[EndedHandler]:
         return await self._carry_out(
             "list_ended", lambda: self._real.list_ended(before=before, limit=limit)
         )
@@ -152,6 +193,9 @@ class FaultyStore(Store):
         return await self._carry_out(
             "list_superseded", lambda: self._real.list_superseded(before=before, limit=limit)
         )
+
+    async def list_purged(self) -> Sequence[str]:
+        return await self._carry_out("list_purged", self._real.list_purged)
 
     async def next_sequence(self, run_id: str) -> int:
         return await self._carry_out("next_sequence", lambda: self._real.next_sequence(run_id))
@@ -172,6 +216,17 @@ class FaultyStore(Store):
         return await self._carry_out(
             "read_payloads",
             lambda: self._real.read_payloads(run_id, after=after, limit=limit),
+        )
+
+    async def read_history(self, run_id: str, *, after: int, limit: int) -> Sequence[HistoryRecord]:
+        return await self._carry_out(
+            "read_history",
+            lambda: self._real.read_history(run_id, after=after, limit=limit),
+        )
+
+    async def get_history_extent(self, run_id: str) -> HistoryExtent:
+        return await self._carry_out(
+            "get_history_extent", lambda: self._real.get_history_extent(run_id)
         )
 
     async def read_inbox(self, run_id: str) -> Sequence[InboxRecord]:

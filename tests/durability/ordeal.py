@@ -10,8 +10,9 @@ import httpx
 from tests.durability.bystanders import Bystanders, expire
 from tests.durability.conducting import audit_again, check, conducting, served
 from tests.durability.faulty import FOR_GOOD, Fault, FaultyStore
+from tests.support.live import make_client
 from tests.support.ports import find_port
-from tests.support.waiting import DEADLINE, until
+from tests.support.waiting import until
 from workflow_server.stores.base import Store
 
 LONG_ENOUGH = 0.3  # seconds that a fault lasts once it has struck
@@ -36,7 +37,7 @@ class Ordeal:
         url = f"http://127.0.0.1:{port}"
         async with (
             AsyncExitStack() as servers,
-            httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client,
+            make_client(url) as client,
         ):
             before = await servers.enter_async_context(AsyncExitStack())
             await before.enter_async_context(served(store, port=port))

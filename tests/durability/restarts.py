@@ -1,5 +1,6 @@
 """A server that can be cut down and started again over what it had committed."""
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,8 +12,8 @@ import pytest
 from workflows import Workflow
 
 from tests.durability.faulty import Fault, FaultyStore
-from tests.support.live import serving
-from tests.support.waiting import DEADLINE
+from tests.support.live import make_client, serving
+from workflow_server.app.clocks import StoreClock
 from workflow_server.app.lifecycle import Lifecycle
 from workflow_server.app.server import WorkflowServer
 from workflow_server.stores.base import Store
@@ -20,22 +21,39 @@ from workflow_server.stores.base import Store
 
 @dataclass
 class OffsetClock:
-    """A clock that goes as others do, but can be set."""
+    """A wall clock and a monotonic one that go as others do; the former can be set."""
 
     offset: timedelta = timedelta()
+    passed: float = 0.0
 
     def __call__(self) -> datetime:
         return datetime.now(UTC) + self.offset
 
+    def monotonic(self) -> float:
+        """Return the seconds that have passed since some moment."""
+        return time.monotonic() + self.passed
+
     def advance(self, seconds: float) -> None:
-        """Set the clock on, or back."""
+        """Let time pass."""
         self.offset += timedelta(seconds=seconds)
+        self.passed += seconds
+
+    def set_by(self, seconds: float) -> None:
+        """Set the wall clock, back where that is negative; no time passes."""
+        self.offset += timedelta(seconds=seconds)
+
+    def start(self) -> StoreClock:
+        """Return a store's clock that goes by these."""
+        clock = StoreClock(wall=self, monotonic=self.monotonic)
+        clock.start(None)
+        return clock
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let all servers of the test go by this clock."""
         defaults = Lifecycle.__init__.__kwdefaults__
         assert defaults is not None
         monkeypatch.setitem(defaults, "clock", self)
+        monkeypatch.setitem(defaults, "monotonic", self.monotonic)
 
 
 @dataclass
@@ -62,9 +80,7 @@ class Restarts:
         for name, workflow in self.workflows.items():
             self.server.add_workflow(name, workflow)
         url = await self._open.enter_async_context(serving(self.server))
-        self.client = await self._open.enter_async_context(
-            httpx.AsyncClient(base_url=url, timeout=DEADLINE)
-        )
+        self.client = await self._open.enter_async_context(make_client(url))
 
     async def crash(self) -> None:
         """End the server; nothing that it has not committed until now reaches the store."""

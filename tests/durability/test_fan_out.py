@@ -13,12 +13,17 @@ from workflows.events import Event, StartEvent, StopEvent
 from tests.durability.restarts import restarting
 from tests.support.backends import FRESH_URLS, opened_store
 from tests.support.calls import result_of, start, wait_ended
-from tests.support.inspection import key_of
+from tests.support.inspection import is_committed, key_of
 from tests.support.waiting import until
 from tests.support.weighing import Weighing
+from workflow_server.app.engine.replay import read_journal, recover
+from workflow_server.app.engine.served import ServedWorkflow
 from workflow_server.app.engine.tick_log import MAX_TICKS, SNAPSHOT_TICKS
+from workflow_server.app.reads import Reads
+from workflow_server.app.telemetry.metrics import Metrics
 from workflow_server.schemas.records import Batch, RunRecord
 from workflow_server.stores.base import Store
+from workflow_server.stores.memory import MemoryStore
 
 SIZE = 2_000  # bytes of what an event holds
 MANY = 200
@@ -153,6 +158,33 @@ async def test_a_fan_out_that_is_cut_off_twice_comes_to_its_result(
         await restarts.restart(it=shape(gate, parts, SIZE))
         assert await result_of(restarts.client, handler_id) == [[*range(parts)], True]
         assert await store.read_payloads(record.run_id, after=-1, limit=1) == []
+
+
+async def test_others_have_their_turns_while_a_fan_out_is_restored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("workflow_server.app.engine.giving_way.PIECE", 0.0)
+    gate, parts, turns = Gate(60), 90, 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with restarting(MemoryStore(), it=Sending(gate, parts, SIZE)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await until(lambda: gate.passed == 60)
+        store = restarts.real
+        record = await record_of(store, handler_id)
+        await until(lambda: is_committed(restarts.server))
+        await restarts.crash()
+        journal = await read_journal(record, Reads(store, Metrics()))
+        async with asyncio.TaskGroup() as others:
+            counting = others.create_task(take_turns())
+            await recover(journal, ServedWorkflow("it", Sending(gate, parts, SIZE)))
+            counting.cancel()
+    assert turns >= len(journal.ticks) > 0
 
 
 async def test_payloads_are_dropped_when_nothing_refers_to_them_any_more(store: Store) -> None:

@@ -4,6 +4,7 @@ A selection on the store in memory; `make fault-test` has every operation go wro
 once, three times and for good, on every store.
 """
 
+import asyncio
 import os
 from collections.abc import Sequence
 from itertools import product
@@ -11,12 +12,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
 
 from tests.durability.conducting import served
 from tests.durability.faulty import FOR_GOOD, Fault, FaultyStore
 from tests.durability.ordeal import Ordeal, is_healthy
+from tests.durability.restarts import restarting
 from tests.support.backends import FRESH_URLS, opened_store
-from tests.support.calls import answer, start_asker, wait_ended
+from tests.support.calls import answer, start, start_asker, wait_ended
 from tests.support.live import serving
 from tests.support.waiting import DEADLINE, until
 from tests.support.workflows import Asker
@@ -25,7 +29,9 @@ from workflow_server.schemas.records import DueRun
 from workflow_server.stores.base import Store
 from workflow_server.stores.memory import MemoryStore
 
-OPERATIONS = sorted(Store.__abstractmethods__ - {"start", "stop"})
+# Asked for at a stop and at a start after a crash, see below, and by no single server.
+ELSEWHERE = {"start", "stop", "let_go", "write_suspects", "list_servers"}
+OPERATIONS = sorted(Store.__abstractmethods__ - ELSEWHERE)
 EVERY_CASE = list(product([*OPERATIONS, "everything"], Fault, (1, 3, FOR_GOOD)))
 CASES = [
     *(("commit", fault, FOR_GOOD) for fault in Fault),
@@ -39,6 +45,19 @@ ALL = os.environ.get("EVERY_FAULT") == "1"
 TIMEOUT = 2.0 if ALL else 1.0  # seconds; a store takes its time on a busy machine
 
 
+class Gated(Workflow):
+    """Ends once it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None)
+        self.opened = asyncio.Event()
+
+    @step
+    async def wait(self, ev: StartEvent) -> StopEvent:
+        await self.opened.wait()
+        return StopEvent()
+
+
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody wait for long."""
@@ -49,6 +68,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workflow_server.app.scheduling.restoring.RETRY_PAUSE", 0.02)
     monkeypatch.setattr("workflow_server.app.scheduling.timers.RETRY_PAUSE", 0.02)
     monkeypatch.setattr("workflow_server.app.lifecycle.CHECK_TIMEOUT", TIMEOUT)
+    monkeypatch.setattr("workflow_server.app.scheduling.trials.RETRY_PAUSE", 0.02)
     monkeypatch.setattr("workflow_server.app.handlers.retention.PAUSE", 0.02)
 
 
@@ -146,3 +166,32 @@ async def test_readiness_tells_that_timers_were_broken_off(
         health = await client.get("/health")
     assert health.status_code == 200
     assert [record for record in caplog.records if "broken off" in record.getMessage()]
+
+
+@pytest.mark.parametrize("fault", [Fault.FAIL_BEFORE, Fault.HANG_BEFORE])
+async def test_a_stop_in_which_the_store_lets_no_run_go_ends(
+    store: FaultyStore, fault: Fault
+) -> None:
+    async with restarting(store, asker=Asker()) as restarts:
+        handler_id = await start_asker(restarts.client, "asker")
+        store.break_down("let_go", fault)
+        await restarts.stop()
+        store.repair()
+        await restarts.start()
+        assert (await answer(restarts.client, handler_id, "yes")).status_code == 200
+
+
+@pytest.mark.parametrize("fault", [Fault.FAIL_BEFORE, Fault.FAIL_AFTER, Fault.HANG_AFTER])
+async def test_suspects_that_cannot_be_written_down_come_back_when_they_can(
+    store: FaultyStore, fault: Fault
+) -> None:
+    gated = Gated()
+    async with restarting(store, gated=gated) as restarts:
+        handlers = [await start(restarts.client, "gated") for _ in range(2)]
+        await restarts.crash()
+        script = store.break_down("write_suspects", fault, 3)
+        await restarts.start()
+        await until(lambda: script.happened == 3)
+        gated.opened.set()
+        for handler_id in handlers:
+            assert (await wait_ended(restarts.client, handler_id))["status"] == "completed"

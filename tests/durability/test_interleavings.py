@@ -6,14 +6,13 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-import httpx
 import pytest
 from workflows import Context, Workflow, step
 from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
 from tests.durability.faulty import Fault
 from tests.durability.restarts import Restarts, restarting
-from tests.support.calls import result_of, send, start
+from tests.support.calls import phase_of, result_of, send, start, wait_phase
 from tests.support.inspection import (
     count_phases,
     is_claiming,
@@ -27,11 +26,20 @@ from tests.support.records import batch_of, make_record
 from tests.support.stores import ScriptedStore
 from tests.support.waiting import until
 from tests.support.workflows import Question, Sleeper
-from workflow_server.app.engine.session import utc_now
+from workflow_server.app.clocks import utc_now
 from workflow_server.app.errors import HandlerEnded
 from workflow_server.app.runs.run import LiveRun
 from workflow_server.app.scheduling.eviction import SHORTEST_STAY
-from workflow_server.schemas.records import HandlerKey, Phase, PhaseCount, RunRecord, UnfinishedRun
+from workflow_server.app.scheduling.restoring import READ_AT_ONCE
+from workflow_server.schemas.records import (
+    HandlerKey,
+    Phase,
+    PhaseCount,
+    RunRecord,
+    Status,
+    StoredState,
+    UnfinishedRun,
+)
 from workflow_server.stores.base import StoreUnavailable
 from workflow_server.stores.memory import MemoryStore
 
@@ -128,6 +136,10 @@ class Pausing(MemoryStore):
         await self._pause("get_run")
         return record
 
+    async def get_state(self, run_id: str) -> StoredState | None:
+        await self._pause("get_state")
+        return await super().get_state(run_id)
+
     async def last_accepted(self) -> int:
         await self._pause("last_accepted")
         if self.uncounted:
@@ -184,21 +196,6 @@ async def start_queued(restarts: Restarts) -> str:
     await start(restarts.client, "it", "queued")
     run_id: str = (await restarts.client.get("/handlers/queued")).json()["run_id"]
     return run_id
-
-
-async def phase_of(client: httpx.AsyncClient, handler_id: str) -> str:
-    """Return where a handler's run stands."""
-    phase: str = (await client.get(f"/handlers/{handler_id}")).json()["phase"]
-    return phase
-
-
-async def wait_phase(client: httpx.AsyncClient, handler_id: str, phase: str) -> None:
-    """Return once a handler's run stands there."""
-
-    async def stands_there() -> bool:
-        return await phase_of(client, handler_id) == phase
-
-    await until(stands_there)
 
 
 async def is_due(store: MemoryStore) -> bool:
@@ -275,6 +272,8 @@ async def test_a_held_run_that_cannot_be_written_keeps_no_other_from_being_claim
     options = {"on_misfit": "fail"}
     async with restarting(store, options=options, it=Renamed(timeout=None)) as restarts:
         await wait_phase(restarts.client, "kept", "working")
+        await start(restarts.client, "it", "new")
+        await wait_phase(restarts.client, "new", "working")
 
 
 @pytest.mark.parametrize("how", ["cancelled", "no longer fits"])
@@ -314,6 +313,43 @@ async def test_a_run_that_is_cancelled_while_it_is_claimed_stays_cancelled() -> 
             False,
             {},
         )
+
+
+async def test_a_run_that_is_cancelled_after_its_page_was_claimed_stays_cancelled() -> None:
+    store = Pausing()
+    names = [f"run-{number}" for number in range(READ_AT_ONCE + 1)]
+    await store.commit(batch_of(*(make_record(name) for name in names)))
+    reading = store.pause_at("get_state")
+    async with restarting(store, it=Words(timeout=None)) as restarts:
+        await store.wait_paused(1)
+        cancelled = await restarts.client.post(
+            f"/handlers/{names[-1]}/cancel", params={"purge": True}
+        )
+        reading.set()
+        await until(lambda: not is_claiming())
+        found = await restarts.client.get(f"/handlers/{names[-1]}")
+        assert (cancelled.json(), found.status_code) == ({"status": "deleted"}, 404)
+
+
+async def test_a_stop_while_a_run_is_read_back_says_nothing_of_its_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, is_read_back = MemoryStore(), asyncio.Event()
+
+    async def hang(_: object) -> None:
+        is_read_back.set()
+        await asyncio.Event().wait()
+
+    async with restarting(store, it=Gated(timeout=None)) as restarts:
+        handler_id = await start(restarts.client, "it")
+        await restarts.stop()
+        monkeypatch.setattr("workflow_server.app.engine.giving_way.GivingWay.__call__", hang)
+        await restarts.start()
+        await is_read_back.wait()
+        await restarts.stop()
+        record = await store.get_handler(key_of(handler_id))
+        assert record is not None
+        assert (record.status, record.held_because) == (Status.RUNNING, None)
 
 
 async def test_nothing_is_restored_by_a_request_that_the_stop_of_the_server_has_overtaken() -> None:

@@ -30,6 +30,7 @@ AT_WORK = 1_000
 FEWEST_ANSWERS = 10  # of each kind, while a thousand runs are resumed
 BACK_AT_ONCE = 200
 WATCHED = 1.0  # seconds
+MOST_SECONDS = 20  # of which one must be quiet
 CHANCE = 2  # timers, and turns of the loop: of connections and of the watchdog, which come and go
 BYTES_A_RUN = 512  # its place among what is due
 
@@ -122,6 +123,19 @@ async def measure(restarts: Restarts, monkeypatch: pytest.MonkeyPatch) -> Cost:
     return Cost(count_tasks(), len(timers), turns, memory)
 
 
+async def measure_quiet(restarts: Restarts, monkeypatch: pytest.MonkeyPatch, one: Cost) -> Cost:
+    """Return the cost of a second as quiet as that of one run, or of the last one of many.
+
+    What was begun before may still be at work where the machine is busy.
+    """
+    cost = await measure(restarts, monkeypatch)
+    for _ in range(MOST_SECONDS):
+        if cost.tasks == one.tasks and cost.turns <= one.turns + CHANCE:
+            break
+        cost = await measure(restarts, monkeypatch)
+    return cost
+
+
 async def start_over(restarts: Restarts) -> None:
     """Start a server again, and return when it has gone through all unfinished runs."""
     await restarts.restart()
@@ -165,14 +179,14 @@ async def test_ten_thousand_runs_that_wait_cost_no_more_than_one_but_for_a_littl
         await multiply(store, handler_id)
         async with tracing():
             await start_over(restarts)
-            many = await measure(restarts, monkeypatch)
+            many = await measure_quiet(restarts, monkeypatch, one)
         assert many.tasks == one.tasks
         assert many.timers <= one.timers + CHANCE
         assert many.turns <= one.turns + CHANCE
         assert many.memory - one.memory < MANY * BYTES_A_RUN
         for _ in range(2):
             await bring_back_some(restarts)
-        after = await measure(restarts, monkeypatch)
+        after = await measure_quiet(restarts, monkeypatch, one)
         assert after.tasks == one.tasks
         assert after.timers <= one.timers + CHANCE
         assert after.turns <= one.turns + CHANCE

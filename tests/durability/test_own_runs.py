@@ -1,7 +1,5 @@
 """What a workflow's own `run()` did is kept with the run: it is not called again."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -10,7 +8,6 @@ from workflows import Context, Workflow, step
 from workflows.events import StartEvent, StopEvent
 
 from tests.durability.restarts import restarting
-from tests.support.backends import FRESH_URLS, opened_store
 from tests.support.calls import result_of, start, wait_begun
 from tests.support.inspection import key_of
 from tests.support.workflows import Sleeper
@@ -30,13 +27,6 @@ class Marked(Workflow):
     @step
     async def tell(self, ctx: Context, ev: StartEvent) -> StopEvent:
         return StopEvent(result=[ev.topic, ev.mark, await ctx.store.get("mark")])
-
-
-@pytest.fixture(params=FRESH_URLS)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    """Yield a store of each kind, which outlives its servers."""
-    async with FRESH_URLS[request.param](tmp_path) as url, opened_store(url) as store:
-        yield store
 
 
 @pytest.mark.parametrize("how", ["crash", "stop"])

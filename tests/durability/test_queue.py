@@ -12,8 +12,17 @@ from workflows import Context, Workflow, step
 from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
 from tests.durability.restarts import Restarts, restarting
-from tests.support.backends import DURABLE, FRESH_URLS, opened_store
-from tests.support.calls import answer, result_of, send, start, start_asker, wait_question
+from tests.support.backends import DURABLE, FRESH_URLS
+from tests.support.calls import (
+    answer,
+    phase_of,
+    result_of,
+    send,
+    start,
+    start_asker,
+    wait_phase,
+    wait_question,
+)
 from tests.support.command import serving, write
 from tests.support.documents import ROOT
 from tests.support.inspection import is_claiming, is_evicted, key_of
@@ -89,28 +98,6 @@ class Renamed(Workflow):
     @step
     async def tally(self, ev: StartEvent) -> StopEvent:
         return StopEvent(result="tallied")
-
-
-@pytest.fixture(params=FRESH_URLS)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    """Yield a store of each kind, which outlives its servers."""
-    async with FRESH_URLS[request.param](tmp_path) as url, opened_store(url) as store:
-        yield store
-
-
-async def phase_of(client: httpx.AsyncClient, handler_id: str) -> str:
-    """Return where a handler's run stands."""
-    phase: str = (await client.get(f"/handlers/{handler_id}")).json()["phase"]
-    return phase
-
-
-async def wait_phase(client: httpx.AsyncClient, handler_id: str, phase: str) -> None:
-    """Return once a handler's run stands there."""
-
-    async def stands_there() -> bool:
-        return await phase_of(client, handler_id) == phase
-
-    await until(stands_there)
 
 
 # Workflows that limit whole runs.
@@ -286,7 +273,7 @@ async def test_a_run_that_was_at_work_and_has_no_slot_now_is_queued_again(store:
         await restarts.restart(it=after)
         for number in range(1, 4):
             await wait_phase(restarts.client, f"run-{number}", "queued")
-        assert await phase_of(restarts.client, "run-0") == "working"
+        await wait_phase(restarts.client, "run-0", "working")
         after.opened.set()
         results = [await result_of(restarts.client, f"run-{number}") for number in range(4)]
         assert (results, after.order) == ([0, 1, 2, 3], [0, 1, 2, 3])

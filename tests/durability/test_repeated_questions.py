@@ -18,11 +18,13 @@ from tests.durability.asking import (
     Impatient,
     Insistent,
     Overtaken,
+    Remembered,
     Returned,
     Reworded,
     Series,
     Sides,
     Signalled,
+    Twofold,
     Workers,
     Written,
 )
@@ -82,6 +84,15 @@ async def wait_open(restarts: Restarts, way: str, count: int = 1) -> list[int]:
         await restarts.restart()
     assert await list_open(restarts.client) == before
     return before
+
+
+async def wait_begun_again(restarts: Restarts, question: int) -> None:
+    """Return when a question is not open any more."""
+
+    async def is_closed() -> bool:
+        return question not in await list_open(restarts.client)
+
+    await until(is_closed)
 
 
 async def wait_asked(restarts: Restarts) -> int:
@@ -245,16 +256,40 @@ async def test_a_wait_for_something_else_does_not_close_a_question(way: str) -> 
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_of_two_questions_before_their_waits_each_takes_its_own_answer(way: str) -> None:
-    async with serving(Batched(), way) as restarts:
+@pytest.mark.parametrize("workflow", [Batched, Remembered])
+async def test_of_two_questions_before_their_waits_each_takes_its_own_answer(
+    way: str, workflow: type[Workflow]
+) -> None:
+    async with serving(workflow(), way) as restarts:
         await start(restarts.client, "it", "h")
-        first, second = await wait_open(restarts, way, 2)
-        wrong = await send(restarts.client, "h", "Fork", {"text": "x"}, reply_to=second)
-        assert problem_of(wrong) == (400, "invalid_event")
+        [first] = await wait_open(restarts, way)
+        early = await send(restarts.client, "h", "Fork", {"text": "x"}, reply_to=first + 1)
+        assert problem_of(early) == (409, "question_not_open")
         await reply(restarts.client, "so", reply_to=first)
+        await wait_begun_again(restarts, first)
         [second] = await wait_open(restarts, way)
+        assert second == first + 1
+        late = await send(restarts.client, "h", "Reply", {"text": "x"}, reply_to=first)
+        assert problem_of(late) == (409, "question_not_open")
         await send(restarts.client, "h", "Fork", {"text": "left"}, reply_to=second)
         assert await result_of(restarts.client, "h") == ["so", "left"]
+        assert await list_prompts(restarts.client) == ["Why?", "Which?"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_of_two_questions_with_one_wait_the_second_is_closed_with_the_step(way: str) -> None:
+    workflow = Twofold()
+    async with serving(workflow, way) as restarts:
+        await start(restarts.client, "it", "h")
+        [first] = await wait_open(restarts, way)
+        await reply(restarts.client, "yes", reply_to=first)
+        workflow.go_on.set()
+        assert await wait_open(restarts, way, 0) == []
+        late = await send(restarts.client, "h", "Reply", {"text": "x"}, reply_to=first + 1)
+        assert problem_of(late) == (409, "question_not_open")
+        await reply(restarts.client, "end")
+        assert await result_of(restarts.client, "h") == ["yes", "end"]
+        assert await list_prompts(restarts.client) == ["It will be sent.", "Send it?"]
 
 
 @pytest.mark.parametrize("way", ["nothing", "restarted"])

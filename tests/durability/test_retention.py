@@ -1,31 +1,38 @@
 """What ended long ago is removed, by the server or by hand, and no row of it is left."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 
 import httpx
 import pytest
 
-from tests.durability.bystanders import expire, is_removed
+from tests.durability.bystanders import EXPIRED, expire, is_removed
+from tests.durability.faulty import Fault, FaultyStore
 from tests.durability.restarts import OffsetClock
 from tests.support.backends import DURABLE, FRESH_URLS, opened_store
 from tests.support.calls import Json, run, start
 from tests.support.live import open_client
 from tests.support.postgres import connect, schema_of
+from tests.support.problems import problem_of
+from tests.support.records import ended_of
 from tests.support.streams import read_frames
 from tests.support.waiting import until
 from tests.support.workflows import add_all
 from workflow_server.app.handlers.retention import prune_store
 from workflow_server.app.server import WorkflowServer
+from workflow_server.schemas.records import Batch, EventRecord
 from workflow_server.stores.backends import open_store
 from workflow_server.stores.base import Store
 from workflow_server.stores.memory import MemoryStore
 
 AT_ONCE = timedelta(microseconds=1)
 TALK = {"handler_id": "h"}
+LARGE = b'"%b"' % Random(1).randbytes(500_000).hex().encode()  # cannot be compressed much
 ENDING = ("echo", "counter", "failer", "conversation", "impatient")
 
 
@@ -59,13 +66,15 @@ async def run_all(client: httpx.AsyncClient) -> list[str]:
 
 
 async def count_rows(store: Store, url: str) -> dict[str, int]:
-    """Return how many rows each table of a store has, whatever it is called."""
+    """Return how many rows each table of a store has, but for that of the clock."""
     if isinstance(store, MemoryStore):
         held = vars(store).items()
         return {name: len(rows) for name, rows in held if isinstance(rows, dict | list)}
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
-            tables = file.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+            tables = file.execute(
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> 'clock'"
+            ).fetchall()
             counts = [
                 file.execute(f'SELECT count(*) FROM "{name}"').fetchone() for (name,) in tables
             ]
@@ -73,7 +82,7 @@ async def count_rows(store: Store, url: str) -> dict[str, int]:
     schema = schema_of(url)
     async with connect() as database:
         tables = await database.fetch(
-            "SELECT tablename FROM pg_tables WHERE schemaname = $1", schema
+            "SELECT tablename FROM pg_tables WHERE schemaname = $1 AND tablename <> 'clock'", schema
         )
         return {
             name: await database.fetchval(f'SELECT count(*) FROM "{schema}"."{name}"')
@@ -159,6 +168,58 @@ async def test_retention_removes_the_earlier_runs_of_a_handler_that_goes_on(
             gone = await client.get("/handlers/h", params={"run_id": old})
             assert (gone.status_code, gone.json()["code"]) == (404, "run_not_found")
             assert (await talk(client))["result"]["value"] == {"result": 3}
+
+
+async def test_retention_leaves_a_handler_that_ran_again_after_it_was_listed(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened_store(url) as real:
+        with monkeypatch.context() as patched:
+            OffsetClock(timedelta(hours=-2)).install(patched)
+            async with open_client(make_server(FaultyStore(real))) as client:
+                await talk(client)
+        store = FaultyStore(real)
+        listing = store.break_down("list_ended", Fault.HANG_AFTER, times=1)
+        async with open_client(make_server(store, timedelta(hours=1))) as client:
+            await until(lambda: listing.happened > 0)
+            young = await talk(client)
+            store.repair()
+            await expire(real)
+            await until(lambda: is_removed(real))
+            assert (await client.get("/handlers/h")).json()["run_id"] == young["run_id"]
+
+
+async def test_purging_leaves_a_handler_that_ran_again_after_it_was_looked_at(url: str) -> None:
+    async with opened_store(url) as real:
+        async with open_client(make_server(FaultyStore(real))) as client:
+            await talk(client)
+        store = FaultyStore(real)
+        async with open_client(make_server(store)) as client:
+            looking = store.break_down("get_handler", Fault.HANG_AFTER, times=1)
+            purging = asyncio.create_task(client.post("/handlers/h/cancel", params={"purge": True}))
+            await until(lambda: looking.happened > 0)
+            young = await talk(client)
+            store.repair()
+            assert problem_of(await purging) == (409, "handler_running")
+            assert (await client.get("/handlers/h")).json()["run_id"] == young["run_id"]
+
+
+@pytest.mark.parametrize("url", DURABLE, indirect=True)
+async def test_what_a_process_left_of_purged_runs_is_removed_by_the_next_one(url: str) -> None:
+    async with opened_store(url) as store:
+        before = await count_rows(store, url)
+        events = [EventRecord("expired", number, LARGE, False) for number in range(20)]
+        await store.commit(Batch(runs={"expired": EXPIRED}, events=events))
+        await store.commit(Batch(purged=[ended_of(EXPIRED)]))
+        assert await store.list_purged() != []
+        async with open_client(make_server(store)):
+            await until(lambda: is_swept(store))
+        assert await count_rows(store, url) == before
+
+
+async def is_swept(store: Store) -> bool:
+    """Return whether nothing is left of purged runs."""
+    return not await store.list_purged()
 
 
 async def talk(client: httpx.AsyncClient) -> Json:

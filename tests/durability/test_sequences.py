@@ -1,13 +1,11 @@
 """Sequences count on over restarts and evictions too, on every store."""
 
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.durability.restarts import Restarts, restarting
-from tests.support.backends import FRESH_URLS, opened_store
 from tests.support.calls import answer, result_of, start, start_asker, wait_ended, wait_question
 from tests.support.inspection import is_evicted
 from tests.support.problems import problem_of
@@ -16,13 +14,6 @@ from tests.support.waiting import until
 from tests.support.workflows import Asker, Conversation, Sleeper
 from workflow_server.app.settings import Limits
 from workflow_server.stores.base import Store
-
-
-@pytest.fixture(params=FRESH_URLS)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    """Yield a store of each kind, which outlives its servers."""
-    async with FRESH_URLS[request.param](tmp_path) as url, opened_store(url) as store:
-        yield store
 
 
 async def read_run(client: httpx.AsyncClient, run_id: str | None = None) -> list[Frame]:

@@ -19,19 +19,18 @@ from hypothesis.stateful import (
 )
 
 from tests.support.backends import FRESH_URLS
+from tests.support.records import ended_of
+from workflow_server.schemas.listings import HandlerPosition, HandlerQuery, RunPosition
 from workflow_server.schemas.records import (
     Batch,
     DueRun,
     EventRecord,
     HandlerKey,
-    HandlerPosition,
-    HandlerQuery,
     Idle,
     InboxRecord,
     PayloadRecord,
     Phase,
     PhaseCount,
-    RunPosition,
     RunRecord,
     SnapshotRecord,
     StateChangeRecord,
@@ -249,7 +248,7 @@ class StoreMachine(RuleBasedStateMachine):
         current = self._current(handler_id)
         if current is None or current.record.status is Status.RUNNING:
             return
-        self._batch.purged.append(current.record.key)
+        self._batch.purged.append(ended_of(current.record))
         for run_id in [r for r, run in self._known.items() if run.record.handler_id == handler_id]:
             del self._known[run_id]
             self._gone.add(run_id)
@@ -279,9 +278,15 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        """Close the store and open it again."""
+        """Close the store, open it again and claim what goes on."""
+        self.commit(times=1)
         self._runner.run(self._store.stop())
         self._runner.run(self._store.start())
+        running = [run for run in self._known.values() if run.record.status is Status.RUNNING]
+        claimed = self._runner.run(self._store.claim([run.record.run_id for run in running]))
+        for run, record in zip(running, claimed, strict=True):
+            run.record = replace(run.record, epoch=run.record.epoch + 1, attempted=True)
+            assert record == run.record
 
     # What must hold of everything that was committed.
 
@@ -331,7 +336,7 @@ class StoreMachine(RuleBasedStateMachine):
         by_end = [record for record in records if record.completed_at is not None]
         by_end.sort(key=lambda record: record.completed_at or NOON)
         oldest = list(await self._store.list_ended(before=before, limit=PAGE))
-        assert oldest == [record.key for record in by_end[:PAGE]]
+        assert oldest == [ended_of(record) for record in by_end[:PAGE]]
         superseded = [run.record for run in self._known.values() if not run.record.current]
         superseded.sort(key=lambda record: record.completed_at or NOON)
         found = list(await self._store.list_superseded(before=before, limit=PAGE))
@@ -398,11 +403,11 @@ class StoreMachine(RuleBasedStateMachine):
                 run.record for run in self._known.values() if run.record.handler_id == handler_id
             ]
             records.sort(key=lambda record: record.started_at, reverse=True)
-            first = list(await self._store.list_runs(key, after=None, limit=1))
+            first = list((await self._store.list_runs(key, after=None, limit=1)).records)
             assert first == records[:1]
             for record in first:
                 after = RunPosition(record.started_at, record.run_id)
-                rest = await self._store.list_runs(key, after=after, limit=1_000)
+                rest = (await self._store.list_runs(key, after=after, limit=1_000)).records
                 assert list(rest) == records[1:]
 
     async def _read_all(self, run_id: str) -> list[EventRecord]:
@@ -416,7 +421,7 @@ class StoreMachine(RuleBasedStateMachine):
     async def _list(self, **filters: frozenset[Status] | frozenset[str]) -> list[RunRecord]:
         found: list[RunRecord] = []
         query = replace(HandlerQuery(limit=2), **filters)  # type: ignore[arg-type]  # by name
-        while page := await self._store.list_handlers(query):
+        while page := (await self._store.list_handlers(query)).records:
             found += page
             after = HandlerPosition(page[-1].handler_created_at, page[-1].handler_id)
             query = replace(query, after=after)

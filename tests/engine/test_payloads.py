@@ -9,13 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import from_json, to_json
 
+from tests.support.counting import count_calls
 from workflow_server.app.engine.payloads import (
+    MANY,
     PayloadMissing,
     Payloads,
     Stripped,
     has_payloads,
     put_back,
 )
+from workflow_server.app.engine.values.writer import TAG
 from workflow_server.schemas.records import PayloadRecord
 
 LONG = "long " * 100
@@ -35,14 +38,21 @@ def encoded(value: Any) -> dict[str, Any]:
     return {"__is_pydantic": True, "value": value, "qualified_name": "m.C"}
 
 
+def tagged(value: Any) -> dict[str, Any]:
+    """Return a value as our codec encodes one of a class."""
+    return {TAG: "model", "c": "m:C", "f": {"value": value}}
+
+
 TREES = st.recursive(
     LEAVES,
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(NAMES, inner, max_size=4)
         | inner.map(encoded)
+        | inner.map(tagged)
         | inner.map(lambda tree: json.dumps(encoded(tree)))
         | inner.map(lambda tree: to_json(encoded(tree)).decode())
+        | inner.map(lambda tree: to_json(tagged(tree)).decode())
     ),
     max_leaves=12,
 )
@@ -62,11 +72,41 @@ def known(added: list[tuple[int, bytes]]) -> Mapping[int, bytes]:
 def test_every_document_comes_back_as_it_was(trees: list[Any]) -> None:
     payloads, added = Payloads(), dict[int, bytes]()
     for tree in trees:
-        document = document_of(event=encoded([LONG, tree]))
+        document = document_of(event=encoded([LONG, tree]), result=tagged([LONG, tree]))
         stripped = payloads.strip(document)
         added |= known(stripped.added)
         assert has_payloads(stripped.document)
         assert put_back(stripped.document, added) == document
+
+
+@given(trees=st.lists(TREES, min_size=1, max_size=4), place=st.integers(0, MANY))
+def test_a_value_is_found_among_many_others_at_any_depth(trees: list[Any], place: int) -> None:
+    payloads, event = Payloads(), encoded({"text": LONG})
+    values: list[Any] = (trees * MANY)[:MANY]
+    values.insert(place, [[{"a": [event]}]])
+    document = document_of(values=values, named={str(n): value for n, value in enumerate(values)})
+    stripped = payloads.strip(document)
+    assert to_json(event) in known(stripped.added).values()
+    assert put_back(stripped.document, known(stripped.added)) == document
+
+
+@given(
+    documents=st.lists(st.tuples(TREES, st.booleans()), min_size=1, max_size=6),
+    repeats=st.integers(1, 3),
+)
+def test_a_document_comes_back_after_payloads_were_dropped(
+    documents: list[tuple[Any, bool]], repeats: int
+) -> None:
+    payloads, kept = Payloads(), dict[int, bytes]()
+    for tree, is_snapshot in documents * repeats:
+        texts = [json.dumps(encoded([LONG, tree])), to_json(encoded([LONG, tree])).decode()]
+        document = document_of(queue=texts, event=encoded(tree))
+        stripped = payloads.strip(document)
+        kept |= known(stripped.added)
+        if is_snapshot:
+            for number in payloads.keep_only(stripped.numbers):
+                del kept[number]
+        assert put_back(stripped.document, kept) == document
 
 
 def test_a_value_is_written_once_wherever_it_is() -> None:
@@ -163,3 +203,15 @@ def test_documents_of_before_are_left_as_they_are() -> None:
     document = document_of(event={"$": 0, "text": LONG})
     assert put_back(document, {}) == document
     assert from_json(put_back(document, {}))["event"]["$"] == 0
+
+
+def test_a_large_value_is_not_looked_into_part_by_part() -> None:
+    rows = [{"id": number, "tags": ["a", {"b": str(number)}]} for number in range(5_000)]
+    document = document_of(event=tagged(rows), result=tagged([rows, None]))
+    payloads, stripped = Payloads(), list[Stripped]()
+    assert count_calls(lambda: stripped.append(payloads.strip(document))) < 200
+    added = known(stripped[0].added)
+    assert len(added) == 2
+    again: list[bytes] = []
+    assert count_calls(lambda: again.append(put_back(stripped[0].document, added))) < 200
+    assert again == [document]

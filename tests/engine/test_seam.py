@@ -63,7 +63,10 @@ STATE = "workflows.context.state_store"
 
 # What is imported from the engine's inside, and what is expected of it.
 IMPORTED: dict[str, Takes | Has | Is | None] = {
-    "workflows.context.context_types.SerializedContext": Has("workers"),
+    "workflows.context.context_types.SerializedContext": Has("workers deliveries"),
+    "workflows.context.context_types.SerializedStepWorkerState": Has(
+        "collected_waiters in_progress queue collected_events static_collect_events"
+    ),
     "workflows.context.internal_context.InternalContext": Has("write_event_to_stream"),
     "workflows.context.pre_context.PreContext": Has(
         "init_snapshot serialized_state serializer is_running store"
@@ -92,11 +95,14 @@ IMPORTED: dict[str, Takes | Has | Is | None] = {
     f"{COMMANDS}.CommandCompleteRun": Has("result"),
     f"{COMMANDS}.CommandFailWorkflow": Has("exception"),
     f"{COMMANDS}.CommandHalt": Has("exception"),
+    f"{COMMANDS}.CommandPublishEvent": Has("event"),
     f"{COMMANDS}.CommandScheduleWaiterTimeout": Has("step_id waiter_id timeout"),
     f"{COMMANDS}.WorkflowCommand": None,
     "workflows.runtime.types.internal_state.BrokerState": Has(
         "from_workflow from_serialized to_serialized workers is_running elapsed_alive"
+        " last_alive_stamp"
     ),
+    "workflows.runtime.types.internal_state.InProgressState": Has("first_attempt_at"),
     "workflows.runtime.types.named_task.NamedTask": None,
     "workflows.runtime.types.named_task.PendingStart": Has("coro start"),
     f"{PLUGIN}.ExternalRunAdapter": None,
@@ -114,7 +120,10 @@ IMPORTED: dict[str, Takes | Has | Is | None] = {
     f"{RESULTS}.AddWaiter": Has("waiter_id waiter_event requirements event_type timeout"),
     f"{RESULTS}.DeleteWaiter": Has("waiter_id"),
     f"{RESULTS}.InternalContextVar": Is("contextvars.ContextVar"),
-    f"{RESULTS}.StepWorkerFailed": Has("exception failed_at"),
+    f"{RESULTS}.RetryAttempt": Has("retry_number first_attempt_at last_failed_at"),
+    f"{RESULTS}.RetryDecision": Has("delay"),
+    f"{RESULTS}.StepFunctionResult": None,
+    f"{RESULTS}.StepWorkerFailed": Has("exception failed_at retry_decision first_attempt_at"),
     f"{RESULTS}.StepWorkerOutput": None,
     f"{RESULTS}.StepWorkerResult": None,
     f"{RESULTS}.StepWorkerStateContextVar": Is("contextvars.ContextVar"),
@@ -129,7 +138,8 @@ IMPORTED: dict[str, Takes | Has | Is | None] = {
     f"{TICKS}.TickCancelRun": Takes(""),
     f"{TICKS}.TickIdleCheck": Takes(""),
     f"{TICKS}.TickSessionStart": Has("stamped_at"),
-    f"{TICKS}.TickStepResult": Has("event result invocation_id stamped_at"),
+    f"{TICKS}.TickStepResult": Has("event result step_id invocation_id stamped_at"),
+    f"{TICKS}.TickTimeout": Has("timeout stamped_at"),
     f"{TICKS}.TickWaiterTimeout": Has("step_id waiter_id"),
     f"{TICKS}.WorkflowTick": None,
     f"{TICKS}.WorkflowTickAdapter": Is("pydantic.TypeAdapter"),
@@ -149,6 +159,7 @@ PRIVATE = {
     "_internal_adapter": "face",
     "_num_concurrent_runs": "workflow",
     "_runtime": "workflow",
+    "_stamp_retry_decisions": "runner",
     "_step_config": "step",
     "_step_functions_version": "workflow class",
     "_store": "face before a run",
@@ -161,7 +172,10 @@ OURS = ("_settled",)  # of another object of the same class
 
 # Public attributes of objects that are themselves inside.
 MEMBERS = {
-    "runner": "state tick_buffer scheduled_wakeups schedule_tick run",
+    "runner": (
+        "state tick_buffer scheduled_wakeups schedule_tick run cleanup_tasks worker_tasks"
+        " _pending_workers _task_keys"
+    ),
     "worker": "queue in_progress collected_waiters",
     "step config": "accepted_events accept_event_subclasses",
 }

@@ -3,6 +3,9 @@
 import asyncio
 import json
 import weakref
+from collections import deque
+from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
@@ -14,6 +17,8 @@ from tests.support.states import (
     OLDER,
     STATES,
     More,
+    Point,
+    Slotted,
     Typed,
     count_in_turn,
     encoded_and_decoded,
@@ -276,6 +281,52 @@ def test_what_stands_is_known_when_many_writes_were_taken_as_one(
     count_in_turn(state, "x3 b", "x3 a")
     state.end_step("x3")
     assert kept(state) == {"a": 3, "b": 1}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([1], [True]),
+        (1, 1.0),
+        (0.0, -0.0),
+        (float("nan"), -float("nan")),
+        ((1, 2), (1, 2.0)),
+        ({"a": [1]}, {"a": [1.0]}),
+        ({1: "one"}, {True: "one"}),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ({1}, {True}),
+        (Decimal("1.0"), Decimal("1.00")),
+        (deque([1]), deque([True])),
+        (More(a=1), More(a=1, b=7)),
+        (More.model_construct(a=1), More.model_construct(a=True)),
+        (Point([1]), Point([True])),
+        (Slotted([1]), Slotted([True])),
+    ],
+    ids=str,
+)
+@CLASSES
+def test_an_edit_to_a_value_that_is_equal_to_what_was_there_is_kept(
+    state_class: type[BaseModel], before: object, after: object
+) -> None:
+    async def change() -> None:
+        async with state.edit_state() as edited:
+            edited.value = after
+
+    state = TrackedState(state_class(value=before))
+    count_in_turn(state, "z a")
+    in_step("x", change())
+    state.end_step("x")
+    again = asyncio.run(encoded_and_decoded(state).get("value"))
+    assert json.dumps(CODEC.write(again)) == json.dumps(CODEC.write(after))
+
+
+@CLASSES
+def test_of_what_an_edit_has_copied_nothing_is_written(state_class: type[BaseModel]) -> None:
+    held = [1, 0.0, float("nan"), "a", {"b": [More(a=1), (1, {2})]}, Point([1]), {3}, Path("a")]
+    state = TrackedState(state_class(value=held))
+    count_in_turn(state, "x a", "y b")
+    state.end_step("y")
+    assert (kept(state), asyncio.run(encoded_and_decoded(state).get("a", 0))) == ({"b": 1}, 0)
 
 
 @CLASSES

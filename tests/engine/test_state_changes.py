@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import struct
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -96,7 +97,10 @@ def changes_between(old: Any, new: Any) -> list[Any]:
     return comparison.changes
 
 
-ATOMS = st.sampled_from([None, True, False, 0, 1, 1.0, 0.0, -0.0, "", "a", "b", float("nan")])
+NAN, OTHER_NAN = float("nan"), struct.unpack(">d", bytes.fromhex("fff8000000000001"))[0]
+ATOMS = st.sampled_from(
+    [None, True, False, 0, 1, 1.0, 0.0, -0.0, "", "a", "b", NAN, OTHER_NAN, float("inf")]
+)
 VALUES = st.recursive(
     ATOMS | st.builds(Page, text=st.sampled_from("ab"), tags=st.lists(st.sampled_from("ab"))),
     lambda inner: (
@@ -333,8 +337,9 @@ def test_a_state_that_cannot_be_compared_is_written_whole_when_it_has_changed() 
     [
         "\ud800",
         10**5_000,
-        float("nan"),
-        [float("inf"), -0.0],
+        NAN,
+        OTHER_NAN,
+        [float("inf"), -0.0, OTHER_NAN],
         {"!": "model", "c": "builtins.object"},
         {1: "one"},
         (1, {2}),

@@ -22,16 +22,19 @@ from workflows.events import Event, StartEvent
 from tests.fuzz.source import Source
 from tests.fuzz.values import damage, make_value, write_body, write_text
 from tests.properties.values import LINE_BREAKS
+from tests.support.bombs import MAX_VALUES, number_of_values
 from tests.support.workflows import WORKFLOWS, Asker, Extra, ExtraWaiter
 from workflow_server.app.engine.codec import NotSerializable, encode_event
 from workflow_server.app.engine.served import ServedWorkflow
 from workflow_server.app.errors import BadRequest
+from workflow_server.app.json_size import count_values
 from workflow_server.app.streams.tail import Page
 from workflow_server.routers.events import read_event_id
-from workflow_server.routers.handlers import read_cursor, write_cursor
+from workflow_server.routers.handlers import read_cursor, read_fields, write_cursor
 from workflow_server.routers.streaming import StreamFormat
 from workflow_server.schemas.events import SendEventRequest
-from workflow_server.schemas.handlers import RunRequest
+from workflow_server.schemas.handlers import HandlerInFull, RunRequest
+from workflow_server.schemas.hosts import read_host
 from workflow_server.schemas.records import EventRecord
 from workflow_server.schemas.times import to_micros
 
@@ -48,6 +51,17 @@ CURSORS = tuple(
     )
 )
 EVENT_IDS = ("0", "-1", "now", "9" * 99, "1_000", " 7 ", "\u0667", "1e3", "0x10")
+FIELDS = ("status", "status,started_at", " result , error ", "handler_id,,", ",")
+HOSTS = (
+    "localhost",
+    "127.0.0.1",
+    "[::1]",
+    "::ffff:127.0.0.1",
+    "Flows.Example.com.",
+    "*",
+    "a_b.c-d",
+)
+UNLIMITED = 1 << 60  # values
 
 
 class Carrier(Event):
@@ -141,7 +155,9 @@ def try_context(data: bytes) -> bool:
     with suppress(BadRequest):
         request = _read(RunRequest, write_body(source, body))
         if request and request.context is not None:
-            run_input = served.context_input(request.context, request.start_event, None)
+            run_input = served.context_input(
+                request.context, request.start_event, None, max_values=MAX_VALUES
+            )
             assert isinstance(run_input.start_event, StartEvent | None)
             run_input.broker.to_serialized(run_input.codec)
             return True
@@ -158,10 +174,42 @@ def try_listing_cursor(data: bytes) -> bool:
     return False
 
 
+def try_fields(data: bytes) -> bool:
+    """Read the fields of a listing: some that there are, that of the handler too, or a refusal."""
+    source = Source(data)
+    asked = [write_text(source, FIELDS) for _ in range(source.below(4))]
+    with suppress(BadRequest):
+        assert {"handler_id"} <= read_fields(asked) <= set(HandlerInFull.model_fields)
+        return True
+    return False
+
+
+def try_host(data: bytes) -> bool:
+    """Read a host as a setting names it: one spelling, which is its own, or a refusal."""
+    with suppress(ValueError):
+        host = read_host(write_text(Source(data), HOSTS))
+        assert read_host(host) == host
+        return True
+    return False
+
+
+def try_body_values(data: bytes) -> bool:
+    """Count the values of a body: never fewer than a parser builds of it."""
+    source = Source(data)
+    body = write_body(source, make_value(source))
+    counted = count_values(body, UNLIMITED)
+    try:
+        built = from_json(body)
+    except ValueError:
+        return False
+    assert counted >= number_of_values(built)
+    return True
+
+
 def try_event_id(data: bytes) -> bool:
     """Read a `Last-Event-ID`: a number, or none."""
     number = read_event_id(write_text(Source(data), EVENT_IDS))
-    assert number is None or abs(number) < 10**100
+    assert number is None or abs(number) <= 10**30
     return number is not None
 
 
@@ -188,6 +236,9 @@ TARGETS: dict[str, Callable[[bytes], bool]] = {
     "sent events": try_sent_event,
     "contexts": try_context,
     "listing cursors": try_listing_cursor,
+    "listing fields": try_fields,
+    "hosts": try_host,
+    "values of bodies": try_body_values,
     "event ids": try_event_id,
     "framing": try_framing,
 }

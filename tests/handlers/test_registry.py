@@ -23,7 +23,7 @@ from workflow_server.app.errors import NotStarted
 from workflow_server.app.lifecycle import Lifecycle
 from workflow_server.app.settings import ServiceSettings
 from workflow_server.schemas.handlers import RunRequest
-from workflow_server.schemas.records import HandlerQuery
+from workflow_server.schemas.listings import HandlerQuery
 from workflow_server.stores.base import Store
 from workflow_server.stores.memory import MemoryStore
 

@@ -42,7 +42,7 @@ HEADER_SIZE = 4_000
 CONNECTIONS = 60
 DEAF = 50
 READ = 1 << 18  # bytes that the server reads at once, at most
-HEAD = ("POST /workflows/busy/run HTTP/1.1", "Host: test")
+HEAD = ("POST /workflows/busy/run HTTP/1.1", "Host: localhost")
 MIB = 1 << 20
 
 
@@ -134,7 +134,7 @@ async def test_a_head_that_comes_byte_by_byte_is_given_up(served: Served) -> Non
 
 async def test_a_second_head_that_does_not_end_is_given_up(served: Served) -> None:
     async with connect(served.client) as slow:
-        await slow.send("GET /livez HTTP/1.1", "Host: test")
+        await slow.send("GET /livez HTTP/1.1", "Host: localhost")
         assert await slow.read_status() == 200
         await slow.reader.readexactly(len('{"status":"healthy"}'))
         slow.writer.write(b"GET /workflows HT")
@@ -184,14 +184,40 @@ async def test_a_stream_may_be_silent_for_longer_than_a_request_may_take(served:
     assert body.count(b"\nid: ") == 3
 
 
+# Clients that hang up.
+
+
+@pytest.mark.parametrize("size", [0, READ], ids=["a request", "a large body"])
+async def test_a_client_that_hangs_up_with_a_request_behind_its_stream_gives_the_position_back(
+    served: Served, size: int
+) -> None:
+    handler_id = await start(served.client, "busy", lines=2, pause=300)
+    stream = f"/events/{handler_id}?sse=false&acquire_timeout=0"
+    async with connect(served.client) as reader:
+        await reader.send(f"GET {stream} HTTP/1.1", "Host: localhost")
+        assert await reader.read_status() == 200
+        await reader.send(*HEAD, f"Content-Length: {size}")
+        reader.writer.write(b"x" * size)
+        await reader.writer.drain()
+        reader.reset()
+
+    async def is_given_back() -> bool:
+        async with connect(served.client) as other:
+            await other.send(f"GET {stream} HTTP/1.0", "Host: localhost")
+            return await other.read_status() == 200
+
+    await until(is_given_back)
+    await served.client.post(f"/handlers/{handler_id}/cancel")
+
+
 # Large heads.
 
 
 @pytest.mark.parametrize(
     "lines",
     [
-        ("GET /workflows?q=" + "x" * HEADER_SIZE + " HTTP/1.1", "Host: test"),
-        ("GET /workflows HTTP/1.1", "Host: test", "X-Long: " + "x" * HEADER_SIZE),
+        ("GET /workflows?q=" + "x" * HEADER_SIZE + " HTTP/1.1", "Host: localhost"),
+        ("GET /workflows HTTP/1.1", "Host: localhost", "X-Long: " + "x" * HEADER_SIZE),
         ("GET /workflows HTTP/1.1", *(f"X-{n}: y" for n in range(HEADER_SIZE // 6))),
     ],
     ids=["url", "header", "headers"],

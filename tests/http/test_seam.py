@@ -9,14 +9,14 @@ import asyncio
 import inspect
 import socket
 import sys
-from collections import defaultdict
+from collections import defaultdict, deque
 from pathlib import Path
-from types import ModuleType, UnionType
+from types import MethodType, ModuleType, UnionType
 from typing import Any, NamedTuple
 
 import pytest
 import uvicorn
-from httptools import HTTPProtocol
+from httptools import HTTPProtocol, HttpRequestParser
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -51,21 +51,27 @@ TAKEN = [
     Taken(uvicorn.Server, "shutdown", "async def (sockets)", "to accept whoever has connected"),
     Taken(uvicorn.Server, "handle_exit", "def (sig, frame)", "to drain before the end"),
     Taken(HttpToolsProtocol, "connection_made", "def (transport)", "to bound the connections"),
+    Taken(HttpToolsProtocol, "connection_lost", "def (exc)", "to tell each request"),
     Taken(HttpToolsProtocol, "data_received", "def (data)", "to measure heads"),
     Taken(HttpToolsProtocol, "pause_writing", "def ()", "to know who takes no answer"),
     Taken(HttpToolsProtocol, "resume_writing", "def ()", "to know who takes it again"),
     Taken(HttpToolsProtocol, "on_headers_complete", "def ()", "to refuse large heads"),
     Taken(HttpToolsProtocol, "on_body", "def (body)", "to tell bodies from heads"),
-    Taken(HttpToolsProtocol, "send_400_response", "def (msg)", "to refuse with a problem"),
+    Taken(HttpToolsProtocol, "on_message_complete", "def ()", "to read bodies of upgrades"),
+    Taken(HttpToolsProtocol, "on_response_complete", "def ()", "to read no more than is answered"),
     Taken(HttpToolsProtocol, "shutdown", "def ()", "to let a request come that is on its way"),
+    Taken(HttpToolsProtocol, "_start_asgi_task", "def (cycle, app)", "to know what is served"),
     Taken(HTTPProtocol, "on_headers_complete", "def ()", "as uvicorn's"),
     Taken(HTTPProtocol, "on_body", "def (body)", "as uvicorn's"),
+    Taken(HTTPProtocol, "on_message_complete", "def ()", "as uvicorn's"),
     Taken(HTTPProtocol, "on_chunk_complete", "def ()", "to tell chunks from heads"),
     # The attributes.
     Taken(uvicorn.Server, "config", uvicorn.Config, "the class of connections"),
     Taken(uvicorn.Server, "server_state", ServerState, "the connections"),
     Taken(uvicorn.Server, "servers", list, "the listeners"),
     Taken(uvicorn.Config, "http_protocol_class", type, "the class of connections"),
+    Taken(uvicorn.Config, "workers", int, "to refuse several"),
+    Taken(uvicorn.Config, "should_reload", bool, "to know that there is one worker only"),
     Taken(ServerState, "connections", set, "the connections"),
     Taken(ServerState, "default_headers", list, "headers that refusals have too"),
     Taken(HttpToolsProtocol, "server_state", ServerState, "headers that refusals have too"),
@@ -77,10 +83,24 @@ TAKEN = [
     Taken(HttpToolsProtocol, "url", bytes, "a part of the head"),
     Taken(HttpToolsProtocol, "headers", list, "a part of the head"),
     Taken(HttpToolsProtocol, "timeout_keep_alive_task", KEPT, "whether no request is expected"),
+    Taken(
+        HttpToolsProtocol, "_unset_keepalive_if_required", MethodType, "to parse as uvicorn does"
+    ),
+    Taken(HttpToolsProtocol, "parser", HttpRequestParser, "to read the bodies of upgrades"),
+    Taken(HttpToolsProtocol, "pipeline", deque, "the requests that wait for others"),
+    Taken(HttpToolsProtocol, "scope", dict, "the version of a request"),
+    Taken(HttpToolsProtocol, "expect_100_continue", bool, "whether a client waits with its body"),
+    Taken(FlowControl, "pause_reading", MethodType, "to read no more than is answered"),
     Taken(FlowControl, "read_paused", bool, "whether the client is waited for"),
+    Taken(RequestResponseCycle, "disconnected", bool, "to tell a request of a hang-up"),
+    Taken(RequestResponseCycle, "message_event", asyncio.Event, "to tell a request of a hang-up"),
     Taken(RequestResponseCycle, "more_body", bool, "whether the client owes a body"),
     Taken(RequestResponseCycle, "response_started", bool, "whether a refusal comes too late"),
     Taken(RequestResponseCycle, "response_complete", bool, "whether a request is answered"),
+    Taken(RequestResponseCycle, "send", MethodType, "to answer without chunks"),
+    Taken(RequestResponseCycle, "chunked_encoding", bool | None, "to answer without chunks"),
+    Taken(RequestResponseCycle, "expected_content_length", int, "to answer without chunks"),
+    Taken(RequestResponseCycle, "waiting_for_100_continue", bool, "whether a body may not come"),
     Taken(RequestResponseCycle, "keep_alive", bool, "to end the connection with the answer"),
 ]
 METHODS = [taken for taken in TAKEN if isinstance(taken.expected, str)]

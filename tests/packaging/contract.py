@@ -12,11 +12,8 @@ from pathlib import Path
 from tests.packaging.wheel import PACKAGES, ROOT, build_wheel, install_wheel, lend_tools
 from tests.support.command import write
 
-# Without what is about a clone, the search for inputs, and what waits for a deadline.
 SUITE = (
-    *("tests/routers", "--ignore=tests/routers/test_ui.py"),
-    "--ignore=tests/routers/test_hostile_fields.py",
-    "--deselect=tests/routers/test_health.py::test_a_server_is_ready_while_it_resumes",
+    "tests/routers",
     *("tests/app/test_cli.py", "tests/app/test_server.py", "tests/app/test_starting.py"),
     "tests/packaging/test_facade.py",
 )

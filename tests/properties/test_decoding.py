@@ -16,6 +16,7 @@ from workflows.context.serializers import JsonSerializer
 from workflows.events import StartEvent, StopEvent
 
 from tests.properties.values import SETTINGS, json_like, objects
+from tests.support.bombs import MAX_VALUES
 from tests.support.workflows import WORKFLOWS, Asker, Extra, ExtraWaiter
 from workflow_server.app.engine.codec import encode_event
 from workflow_server.app.engine.served import ServedWorkflow
@@ -167,7 +168,7 @@ asker = ServedWorkflow("asker", Asker(timeout=None))
 
 @pytest.mark.parametrize("served", [asker], ids=["asker"])
 def test_the_context_that_is_damaged_here_is_taken_when_it_is_whole(served: ServedWorkflow) -> None:
-    assert served.context_input(CONTEXT, None, None).start_event is None
+    assert served.context_input(CONTEXT, None, None, max_values=MAX_VALUES).start_event is None
 
 
 @settings(SETTINGS, max_examples=400)
@@ -176,6 +177,6 @@ def test_a_context_is_taken_or_refused(
     served: ServedWorkflow, context: dict[str, Any], data: dict[str, Any] | None
 ) -> None:
     with suppress(InvalidContext, InvalidStartEvent):
-        run_input = served.context_input(context, data, None)
+        run_input = served.context_input(context, data, None, max_values=MAX_VALUES)
         assert isinstance(run_input.start_event, StartEvent | None)
         run_input.broker.to_serialized(run_input.codec)

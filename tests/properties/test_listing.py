@@ -80,7 +80,8 @@ class Handlers:
             if record.handler_id not in self.records:
                 await self.put(record)
         for record in list(self.records.values())[change.changed : change.changed + 1]:
-            await self.put(replace(record, status=change.status, phase=phase_of(change.status)))
+            if record.status is Status.RUNNING:  # an ended run stays as it is
+                await self.put(replace(record, status=change.status, phase=phase_of(change.status)))
 
     def order(self) -> list[str]:
         """Return the ids, newest first."""

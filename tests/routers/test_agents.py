@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActAgent
+from llama_index.core.agent.workflow.workflow_events import AgentWorkflowStartEvent
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 
@@ -78,6 +79,16 @@ async def test_an_agent_starts_from_a_message(
     agents: httpx.AsyncClient, name: str, key: str, message: Any
 ) -> None:
     response = await agents.post(f"/workflows/{name}/run", json={key: {"user_msg": message}})
+    assert said(response) == ("You said hi." if name == "react" else "Tool calls complete.")
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_an_agent_starts_from_the_envelope_of_an_older_client(
+    agents: httpx.AsyncClient, name: str
+) -> None:
+    qualified = f"{AgentWorkflowStartEvent.__module__}.AgentWorkflowStartEvent"
+    marked = {"__is_pydantic": True, "value": {"user_msg": "hi"}, "qualified_name": qualified}
+    response = await agents.post(f"/workflows/{name}/run", json={"start_event": marked})
     assert said(response) == ("You said hi." if name == "react" else "Tool calls complete.")
 
 

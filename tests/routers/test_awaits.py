@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
+from pydantic import BaseModel, model_serializer
 from workflows import Context, Workflow, step
 from workflows.events import (
     Event,
@@ -67,6 +68,47 @@ class Beside(Workflow):
     async def ask(self, ctx: Context, ev: Branch) -> StopEvent:
         permit = await ctx.wait_for_event(Permit, waiter_event=Question(prompt="May I?"))
         return StopEvent(result=permit.granted)
+
+
+class Shown(BaseModel):
+    """A required value that counts how often it was shown."""
+
+    times: ClassVar[int] = 0
+
+    @model_serializer
+    def show(self) -> str:
+        Shown.times += 1
+        return "shown"
+
+
+class Round(Event):
+    number: int
+
+
+class BusyBeside(Workflow):
+    """Waits in one step while another one goes through many rounds."""
+
+    @step
+    async def fork(self, ctx: Context, ev: StartEvent) -> Branch | Round | None:
+        ctx.send_event(Branch())
+        return None
+
+    @step
+    async def ask(self, ctx: Context, ev: Branch) -> Round | None:
+        ctx.send_event(Round(number=0))
+        await ctx.wait_for_event(Permit, waiter_id="w", requirements={"granted": Shown()})
+        return None
+
+    @step
+    async def go_on(self, ev: Round) -> Round | StopEvent:
+        return Round(number=ev.number + 1) if ev.number < 50 else StopEvent()
+
+
+async def test_what_a_run_waits_for_is_looked_at_once_however_much_it_does_meanwhile() -> None:
+    Shown.times = 0
+    async with serve_workflow(BusyBeside(timeout=None)) as client:
+        await run(client, "it")
+    assert Shown.times == 1
 
 
 async def test_a_run_that_also_works_says_what_answers_its_question() -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from tests.support.calls import answer, start_asker
 from tests.support.live import open_client
 from tests.support.problems import problem_of
 from tests.support.sockets import connect
@@ -81,6 +82,19 @@ async def test_chunks_are_refused_as_soon_as_they_are_too_many(client: httpx.Asy
         )
         connection.writer.write(b"7d0\r\n" + b" " * 2000 + b"\r\n")
         assert await connection.read_status() == 413
+
+
+async def test_a_body_of_a_get_is_passed_over_and_does_not_end_its_stream(
+    client: httpx.AsyncClient,
+) -> None:
+    handler_id = await start_asker(client)
+    async with connect(client) as reader:
+        path = f"/events/{handler_id}?after_sequence=-1"
+        await reader.send(f"GET {path} HTTP/1.1", "Host: test", "Content-Length: 1000000000000")
+        assert await reader.read_status() == 200
+        await answer(client, handler_id, "yes")
+        body = await reader.reader.readuntil(b"\r\n0\r\n\r\n")
+    assert b'"type":"StopEvent"' in body
 
 
 async def test_the_default_limit_is_10_mib() -> None:

@@ -202,3 +202,35 @@ async def test_the_turn_of_a_cancelled_run_goes_to_the_next(client: httpx.AsyncC
     await client.post("/handlers/first/cancel")
     await wait_begun(client, waiting)
     assert await get_status(client, waiting) == "running"
+
+
+async def test_a_cancel_that_names_the_current_run_stops_it(client: httpx.AsyncClient) -> None:
+    handler_id = await begin_step(client)
+    run_id = (await client.get(f"/handlers/{handler_id}")).json()["run_id"]
+    response = await client.post(f"/handlers/{handler_id}/cancel", params={"run_id": run_id})
+    assert response.json() == {"status": "cancelled"}
+
+
+@pytest.mark.parametrize("purge", [False, True])
+async def test_a_cancel_that_names_another_run_is_a_conflict_and_stops_nothing(
+    client: httpx.AsyncClient, purge: bool
+) -> None:
+    earlier = await run(client, "echo")
+    handler_id = await start(client, "echo", earlier["handler_id"])
+    response = await client.post(
+        f"/handlers/{handler_id}/cancel",
+        params={"run_id": earlier["run_id"], "purge": purge},
+    )
+    assert problem_of(response) == (409, "run_not_current")
+    handler = (await client.get(f"/handlers/{handler_id}")).json()
+    assert response.json()["detail"] == (
+        f"The handler '{handler_id}' has another run by now, '{handler['run_id']}'; the"
+        f" cancellation is for '{earlier['run_id']}'."
+    )
+
+
+async def test_an_ended_run_that_is_named_has_nothing_to_cancel(client: httpx.AsyncClient) -> None:
+    ended = await run(client, "echo")
+    path = f"/handlers/{ended['handler_id']}/cancel"
+    response = await client.post(path, params={"run_id": ended["run_id"]})
+    assert problem_of(response) == (404, "handler_ended")

@@ -21,12 +21,14 @@ async def test_an_unknown_path_is_not_found(client: httpx.AsyncClient, path: str
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("DELETE", "/handlers", "GET"),
-        ("POST", "/handlers", "GET"),
+        ("DELETE", "/handlers", "GET, HEAD"),
+        ("POST", "/handlers", "GET, HEAD"),
         ("GET", "/workflows/echo/run", "POST"),
-        ("PUT", "/events/h", "GET"),
+        ("PUT", "/events/h", "GET, HEAD, POST"),
         ("GET", "/handlers/h/cancel", "POST"),
-        ("POST", "/health", "GET"),
+        ("POST", "/health", "GET, HEAD"),
+        ("POST", "/docs", "GET, HEAD"),
+        ("POST", "/", "GET, HEAD"),
     ],
 )
 async def test_a_method_that_a_path_does_not_take_is_refused(
@@ -34,7 +36,14 @@ async def test_a_method_that_a_path_does_not_take_is_refused(
 ) -> None:
     response = await client.request(method, path)
     assert problem_of(response) == (405, "method_not_allowed")
-    assert allowed in response.headers["allow"]
+    assert response.headers["allow"] == allowed
+
+
+async def test_a_method_is_refused_without_making_the_openapi_document(
+    server: WorkflowServer, client: httpx.AsyncClient
+) -> None:
+    await client.delete("/handlers")
+    assert server.app.openapi_schema is None
 
 
 async def test_a_problem_names_the_place_of_each_fault(client: httpx.AsyncClient) -> None:

@@ -13,7 +13,9 @@ from tests.support.problems import problem_of
 EVERY_CHARACTER = string.ascii_letters + string.digits + "._~-"
 
 
-@pytest.mark.parametrize("handler_id", ["a", "0", "~", "a" * 255, EVERY_CHARACTER, "..."])
+@pytest.mark.parametrize(
+    "handler_id", ["a", "0", "~", "a" * 255, EVERY_CHARACTER, "...", "." * 255, "..a", "a..", ".-."]
+)
 async def test_an_id_of_allowed_characters_is_taken(
     client: httpx.AsyncClient, handler_id: str
 ) -> None:
@@ -22,13 +24,22 @@ async def test_an_id_of_allowed_characters_is_taken(
 
 @pytest.mark.parametrize(
     "handler_id",
-    ["", "a" * 256, "a b", "a/b", "é", "a\n", "a\x00", "..%2f", "𝔞", "a:b"],
+    [".", "..", "a" * 256, "." * 256, "a b", "a/b", "é", "a\n", "a\x00", "..%2f", "𝔞", "a:b"],
 )
 async def test_an_id_of_other_characters_or_length_is_refused(
     client: httpx.AsyncClient, handler_id: str
 ) -> None:
     response = await client.post("/workflows/echo/run", json={"handler_id": handler_id})
     assert problem_of(response) == (400, "invalid_handler_id")
+
+
+@pytest.mark.parametrize("handler_id", ["", None])
+async def test_an_empty_id_counts_as_none(
+    client: httpx.AsyncClient, handler_id: str | None
+) -> None:
+    ids = [await start(client, "echo", handler_id) for _ in range(2)]
+    assert [len(made) for made in ids] == [10, 10]
+    assert len({*ids}) == 2
 
 
 @pytest.mark.parametrize("handler_id", [7, 1.5, True, ["a"], {"a": 1}])

@@ -27,8 +27,8 @@ PATHS = (
     "/docs",
     "/docs/oauth2-redirect",
     "/redoc",
-    "/openapi.json",
 )
+REVALIDATED = ("/openapi.json", "/")
 MADE_OF = ("workflow-server", "uvicorn", "fastapi", "starlette", "llama-index-workflows")
 
 
@@ -58,12 +58,20 @@ async def test_a_page_keeps_its_own_headers(client: httpx.AsyncClient) -> None:
     assert headers.get_list("x-content-type-options") == ["nosniff"]
 
 
+@pytest.mark.parametrize("path", REVALIDATED)
+async def test_what_is_the_same_for_everybody_is_asked_for_each_time(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    headers = (await client.get(path)).headers
+    assert headers.get_list("cache-control") == ["no-cache"]
+
+
 async def test_a_file_that_is_checked_by_its_tag_may_be_kept(client: httpx.AsyncClient) -> None:
     headers = (await client.get("/static-offline-docs/swagger-ui.css")).headers
     assert ("etag" in headers, "cache-control" in headers) == (True, False)
 
 
-@pytest.mark.parametrize("path", ["/", *PATHS])
+@pytest.mark.parametrize("path", [*REVALIDATED, *PATHS])
 async def test_a_page_runs_no_script_of_others_and_is_in_no_frame(
     client: httpx.AsyncClient, path: str
 ) -> None:
@@ -74,7 +82,7 @@ async def test_a_page_runs_no_script_of_others_and_is_in_no_frame(
     assert (rules["base-uri"], rules["frame-ancestors"]) == ("'none'", "'none'")
 
 
-@pytest.mark.parametrize("path", ["/", *PATHS])
+@pytest.mark.parametrize("path", [*REVALIDATED, *PATHS])
 async def test_no_answer_tells_a_version(client: httpx.AsyncClient, path: str) -> None:
     response = await client.get(path)
     versions = {version(package) for package in MADE_OF}

@@ -68,6 +68,10 @@ async def test_handlers_are_listed_newest_first(mixed: httpx.AsyncClient) -> Non
         ([("workflow_name", "sleeper")], ["cancelled", "running"]),
         ([("workflow_name", "echo"), ("workflow_name", "greeter")], ["g", "completed"]),
         ([("workflow_name", "sleeper"), ("status", "running")], ["running"]),
+        (
+            [("status", " failed "), ("workflow_name", " failer "), ("workflow_name", " ")],
+            ["failed"],
+        ),
         ([("workflow_name", "nobody")], []),
         ([("workflow_name", "sleeper"), ("status", "completed")], []),
     ],
@@ -160,6 +164,11 @@ async def test_a_cursor_far_off_is_taken(client: httpx.AsyncClient, cursor: str)
     assert response.status_code == 200
 
 
+TIMES = ["started_after", "started_before"]
+# Pydantic would take a number for seconds, or for milliseconds.
+NO_TIMES = ["0", "0.5", "-1", "1e3", " 1700000000 ", "1700000000000", "2026-11-30", "now"]
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -169,6 +178,7 @@ async def test_a_cursor_far_off_is_taken(client: httpx.AsyncClient, cursor: str)
         ("limit", "x"),
         ("limit", "9" * 5000),
         ("status", "done"),
+        *((key, time) for key in TIMES for time in NO_TIMES),
     ],
 )
 async def test_a_query_that_cannot_be_is_refused_and_placed(

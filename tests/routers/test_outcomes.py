@@ -10,7 +10,6 @@ import pytest
 from pydantic import BaseModel, computed_field
 from workflows import Context, Workflow, step
 from workflows.events import Event, StartEvent, StopEvent
-from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
 from tests.support.calls import run, start, wait_ended
 from tests.support.live import serve_workflow
@@ -21,7 +20,7 @@ TIMED_OUT = "WorkflowTimedOutEvent"
 
 # The workflow, a part of the error's sentence, the class of the terminal event.
 FAILURES = [
-    ("failer", "Step 'fail' failed: ValueError: this step always fails", FAILED),
+    ("failer", "this step always fails", FAILED),
     ("impatient", "timed out after 0.05 seconds", TIMED_OUT),
     ("bad-result", "result['deep'][0] (of class object)", FAILED),
     ("bad-event", ".thing (of class object)", FAILED),
@@ -196,11 +195,11 @@ async def leave(_ctx: Context) -> StopEvent:
 ODD_FAILURES = [
     (cancel_itself, "CancelledError; nobody cancelled it"),
     (leave, "asked the process to end: SystemExit(3)"),
-    (fail_unreadably, "Step 'act' failed"),
-    (fail_with_surrogates, "ValueError"),
-    (fail_with_a_megabyte, "ValueError"),
-    (return_no_event, "Step 'act'"),
-    (return_a_class, "Step 'act'"),
+    (fail_unreadably, "(its message cannot be read)"),
+    (fail_with_surrogates, "a?b\u2028"),
+    (fail_with_a_megabyte, "x" * 1_000_000),
+    (return_no_event, "Step function act returned int"),
+    (return_a_class, "Step function act returned ModelMetaclass"),
     (return_what_refers_to_itself, ".result"),
     (return_bytes, ".result['raw'] (of class bytes)"),
     (return_what_raises, ".result[1] (of class Rate)"),
@@ -221,20 +220,6 @@ async def test_an_odd_failure_ends_like_any_other(act: Any, sentence: str) -> No
     assert sentence in response.json()["error"]
     assert frames[-1].type == FAILED
     assert listed == [response.json()]
-
-
-class Exhausted(Workflow):
-    """Fails as often as it is tried."""
-
-    @step(retry_policy=retry_policy(wait=wait_fixed(0), stop=stop_after_attempt(3)))
-    async def fail(self, ev: StartEvent) -> StopEvent:
-        raise ValueError("again")
-
-
-async def test_a_step_that_used_up_its_attempts_says_how_many() -> None:
-    async with serve_workflow(Exhausted()) as client:
-        handler = await run(client, "it")
-    assert handler["error"] == "Step 'fail' failed after 3 attempts: ValueError: again"
 
 
 class Hander(Workflow):

@@ -19,6 +19,7 @@ from tests.support.waiting import until
 
 FIELDS = {"name": "Ada", "times": 2}
 QUALIFIED = "tests.support.workflows.Greet"
+UNTYPED = "workflows.events.StartEvent"
 
 
 class Booking(StartEvent):
@@ -44,7 +45,18 @@ class Booker(Workflow):
         {"qualified_name": QUALIFIED, "value": FIELDS},
         {"value": FIELDS, "type": "Greet", "types": ["StartEvent"], "qualified_name": QUALIFIED},
         {"value": FIELDS, "type": "Greet", "types": ["StartEvent"], "qualified_name": None},
+        {"__is_pydantic": True, "value": FIELDS, "qualified_name": QUALIFIED},
+        {"__is_pydantic": True, "value": {"_data": FIELDS}, "qualified_name": QUALIFIED},
+        {"__is_pydantic": True, "value": FIELDS, "qualified_name": "__main__.Greet"},
+        {"type": "Greet", "value": FIELDS, "sequence": 7},
+        {"type": "Greet", "value": FIELDS, "qualified_name": "a.B", "mro": []},
+        {"type": "Begin", "value": FIELDS, "qualified_name": QUALIFIED},
+        {"type": "Greet", "value": None, "data": FIELDS},
         json.dumps(FIELDS),
+        {"__is_pydantic": True, "value": {"_data": FIELDS}, "qualified_name": UNTYPED},
+        {"__is_pydantic": True, "value": FIELDS, "qualified_name": UNTYPED},
+        {"type": "StartEvent", "value": FIELDS, "qualified_name": UNTYPED},
+        json.dumps({"__is_pydantic": True, "value": FIELDS, "qualified_name": QUALIFIED}),
         json.dumps({"type": "Greet", "value": FIELDS}),
         json.dumps({"qualified_name": QUALIFIED, "value": FIELDS}),
     ],
@@ -56,7 +68,15 @@ async def test_a_start_event_comes_as_fields_or_as_an_envelope_or_as_json(
     assert response.json()["result"]["value"] == {"text": "Hello, Ada! Hello, Ada!"}
 
 
-@pytest.mark.parametrize("body", [{"kwargs": FIELDS}, {"kwargs": FIELDS, "start_event": None}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"kwargs": FIELDS},
+        {"kwargs": FIELDS, "start_event": None},
+        {"kwargs": {"__is_pydantic": True, "value": FIELDS, "qualified_name": QUALIFIED}},
+        {"kwargs": {"type": "Greet", "value": FIELDS}},
+    ],
+)
 async def test_kwargs_are_the_fields_where_there_is_no_start_event(
     client: httpx.AsyncClient, body: dict[str, Any]
 ) -> None:
@@ -78,6 +98,24 @@ async def test_every_part_of_the_body_may_be_left_out(
 ) -> None:
     response = await client.post("/workflows/echo/run", content=body)
     assert response.json()["result"]["value"] == {"result": {}}
+
+
+@pytest.mark.parametrize("path", ["run", "run-nowait"])
+async def test_a_body_of_unknown_keys_alone_is_refused_with_those_that_are_known(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    response = await client.post(f"/workflows/echo/{path}", json={"startEvent": {}, "input": 1})
+    assert problem_of(response) == (400, "malformed_request")
+    assert faults_of(response) == [["body"]]
+    assert "start_event, kwargs, context, handler_id" in response.json()["detail"]
+    assert (await client.get("/handlers")).json()["handlers"] == []
+
+
+async def test_unknown_keys_beside_known_ones_are_passed_over(client: httpx.AsyncClient) -> None:
+    response = await client.post(
+        "/workflows/echo/run", json={"kwargs": {"text": "hi"}, "input": 1, "handlerId": "h"}
+    )
+    assert response.json()["result"]["value"] == {"result": {"text": "hi"}}
 
 
 async def test_unknown_keys_of_the_body_are_ignored(client: httpx.AsyncClient) -> None:
@@ -114,6 +152,38 @@ async def test_fields_called_type_and_value_are_fields_where_no_class_could_be_m
 ) -> None:
     fields = {"type": "invoice", "value": 12}
     assert (await run(client, "echo", **fields))["result"]["value"] == {"result": fields}
+
+
+@pytest.mark.parametrize(
+    "start_event",
+    [
+        {"__is_pydantic": True, "value": {"seconds": 1}, "qualified_name": "a.Nap"},
+        {"__is_pydantic": True, "value": {"_data": {"seconds": 1}}, "qualified_name": "a.Nap"},
+        {"type": "Nap", "value": {"seconds": 1}, "sequence": 1},
+        {"type": "Nap", "value": 1},
+        {"type": "Nap", "value": None, "at": 1},
+        {"type": "Sleep", "value": 1},
+    ],
+)
+async def test_an_envelope_never_leaves_the_fields_to_their_defaults(
+    client: httpx.AsyncClient, start_event: dict[str, Any]
+) -> None:
+    response = await client.post("/workflows/sleeper/run", json={"start_event": start_event})
+    assert problem_of(response) == (400, "invalid_start_event")
+
+
+async def test_an_envelope_with_another_key_beside_fields_without_a_class_is_fields(
+    client: httpx.AsyncClient,
+) -> None:
+    fields = {"type": "invoice", "value": {"amount": 12}, "currency": "EUR"}
+    assert (await run(client, "echo", **fields))["result"]["value"] == {"result": fields}
+
+
+async def test_the_mark_of_older_clients_opens_an_untyped_start_event(
+    client: httpx.AsyncClient,
+) -> None:
+    marked = {"__is_pydantic": True, "value": {"_data": {"a": 1}}, "qualified_name": UNTYPED}
+    assert (await run(client, "echo", **marked))["result"]["value"] == {"result": {"a": 1}}
 
 
 async def test_dates_and_uuids_are_taken_as_pydantic_takes_them() -> None:
@@ -157,6 +227,10 @@ async def test_the_id_of_a_refused_request_is_free(client: httpx.AsyncClient) ->
         {"type": "Question", "value": {"prompt": "?"}},
         {"qualified_name": "os.system", "value": {}},
         {"type": "Greet", "value": {"name": ["Ada"]}},
+        {"type": "Greet", "value": "Ada"},
+        {"__is_pydantic": True, "value": FIELDS},
+        {"__is_pydantic": True, "value": FIELDS, "qualified_name": "os.system"},
+        {"__is_pydantic": True, "value": "Ada", "qualified_name": QUALIFIED},
         {"name": "Ada", "_data": {"_data": 1}, "__class__": "x", "times": "many"},
     ],
 )

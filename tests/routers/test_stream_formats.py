@@ -56,6 +56,68 @@ async def test_the_headers_keep_caches_and_proxies_away(
     assert headers["x-accel-buffering"] == "no"
 
 
+SSE, NDJSON = "text/event-stream", "application/x-ndjson"
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        (None, SSE),
+        ("", SSE),
+        ("*/*", SSE),
+        (NDJSON, NDJSON),
+        ("APPLICATION/X-NDJSON", NDJSON),
+        (f"{NDJSON}; charset=utf-8", NDJSON),
+        (f"{NDJSON};version=2", SSE),
+        ("application/*", NDJSON),
+        ("text/*, application/*", SSE),
+        (f"{NDJSON}, {SSE}", SSE),
+        (f"{NDJSON}, {SSE};q=0.9", NDJSON),
+        (f"{NDJSON};q=0.8, {SSE};q=0.9", SSE),
+        (f"{NDJSON} ; Q=0.9 , {SSE} ; q=0.8", NDJSON),
+        (f"{NDJSON}, */*", SSE),
+        (f"{NDJSON}, */*;q=0.1", NDJSON),
+        (f"{SSE};q=0, */*", NDJSON),
+        (f"{SSE};q=0.1, */*;q=0.5", NDJSON),
+        (f"{NDJSON};q=0, */*;q=0.1", SSE),
+        (f"{NDJSON};q=2, */*;q=0.1", SSE),
+        (f"{NDJSON};q=, */*;q=0.1", SSE),
+        ("application/json", SSE),
+        ("text/html, application/xhtml+xml, */*;q=0.8", SSE),
+        (",;,q=1", SSE),
+    ],
+)
+async def test_accept_chooses_the_format_where_sse_does_not(
+    client: httpx.AsyncClient, accept: str | None, media_type: str
+) -> None:
+    handler_id = await run_greeter(client)
+    request = client.build_request("GET", f"/events/{handler_id}?after_sequence=-1")
+    del request.headers["accept"]
+    if accept is not None:
+        request.headers["accept"] = accept
+    headers = (await client.send(request)).headers
+    assert (headers["content-type"].partition(";")[0], headers["vary"]) == (media_type, "Accept")
+
+
+async def test_several_lines_of_accept_are_one_list(client: httpx.AsyncClient) -> None:
+    handler_id = await run_greeter(client)
+    lines = [("Accept", f"{SSE};q=0.5"), ("Accept", NDJSON)]
+    response = await client.get(f"/events/{handler_id}?after_sequence=-1", headers=lines)
+    assert response.headers["content-type"] == NDJSON
+
+
+@pytest.mark.parametrize(
+    ("sse", "accept", "media_type"), [("true", NDJSON, SSE), ("false", SSE, NDJSON)]
+)
+async def test_an_explicit_sse_wins(
+    client: httpx.AsyncClient, sse: str, accept: str, media_type: str
+) -> None:
+    handler_id = await run_greeter(client)
+    params = {"after_sequence": "-1", "sse": sse}
+    response = await client.get(f"/events/{handler_id}", params=params, headers={"Accept": accept})
+    assert response.headers["content-type"].partition(";")[0] == media_type
+
+
 @pytest.mark.parametrize("sse", ["true", "false"])
 async def test_internal_events_are_shown_when_asked_for(
     client: httpx.AsyncClient, sse: str

@@ -69,10 +69,13 @@ async def test_a_cursor_beyond_the_end_of_a_running_run_waits_for_the_end(
     assert (response.status_code, frames) == (200, [])
 
 
-async def test_now_gives_only_what_comes_after_the_request(client: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("now", ["now", "NOW", "Now"])
+async def test_now_gives_only_what_comes_after_the_request(
+    client: httpx.AsyncClient, now: str
+) -> None:
     handler_id = await start_asker(client, questions=2)
     async with client.stream(
-        "GET", f"/events/{handler_id}", params={"after_sequence": "now"}
+        "GET", f"/events/{handler_id}", params={"after_sequence": now}
     ) as response:
         await answer(client, handler_id, "one")
         question = await anext(iterate_frames(response))
@@ -104,15 +107,46 @@ async def test_last_event_id_alone_is_a_cursor(client: httpx.AsyncClient) -> Non
     assert response.status_code == 204
 
 
-@pytest.mark.parametrize("header", ["abc", "", "1.5", "now", "9" * 5000, "0x1"])
-async def test_a_last_event_id_that_is_no_integer_is_ignored(
+MALFORMED_IDS = ["abc", "", "1.5", "now", "0x1", "1_0", "--1", "\u0661"]
+
+
+@pytest.mark.parametrize("header", MALFORMED_IDS)
+async def test_a_last_event_id_that_is_no_integer_is_passed_over_for_a_cursor(
     client: httpx.AsyncClient, header: str
 ) -> None:
     handler_id = await run_counter(client, 2)
     response = await client.get(
-        f"/events/{handler_id}", params={"after_sequence": -1}, headers={"Last-Event-ID": header}
+        f"/events/{handler_id}",
+        params={"after_sequence": -1},
+        headers={b"Last-Event-ID": header.encode()},
     )
     assert response.text.count("data: ") == 3
+
+
+@pytest.mark.parametrize("header", MALFORMED_IDS)
+async def test_a_last_event_id_that_is_no_integer_is_refused_without_a_cursor(
+    client: httpx.AsyncClient, header: str
+) -> None:
+    handler_id = await run_counter(client, 2)
+    response = await client.get(
+        f"/events/{handler_id}", headers={b"Last-Event-ID": header.encode()}
+    )
+    assert problem_of(response) == (400, "malformed_request")
+    assert faults_of(response) == [["header", "last-event-id"]]
+
+
+@pytest.mark.parametrize(
+    ("header", "sequence"),
+    [("9" * 5000, FAR), ("-" + "9" * 5000, -1), ("-0", 0), ("+1", 1), ("0" * 5000 + "2", 2)],
+)
+async def test_a_last_event_id_may_be_any_integer(
+    client: httpx.AsyncClient, header: str, sequence: int
+) -> None:
+    handler_id = await run_counter(client, 2)
+    url = f"/events/{handler_id}?include_internal=true"
+    by_header = await client.get(url, headers={"Last-Event-ID": header})
+    by_query = await client.get(f"{url}&after_sequence={sequence}")
+    assert (by_header.status_code, by_header.text) == (by_query.status_code, by_query.text)
 
 
 @pytest.mark.parametrize(

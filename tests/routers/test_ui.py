@@ -11,8 +11,7 @@ from fastapi import FastAPI
 
 import workflow_server.routers.ui
 from tests.support.command import write
-from tests.support.live import serving_app
-from tests.support.waiting import DEADLINE
+from tests.support.live import make_client, serving_app
 from workflow_server.app.server import WorkflowServer
 
 POLICY = (
@@ -40,7 +39,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client of a server of nothing."""
     async with (
         serving_app(WorkflowServer().app) as url,
-        httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client,
+        make_client(url) as client,
     ):
         yield client
 
@@ -64,7 +63,15 @@ async def test_every_answer_carries_the_policy(client: httpx.AsyncClient, path: 
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize(
     ("accepted", "encoding"),
-    [("gzip, br", "gzip"), ("br, *;q=0.1", "gzip"), ("gzip;q=0", None), ("identity", None)],
+    [
+        ("gzip, br", "gzip"),
+        ("br, *;q=0.1", "gzip"),
+        ("gzip;q=0", None),
+        ("identity", None),
+        ("gzip;q=0, *", None),
+        ("*;q=0, gzip", "gzip"),
+        ("gzip;q=0.001", "gzip"),
+    ],
 )
 async def test_an_asset_is_kept_for_ever_and_sent_compressed_to_who_takes_it(
     client: httpx.AsyncClient, accepted: str, encoding: str | None
@@ -135,7 +142,15 @@ async def test_the_page_is_served_where_the_app_is_mounted() -> None:
     outer.mount("/wf", WorkflowServer().app)
     async with (
         serving_app(outer) as url,
-        httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client,
+        make_client(url) as client,
     ):
         pages = [await client.get(path) for path in ("/wf/", "/wf/assets/index-a1.js")]
     assert [page.status_code for page in pages] == [200, 200]
+
+
+async def test_the_page_that_a_browser_has_is_304(built: Path, client: httpx.AsyncClient) -> None:
+    sent = await client.get("/")
+    known = {"If-None-Match": sent.headers["etag"]}
+    assert (await client.get("/", headers=known)).status_code == 304
+    (built / "index.html").write_text("<p>Another page")
+    assert (await client.get("/", headers=known)).text == "<p>Another page"

@@ -1,7 +1,7 @@
 """Durable before visible, many events a commit, and a bound on what is not yet committed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 import httpx
 import pytest
@@ -21,10 +21,10 @@ from workflow_server.schemas.records import Batch, Status
 class SlowStore(ScriptedStore):
     """Lets the event loop turn some times before a commit takes place."""
 
-    async def commit(self, batch: Batch) -> None:
+    async def commit(self, batch: Batch) -> Collection[str]:
         for _ in range(20):
             await asyncio.sleep(0)
-        await super().commit(batch)
+        return await super().commit(batch)
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from tests.support.streams import iterate_frames, read_frames
 from tests.support.waiting import DEADLINE, until
 from tests.support.workflows import Number, add_all
 from workflow_server.app.server import WorkflowServer
+from workflow_server.schemas.records import HandlerKey, RunRecord
+from workflow_server.stores.base import StoreUnavailable
 
 BACKOFF = (0.01, 0.02)
 FOR_GOOD = 10**9
@@ -84,7 +86,7 @@ async def test_a_commit_is_tried_once_more_than_there_are_pauses(
 ) -> None:
     store.failures = FOR_GOOD
     response = await client.post("/workflows/echo/run", json={})
-    assert problem_of(response) == (503, "store_unavailable")
+    assert problem_of(response) == (503, "outcome_unknown")
     assert FOR_GOOD - store.failures == 1 + len(BACKOFF)
 
 
@@ -94,7 +96,7 @@ async def test_a_run_that_cannot_be_written_down_is_answered_with_503(
 ) -> None:
     store.failures = FOR_GOOD
     response = await client.post(f"/workflows/echo/{action}", json={})
-    assert problem_of(response) == (503, "store_unavailable")
+    assert problem_of(response) == (503, "outcome_unknown")
     assert SECRET not in response.text
 
 
@@ -131,7 +133,7 @@ async def test_an_end_that_could_not_be_written_down_is_told_when_the_store_is_b
     refused = await answer(client, asker, "yes")
     store.failures = 0
     handler = await wait_ended(client, asker)
-    assert problem_of(refused) == (503, "store_unavailable")
+    assert problem_of(refused) == (503, "outcome_unknown")
     assert handler["result"]["value"] == {"result": ["yes"]}
 
 
@@ -142,7 +144,7 @@ async def test_a_run_in_progress_fails_visibly(
     store.failures = FOR_GOOD
     refused = await answer(client, asker, "yes")
     handler = (await client.get(f"/handlers/{asker}")).json()
-    assert problem_of(refused) == (503, "store_unavailable")
+    assert problem_of(refused) == (503, "outcome_unknown")
     assert handler["status"] == "failed"
     assert "store" in handler["error"]
 
@@ -231,6 +233,82 @@ async def test_a_run_that_may_still_be_written_down_is_not_said_to_be_unknown(
     assert (handler["status"], len(runs)) == ("completed", 1)
 
 
+async def test_what_is_refused_while_the_store_is_known_to_fail_never_takes_effect(
+    client: httpx.AsyncClient, store: ScriptedStore
+) -> None:
+    asker = await start_asker(client)
+    ended = (await run(client, "echo"))["handler_id"]
+    store.failures = FOR_GOOD
+    await client.post("/workflows/echo/run", json={})
+    await wait_healthy(client, False)
+    refused = [
+        await client.post("/workflows/echo/run-nowait", json={"handler_id": "new"}),
+        await answer(client, asker, "refused"),
+        await client.post(f"/handlers/{asker}/cancel"),
+        await client.post(f"/handlers/{ended}/cancel", params={"purge": True}),
+    ]
+    store.failures = 0
+    await wait_healthy(client, True)
+    started = await client.get("/handlers/new")
+    await answer(client, asker, "yes")
+    assert {problem_of(response) for response in refused} == {(503, "store_unavailable")}
+    assert started.status_code == 404
+    assert (await wait_ended(client, asker))["result"]["value"] == {"result": ["yes"]}
+    assert await get_status(client, ended) == "completed"
+
+
+async def test_a_run_that_the_store_ended_can_be_purged_and_followed_once_that_is_written(
+    client: httpx.AsyncClient, store: ScriptedStore
+) -> None:
+    asker = await start_asker(client, questions=2)
+    store.failures = FOR_GOOD
+    await answer(client, asker, "yes")
+
+    async def purge() -> httpx.Response:
+        return await client.post(f"/handlers/{asker}/cancel", params={"purge": True})
+
+    async def is_purged() -> bool:
+        response = await purge()
+        refused.append(response)
+        return response.status_code == 200
+
+    shown = await get_status(client, asker)
+    again = await client.post("/workflows/echo/run-nowait", json={"handler_id": asker})
+    refused = [again, await purge()]
+    store.failures = 0
+    await until(is_purged)
+    assert shown == "failed"
+    assert {problem_of(response) for response in refused[:-1]} == {(503, "store_unavailable")}
+    assert (await client.get(f"/handlers/{asker}")).status_code == 404
+
+
+async def test_a_purge_says_so_where_it_stopped_a_run_and_could_not_remove_it(
+    client: httpx.AsyncClient, store: ScriptedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = await start_asker(client)
+    get_handler = store.get_handler
+
+    async def fail(key: HandlerKey) -> RunRecord | None:
+        raise StoreUnavailable("It is away.")
+
+    monkeypatch.setattr(store, "get_handler", fail)
+    purged = await client.post(f"/handlers/{asker}/cancel", params={"purge": True})
+    monkeypatch.setattr(store, "get_handler", get_handler)
+    assert problem_of(purged) == (503, "outcome_unknown")
+    assert await get_status(client, asker) == "cancelled"
+
+
+async def test_an_answer_says_so_where_nobody_knows_what_the_store_has_done(
+    client: httpx.AsyncClient, store: ScriptedStore
+) -> None:
+    asker = await start_asker(client)
+    store.failures = FOR_GOOD
+    refused = await answer(client, asker, "yes")
+    assert problem_of(refused) == (503, "outcome_unknown")
+    assert "may or may not" in refused.json()["detail"]
+    assert "Retry-After" not in refused.headers
+
+
 async def test_no_failed_run_runs_again_when_the_store_is_back(
     client: httpx.AsyncClient, store: ScriptedStore
 ) -> None:
@@ -264,7 +342,7 @@ async def test_whoever_waits_for_a_run_is_answered_when_the_store_fails(
     await wait_begun(client, "h")
     store.failures = FOR_GOOD
     await answer(client, "h", "yes")
-    assert problem_of(await waiting) == (503, "store_unavailable")
+    assert problem_of(await waiting) == (503, "outcome_unknown")
 
 
 async def test_a_reader_gets_an_end_with_an_error_when_the_store_fails_for_good(
@@ -302,7 +380,7 @@ async def test_cancelling_is_answered_when_the_store_fails(
     asker = await start_asker(client)
     store.failures = FOR_GOOD
     response = await client.post(f"/handlers/{asker}/cancel")
-    assert problem_of(response) == (503, "store_unavailable")
+    assert problem_of(response) == (503, "outcome_unknown")
 
 
 async def test_purging_is_answered_when_the_store_fails(
@@ -311,7 +389,7 @@ async def test_purging_is_answered_when_the_store_fails(
     handler_id = (await run(client, "echo"))["handler_id"]
     store.failures = FOR_GOOD
     response = await client.post(f"/handlers/{handler_id}/cancel", params={"purge": True})
-    assert problem_of(response) == (503, "store_unavailable")
+    assert problem_of(response) == (503, "outcome_unknown")
     store.failures = 0
     await wait_healthy(client, True)
     assert await get_status(client, handler_id) == "completed"

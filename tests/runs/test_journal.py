@@ -1,7 +1,6 @@
 """The journal and the commit log: units, order, room, and the waiting for a commit."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -9,6 +8,7 @@ import pytest
 
 from tests.support.stores import ScriptedStore
 from tests.support.waiting import until
+from workflow_server.app.engine.outcome import Outcome
 from workflow_server.app.runs.commit_log import CommitLog
 from workflow_server.app.runs.journal import MAX_UNCOMMITTED_BYTES, RunJournal
 from workflow_server.app.streams.tail import EventTail
@@ -32,16 +32,6 @@ def store() -> ScriptedStore:
 
 
 @pytest.fixture
-async def log(store: ScriptedStore) -> AsyncIterator[CommitLog]:
-    """Yield a commit log, started."""
-    log = CommitLog(store, backoff=())
-    log.start()
-    yield log
-    store.open.set()
-    await log.stop()
-
-
-@pytest.fixture
 async def journal(log: CommitLog) -> RunJournal:
     """Return a journal whose run is committed."""
     return await open_journal(RUN, log)
@@ -55,6 +45,8 @@ async def open_journal(run: RunRecord, log: CommitLog) -> RunJournal:
         tail=EventTail(),
         on_committed=lambda _record: None,
         on_failed=lambda: None,
+        on_refused=lambda: None,
+        on_lost=lambda: None,
     )
     journal.set_record(run)
     await journal.wait_committed()
@@ -208,7 +200,7 @@ async def test_the_journal_of_a_run_that_has_ended_is_not_kept(
     journal: RunJournal, store: ScriptedStore
 ) -> None:
     journal.add_tick(b"[]")
-    journal.end(Status.COMPLETED, b"{}", None, now=NOON)
+    journal.end(Outcome(Status.COMPLETED, b"{}"), now=NOON)
     await journal.wait_committed()
     assert await read_ticks(store) == []
 

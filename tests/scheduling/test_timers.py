@@ -116,7 +116,7 @@ async def waking(
 ) -> AsyncIterator[tuple[Timers, Woken]]:
     """Let timers run during the block; yield them, and what they have woken."""
     woken = Woken(store, later)
-    timers = Timers(Reads(store, Metrics()), woken, clock=clock)
+    timers = Timers(Reads(store, Metrics()), woken, clock=clock.start())
     task = asyncio.create_task(timers.run())
     try:
         yield timers, woken

@@ -4,18 +4,27 @@ All that an errand leaves behind is an ended handler, which retention removes.
 """
 
 import asyncio
+import json
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import httpx
 
+from tests.support.bombs import TOO_MANY, repeat
 from tests.support.calls import Json, answer, run, send, start, start_asker, wait_ended
 from tests.support.streams import iterate_frames, read_frames, read_until, take
 
 RELEASED = 1.0  # seconds after which an idle run has left memory
 READERS = 5
 PACE = 0.5  # seconds from an errand of a client to its next: what is kept then stays the same
+LARGE_TEXT = 1_000_000  # characters of a result
+LARGE_PAGES = 3  # of a listing, which others make longer meanwhile
+LARGE_BODIES = {
+    "arrays": json.loads(repeat("[]", 20_000)),
+    "objects": json.loads(repeat('{"a":1}', 10_000)),
+    "texts": json.loads(repeat('"a text of a client"', 20_000)),
+}
 
 Errand = Callable[[httpx.AsyncClient], Awaitable[None]]
 
@@ -113,6 +122,36 @@ async def look_around(client: httpx.AsyncClient) -> None:
         assert (await client.get(path)).status_code == 200
 
 
+async def list_what_is_large(client: httpx.AsyncClient) -> None:
+    """Lists results of which a few fill a page, to its end, and then without them."""
+    text = "a" * LARGE_TEXT
+    names = [(await run(client, "greeter", name=text))["handler_id"] for _ in range(2)]
+    cursor: str | None = None
+    for _ in range(LARGE_PAGES):
+        params = {"workflow_name": "greeter", **({"cursor": cursor} if cursor else {})}
+        page = (await client.get("/handlers", params=params)).json()
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    listed = (await client.get("/handlers?fields=status&limit=1000")).json()["handlers"]
+    assert set(names) <= {handler["handler_id"] for handler in listed}
+
+
+async def send_what_is_large(client: httpx.AsyncClient) -> None:
+    """Sends bodies of as many values as are taken, and of more."""
+    values = random.choice(list(LARGE_BODIES))
+    handler = await run(client, "echo", thing=LARGE_BODIES[values])
+    assert handler["status"] == "completed"
+    body = b'{"start_event":{"thing":%b}}' % TOO_MANY["empty arrays"].encode()
+    assert (await client.post("/workflows/echo/run", content=body)).status_code == 413
+
+
+async def read_steps(client: httpx.AsyncClient) -> None:
+    handler_id = (await run(client, "fan-out", count=20))["handler_id"]
+    steps = (await client.get(f"/handlers/{handler_id}/steps?limit=50")).json()["steps"]
+    assert {step["status"] for step in steps} == {"completed"}
+
+
 async def be_refused(client: httpx.AsyncClient) -> None:
     assert (await client.get("/handlers/nobody")).status_code == 404
     assert (await client.post("/workflows/greeter/run", content=b"{")).status_code == 400
@@ -134,6 +173,9 @@ ERRANDS: tuple[Errand, ...] = (
     be_cancelled_while_reading,
     converse,
     look_around,
+    list_what_is_large,
+    send_what_is_large,
+    read_steps,
     be_refused,
 )
 

@@ -4,23 +4,29 @@ Runs that have not ended are in `test_unfinished`; inboxes, finished runs and pu
 `test_removing`.
 """
 
+import random
+from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import pytest
 
+from workflow_server.schemas.listings import HandlerPosition, HandlerQuery, ListedRuns, RunPosition
 from workflow_server.schemas.records import (
     Awaited,
     Batch,
+    ClockRecord,
+    EndedHandler,
     EventRecord,
+    Failure,
     HandlerKey,
-    HandlerPosition,
-    HandlerQuery,
     Idle,
+    InboxRecord,
+    PayloadRecord,
     Phase,
     Question,
-    RunPosition,
     RunRecord,
     SnapshotRecord,
     StateChangeRecord,
@@ -91,7 +97,7 @@ def batch_of(*runs: RunRecord) -> Batch:
 
 async def list_ids(store: Store, **query: object) -> list[str]:
     """Return the ids of the handlers of a listing."""
-    found = await store.list_handlers(HandlerQuery(**{"limit": 100, **query}))  # type: ignore[arg-type]  # given by tests
+    found = (await store.list_handlers(HandlerQuery(**{"limit": 100, **query}))).records  # type: ignore[arg-type]  # given by tests
     return [record.handler_id for record in found]
 
 
@@ -107,6 +113,9 @@ FULL = RunRecord(
     start_event=b'{"value":{"a":"\\u2028"}}',
     result=b'{"value":{}}',
     error="It failed: ä\n'\"",
+    failure=Failure(
+        type="Größe", qualified_name="m.Größe", step="𝔞", attempts=3, remedy='Write "x".'
+    ),
     event_count=2**40,
     questions=(
         Question(sequence=3),
@@ -275,6 +284,93 @@ async def test_pages_of_large_ticks_have_one_at_least_until_the_last(store: Stor
         assert page.ticks or page.is_last
         read += page.ticks
     assert read == ticks
+
+
+LARGE = {
+    "alike": b'{"text":"%b"}' % (b"x" * 100_000),
+    "prose": b'{"text":"%b"}' % b" ".join(b"the %d words" % n for n in range(8_000)),
+    "of a picture": b'{"text":"%b"}' % b64encode(random.Random(1).randbytes(75_000)),
+    "of one line beyond ASCII": b'{"text":"%s"}' % ("größe 𝔞 " * 9_000).encode(),
+}
+
+
+@pytest.mark.parametrize("limit", [1, 100])
+async def test_large_events_are_read_as_they_were_written(store: Store, limit: int) -> None:
+    envelopes = [*LARGE.values(), b"{}", *reversed(LARGE.values())]
+    events = [EventRecord("r", n, envelope, False) for n, envelope in enumerate(envelopes)]
+    await store.commit(Batch(runs={"r": make_run()}, events=events))
+    assert await read_all(store, "r", limit=limit) == events
+    assert await read_all(store, "r", after=2, limit=limit) == events[3:]
+
+
+async def test_many_events_that_are_large_together_are_read_as_they_were_written(
+    store: Store,
+) -> None:
+    events = [EventRecord("r", n, b'{"text":"%d the same words"}' % n, False) for n in range(9_000)]
+    await store.commit(Batch(runs={"r": make_run()}, events=events))
+    assert await read_all(store, "r", after=17, limit=1_000) == events[18:]
+
+
+async def test_large_events_that_are_written_again_stay(store: Store) -> None:
+    events = [EventRecord("r", n, e, False) for n, e in enumerate(LARGE.values())]
+    await store.commit(Batch(runs={"r": make_run()}, events=events[:2]))
+    await store.commit(Batch(runs={"r": make_run()}, events=events))
+    assert await read_all(store, "r") == events
+
+
+def make_large(run_id: str) -> Batch:
+    """Return a batch with a large and a small record of each kind that has documents."""
+    large, small = LARGE["of a picture"], b"{}"
+    return Batch(
+        runs={run_id: make_run(run_id)},
+        events=[EventRecord(run_id, n, e, False) for n, e in enumerate((large, small, large))],
+        ticks=[TickRecord(run_id, n, t) for n, t in enumerate((small, large, small))],
+        states={run_id: StateRecord(run_id, large)},
+        changes=[StateChangeRecord(run_id, n, c) for n, c in enumerate((large, small))],
+        snapshots={run_id: SnapshotRecord(run_id, 1, large)},
+        inbox=[InboxRecord(run_id, n, d) for n, d in enumerate((small, large))],
+        payloads=[PayloadRecord(run_id, n, p) for n, p in enumerate((large, small))],
+    )
+
+
+async def list_documents(store: Store, run_id: str) -> list[object]:
+    """Return the records of such a batch that there are."""
+    return [
+        await read_all(store, run_id),
+        await read_ticks(store, run_id),
+        await store.get_state(run_id),
+        await store.get_snapshot(run_id),
+        list(await store.read_inbox(run_id)),
+        [
+            *await store.read_payloads(run_id, after=-1, limit=1),
+            *await store.read_payloads(run_id, after=0, limit=1),
+        ],
+    ]
+
+
+async def test_large_records_of_all_kinds_are_kept_among_small_ones(store: Store) -> None:
+    batch = make_large("r")
+    expected = [
+        batch.events,
+        batch.ticks[1:],
+        StoredState(batch.states["r"].state, tuple(c.change for c in batch.changes), 2),
+        batch.snapshots["r"],
+        batch.inbox,
+        batch.payloads,
+    ]
+    await store.commit(batch)
+    assert await list_documents(store, "r") == expected
+    await store.commit(batch)
+    assert await list_documents(store, "r") == expected
+
+
+async def test_large_records_of_a_handler_that_is_purged_in_their_batch_are_gone(
+    store: Store,
+) -> None:
+    batch = make_large("r")
+    batch.purged = [EndedHandler(R, "r")]
+    await store.commit(batch)
+    assert await list_documents(store, "r") == [[], [], None, None, [], []]
 
 
 async def test_a_snapshot_removes_the_ticks_before_it(store: Store) -> None:
@@ -457,10 +553,102 @@ async def test_a_listing_has_what_all_of_its_filters_let_pass(store: Store) -> N
         for at, ((status, phase), workflow_name, questions) in kinds
     ]
     await store.commit(batch_of(*runs))
-    listed = {query: list(await store.list_handlers(query)) for query in FILTERS}
+    listed = {query: list((await store.list_handlers(query)).records) for query in FILTERS}
     assert listed == {
         query: [run for run in reversed(runs) if passes(run, query)] for query in FILTERS
     }
+
+
+HOUR = timedelta(hours=1)
+TIMES = (None, NOON + HOUR, NOON + timedelta(hours=4))
+
+
+async def test_times_beginnings_of_ids_and_the_order_go_with_all_filters(store: Store) -> None:
+    # Each third handler ran again much later, and each other third one while a clock was set back.
+    apart = (timedelta(), 3 * HOUR, -HOUR)
+    runs = [
+        replace(
+            make_run(f"{'ab'[at % 2]}{at:02}", status=status),
+            handler_created_at=NOON + at * HOUR / 3,
+            started_at=NOON + at * HOUR / 3 + apart[at % 3],
+            phase=phase,
+            workflow_name="uv"[at // 7 % 2],
+        )
+        for at, (status, phase) in enumerate(STANDINGS * 3)
+    ]
+    await store.commit(batch_of(*runs))
+    queries = [
+        HandlerQuery(
+            started_after=after,
+            started_before=before,
+            handler_id_prefix=prefix,
+            oldest_first=oldest_first,
+            statuses=frozenset(statuses),
+            workflow_names=frozenset(names),
+            after=place,
+            limit=100,
+        )
+        for after, before, prefix, oldest_first, statuses, names, place in product(
+            TIMES,
+            TIMES,
+            ["", "a", "b0", "b01", "c"],
+            [False, True],
+            [(), [Status.RUNNING], [Status.RUNNING, Status.FAILED]],
+            ["", "v"],
+            [None, HandlerPosition(runs[9].handler_created_at, runs[9].handler_id)],
+        )
+    ]
+    for query in queries:
+        listed = list((await store.list_handlers(query)).records)
+        assert listed == [run for run in in_order(runs, query) if is_within(run, query)], query
+
+
+def in_order(runs: Sequence[RunRecord], query: HandlerQuery) -> list[RunRecord]:
+    """Return the runs behind the place of a listing, in its order."""
+    if query.after is None:
+        return [*(runs if query.oldest_first else reversed(runs))]
+    place = query.after.created_at
+    later = [run for run in runs if run.handler_created_at > place]
+    earlier = [run for run in reversed(runs) if run.handler_created_at < place]
+    return later if query.oldest_first else earlier
+
+
+def is_within(run: RunRecord, query: HandlerQuery) -> bool:
+    """Return whether a run passes all filters of a listing."""
+    return (
+        passes(run, query)
+        and (query.started_after is None or run.started_at > query.started_after)
+        and (query.started_before is None or run.started_at < query.started_before)
+        and run.handler_id.startswith(query.handler_id_prefix)
+    )
+
+
+async def test_a_listing_has_the_documents_that_are_asked_for(store: Store) -> None:
+    run = replace(make_run(), start_event=b'{"s":1}', result=b'{"r":1}')
+    await store.commit(batch_of(run))
+    for documents in (frozenset(), frozenset({"result"}), frozenset({"start_event"})):
+        query = HandlerQuery(documents=documents, limit=2)  # type: ignore[arg-type]  # literals
+        of_handlers = await store.list_handlers(query)
+        of_runs = await store.list_runs(run.key, after=None, limit=2, documents=query.documents)
+        expected = replace(
+            run,
+            start_event=run.start_event if "start_event" in documents else None,
+            result=run.result if "result" in documents else None,
+        )
+        assert (of_handlers, of_runs) == (ListedRuns([expected], True),) * 2
+
+
+async def test_a_page_says_whether_it_is_the_last(store: Store) -> None:
+    runs = [make_run(name, minute=at) for at, name in enumerate("abc")]
+    await store.commit(batch_of(*runs))
+    limits = {limit: await store.list_handlers(HandlerQuery(limit=limit)) for limit in (2, 3, 4)}
+    assert limits == {
+        2: ListedRuns(runs[:0:-1], False),
+        3: ListedRuns(runs[::-1], True),
+        4: ListedRuns(runs[::-1], True),
+    }
+    empty = await store.list_handlers(HandlerQuery(limit=2, tenant="nobody"))
+    assert empty == ListedRuns([], True)
 
 
 async def test_a_listing_may_name_a_hundred_workflows(store: Store) -> None:
@@ -498,15 +686,15 @@ async def commit_runs_of_h(store: Store, count: int) -> list[RunRecord]:
 
 async def test_the_runs_of_a_handler_are_listed_newest_first(store: Store) -> None:
     runs = await commit_runs_of_h(store, 4)
-    assert list(await store.list_runs(H, after=None, limit=10)) == runs
-    assert list(await store.list_runs(NOBODY, after=None, limit=10)) == []
+    assert list((await store.list_runs(H, after=None, limit=10)).records) == runs
+    assert list((await store.list_runs(NOBODY, after=None, limit=10)).records) == []
 
 
 async def test_a_page_of_runs_begins_after_a_position(store: Store) -> None:
     runs = await commit_runs_of_h(store, 5)
     after = RunPosition(runs[1].started_at, runs[1].run_id)
-    assert list(await store.list_runs(H, after=after, limit=2)) == runs[2:4]
-    assert list(await store.list_runs(H, after=after, limit=10)) == runs[2:]
+    assert list((await store.list_runs(H, after=after, limit=2)).records) == runs[2:4]
+    assert list((await store.list_runs(H, after=after, limit=10)).records) == runs[2:]
 
 
 async def test_pages_of_runs_that_began_at_once_have_each_of_them_once(store: Store) -> None:
@@ -514,7 +702,7 @@ async def test_pages_of_runs_that_began_at_once_have_each_of_them_once(store: St
     await store.commit(batch_of(*runs))
     found: list[RunRecord] = []
     after: RunPosition | None = None
-    while page := await store.list_runs(H, after=after, limit=2):
+    while page := (await store.list_runs(H, after=after, limit=2)).records:
         found += page
         after = RunPosition(page[-1].started_at, page[-1].run_id)
     assert sorted(run.run_id for run in found) == sorted("aB_c-")
@@ -523,8 +711,10 @@ async def test_pages_of_runs_that_began_at_once_have_each_of_them_once(store: St
 async def test_the_runs_of_a_handler_are_those_of_its_tenant(store: Store) -> None:
     mine, theirs = replace(make_run("a"), handler_id="h", tenant="t"), make_run("h")
     await store.commit(batch_of(mine, theirs))
-    assert list(await store.list_runs(HandlerKey("t", "h"), after=None, limit=10)) == [mine]
-    assert list(await store.list_runs(H, after=None, limit=10)) == [theirs]
+    assert list((await store.list_runs(HandlerKey("t", "h"), after=None, limit=10)).records) == [
+        mine
+    ]
+    assert list((await store.list_runs(H, after=None, limit=10)).records) == [theirs]
 
 
 async def test_ended_handlers_are_listed_oldest_first(store: Store) -> None:
@@ -533,7 +723,7 @@ async def test_ended_handlers_are_listed_oldest_first(store: Store) -> None:
     )
     await store.commit(batch_of(make_run("running", minute=0)))
     before = NOON + timedelta(minutes=3)
-    oldest = [HandlerKey("", f"r{at}") for at in range(3)]
+    oldest = [EndedHandler(HandlerKey("", f"r{at}"), f"r{at}") for at in range(3)]
     assert list(await store.list_ended(before=before, limit=10)) == oldest
     assert list(await store.list_ended(before=before, limit=2)) == oldest[:2]
 
@@ -543,4 +733,22 @@ async def test_an_id_with_a_null_character_is_an_unknown_one(store: Store) -> No
     assert await store.get_handler(HandlerKey("", "a\0")) is None
     assert await store.get_run("\0") is None
     query = HandlerQuery(workflow_names=frozenset({"\0", "w"}), limit=10)
-    assert await store.list_handlers(query) == [make_run()]
+    assert (await store.list_handlers(query)).records == [make_run()]
+
+
+async def test_the_clock_is_the_one_that_was_written_last(store: Store) -> None:
+    assert await store.get_clock() is None
+    first = ClockRecord(time=3, wall=2, uptime=1, began=0)
+    later = ClockRecord(time=10**15, wall=10**16, uptime=10**14, began=10**13)
+    await store.commit(Batch(clock=first))
+    await store.commit(Batch(clock=later))
+    await store.commit(batch_of(make_run()))
+    assert await store.get_clock() == later
+
+
+@pytest.mark.parametrize("uptime", [None, 12_345_678])
+async def test_a_wait_has_the_uptime_at_which_it_began(store: Store, uptime: int | None) -> None:
+    idle = Idle(since=NOON, timeout_left=1.5, uptime=uptime)
+    run = replace(make_run(), phase=Phase.WAITING, idle=idle)
+    await store.commit(batch_of(run))
+    assert await store.get_run("r") == run

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from tests.stores.test_conformance import NOON, R, batch_of, list_ids, make_run
+from tests.stores.test_conformance import NOON, batch_of, list_ids, make_run
 from tests.stores.test_removing import make_full
 from tests.stores.test_unfinished import make_unfinished
+from tests.support.records import ended_of
 from tests.support.stores import list_leftovers
 from workflow_server.schemas.records import Batch, Status
 from workflow_server.stores.memory import MemoryStore
@@ -49,5 +50,5 @@ async def test_a_purged_handler_leaves_nothing() -> None:
     batch = make_full("r")
     batch.runs |= {"waits": waits, "ended": ended}
     await store.commit(batch)
-    await store.commit(Batch(purged=[R, waits.key, ended.key]))
+    await store.commit(Batch(purged=[ended_of(run) for run in (make_run(), waits, ended)]))
     assert list_leftovers(store) == []

@@ -10,9 +10,9 @@ import pytest
 from tests.stores.test_conformance import NOON
 from tests.support.backends import opened_store
 from tests.support.older_databases import OLDER_URLS, TENANT, carry_out
+from workflow_server.schemas.listings import HandlerQuery
 from workflow_server.schemas.records import (
     HandlerKey,
-    HandlerQuery,
     Phase,
     PhaseCount,
     RunRecord,
@@ -57,7 +57,7 @@ async def list_records(store: Store) -> dict[str, RunRecord]:
     return {
         f"{tenant}/{record.handler_id}" if tenant else record.handler_id: record
         for tenant in ("", TENANT)
-        for record in await store.list_handlers(HandlerQuery(tenant=tenant, limit=100))
+        for record in (await store.list_handlers(HandlerQuery(tenant=tenant, limit=100))).records
     }
 
 
@@ -93,7 +93,7 @@ async def test_each_run_stands_where_its_status_and_its_journal_say(store: Store
 
 
 async def test_an_earlier_run_of_a_handler_has_ended(store: Store) -> None:
-    runs = await store.list_runs(HandlerKey("", "continued"), after=None, limit=10)
+    runs = (await store.list_runs(HandlerKey("", "continued"), after=None, limit=10)).records
     assert [(run.status, run.phase, run.current) for run in runs] == [
         (Status.COMPLETED, Phase.ENDED, True),
         (Status.COMPLETED, Phase.ENDED, False),
@@ -104,7 +104,7 @@ async def test_an_earlier_run_of_a_handler_has_ended(store: Store) -> None:
 
 async def test_what_a_handler_does_next_is_numbered_above_all_that_it_did(store: Store) -> None:
     for name, record in (await list_records(store)).items():
-        runs = await store.list_runs(record.key, after=None, limit=10)
+        runs = (await store.list_runs(record.key, after=None, limit=10)).records
         greatest = max(run.event_count for run in runs)
         assert (record.next_sequence, greatest > 0) == (greatest, record.phase is Phase.ENDED), name
         assert record.first_sequence == 0
@@ -131,7 +131,7 @@ async def test_a_run_that_has_no_events_begins_above_the_runs_before_it(url: str
         url, f"UPDATE runs SET status = 'running', event_count = 0 WHERE run_id = {run}"
     )
     async with opened_store(url) as store:
-        runs = await store.list_runs(HandlerKey("", "continued"), after=None, limit=10)
+        runs = (await store.list_runs(HandlerKey("", "continued"), after=None, limit=10)).records
         assert [run.first_sequence for run in runs] == [runs[1].event_count, 0]
         assert await store.next_sequence(runs[0].run_id) == runs[1].event_count
 

@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.stores.test_conformance import R, batch_of, make_events, make_run
-from tests.stores.test_removing import make_full
+from tests.stores.test_conformance import (
+    batch_of,
+    list_documents,
+    make_events,
+    make_large,
+    make_run,
+)
+from tests.stores.test_removing import ENDED, make_full
 from tests.support.postgres import (
     Connection,
     connect,
@@ -17,22 +23,28 @@ from tests.support.postgres import (
     terminate_clients,
 )
 from tests.support.waiting import until
-from workflow_server.schemas.records import Batch, EventRecord, HandlerQuery
+from workflow_server.schemas.listings import HandlerQuery
+from workflow_server.schemas.records import (
+    Batch,
+    EventRecord,
+)
 from workflow_server.stores.base import StoreError, StoreUnavailable
 from workflow_server.stores.migrations import load_migrations
-from workflow_server.stores.postgres import (
+from workflow_server.stores.postgres import PostgresStore
+from workflow_server.stores.postgres_statements import (
     CLEAR,
     DROP_PAYLOADS,
     FINISH,
     FOLD_CHANGES,
+    FORGET_HISTORY,
     SUPERSEDE,
     TAKE_FROM_INBOX,
     TRIM_TICKS,
-    PostgresStore,
-    _statement,
+    make_statement,
 )
 from workflow_server.stores.rows import DAMAGED
 
+UP_TO_A_NUMBER = (TRIM_TICKS, TAKE_FROM_INBOX, DROP_PAYLOADS, FOLD_CHANGES, FORGET_HISTORY)
 EMPTIED = (CLEAR, *FINISH, *SUPERSEDE)
 
 
@@ -227,8 +239,9 @@ async def test_removing_what_belongs_to_some_runs_walks_over_no_table(
     await database.execute("SET enable_seqscan = off")  # which it takes for the few rows here
     some, numbers = ["r", "s"], [1, 2]
     plan = await database.fetch(
-        f"EXPLAIN {_statement(TRIM_TICKS, TAKE_FROM_INBOX, DROP_PAYLOADS, FOLD_CHANGES, *EMPTIED)}",
-        *(some, numbers) * 4,
+        "EXPLAIN " + make_statement(*UP_TO_A_NUMBER, *EMPTIED),
+        1,
+        *(some, numbers) * len(UP_TO_A_NUMBER),
         *[some] * len(EMPTIED),
     )
     steps = [row[0] for row in plan]
@@ -240,15 +253,17 @@ async def test_purging_leaves_no_row_in_any_table(
     store: PostgresStore, url: str, database: Connection
 ) -> None:
     await store.commit(make_full("r"))
-    assert [table for table, rows in (await count_rows(database, url)).items() if not rows] == []
-    await store.commit(Batch(purged=[R]))
+    empty = [table for table, rows in (await count_rows(database, url)).items() if not rows]
+    assert empty == ["purged_runs"]
+    await store.commit(Batch(purged=[ENDED]))
     assert [table for table, rows in (await count_rows(database, url)).items() if rows] == []
 
 
 async def count_rows(database: Connection, url: str) -> dict[str, int]:
-    """Return how many rows each table has that there is, but for that of the schema's version."""
+    """Return how many rows each table has that may have rows of runs."""
     tables = await database.fetch(
-        "SELECT tablename FROM pg_tables WHERE schemaname = $1 AND tablename <> 'schema_version'",
+        "SELECT tablename FROM pg_tables WHERE schemaname = $1"
+        " AND tablename NOT IN ('schema_version', 'incarnations', 'clock')",
         schema_of(url),
     )
     return {table: await database.fetchval(f"SELECT count(*) FROM {table}") for (table,) in tables}
@@ -259,17 +274,12 @@ async def test_a_row_that_cannot_be_read_is_shown_as_such_among_the_others(
 ) -> None:
     await store.commit(batch_of(*(make_run(name, minute=at) for at, name in enumerate("abc"))))
     await database.execute("UPDATE runs SET status = 'asleep', questions = '{' WHERE run_id = 'b'")
-    found = await store.list_handlers(HandlerQuery(limit=10))
+    found = (await store.list_handlers(HandlerQuery(limit=10))).records
     assert [(run.handler_id, run.error) for run in found] == [
         ("c", None),
         ("b", DAMAGED),
         ("a", None),
     ]
-
-
-async def test_a_database_that_is_not_there_is_told_in_a_sentence() -> None:
-    with pytest.raises(StoreError, match="Postgres cannot be used: "):
-        await PostgresStore("postgresql://postgres@127.0.0.1:1/nothing").start()
 
 
 async def test_a_read_that_is_given_up_leaves_no_error_behind_a_stop(url: str) -> None:
@@ -288,3 +298,30 @@ async def test_a_read_that_is_given_up_leaves_no_error_behind_a_stop(url: str) -
     await until(lambda: asyncio.all_tasks() <= before)
     gc.collect()  # what nobody has asked for is told when it is dropped
     assert faults == []
+
+
+async def test_neither_a_read_nor_a_commit_notices_that_all_connections_are_cut(
+    store: PostgresStore, url: str, database: Connection
+) -> None:
+    await store.commit(Batch(runs={"r": make_run()}))
+    for _ in range(10):
+        reads = [asyncio.create_task(store.get_run("r")) for _ in range(8)]
+        commits = [
+            asyncio.create_task(store.commit(Batch(runs={"r": make_run()}))) for _ in range(3)
+        ]
+        await terminate_clients(database, url)
+        await asyncio.gather(*commits)
+        assert {run.run_id for run in await asyncio.gather(*reads) if run} == {"r"}
+
+
+@pytest.mark.parametrize("table", ["runs", "payloads"])
+async def test_nothing_of_a_batch_with_large_records_is_there_where_one_is_refused(
+    store: PostgresStore, database: Connection, table: str
+) -> None:
+    await database.execute(f"ALTER TABLE {table} ADD CONSTRAINT none CHECK (run_id <> 'refused')")
+    with pytest.raises(StoreError, match="none"):
+        await store.commit(make_large("refused"))
+    assert await store.get_run("refused") is None
+    assert await list_documents(store, "refused") == [[], [], None, None, [], []]
+    await store.commit(make_large("r"))
+    assert await store.get_run("r") == make_run("r")

@@ -12,17 +12,18 @@ from typing import Any
 
 from tests.support.backends import opened_store
 from tests.support.postgres import connect, schema_of, temporary_schema
+from workflow_server.schemas.listings import HandlerPosition, HandlerQuery
 from workflow_server.schemas.records import (
     Batch,
     DueRun,
-    HandlerPosition,
-    HandlerQuery,
     Phase,
     RunRecord,
     Status,
+    Suspect,
     UnfinishedRun,
 )
 from workflow_server.schemas.times import from_micros
+from workflow_server.stores.listings import listing
 from workflow_server.stores.queries import (
     COUNT_NOT_WORKING,
     COUNT_WORKING,
@@ -31,9 +32,9 @@ from workflow_server.stores.queries import (
     Placeholder,
     Query,
     due_page,
-    listing,
     not_resumable_page,
     superseded_page,
+    suspects_page,
     unfinished_page,
 )
 from workflow_server.stores.rows import RUN_COLUMNS
@@ -59,7 +60,9 @@ FIRST = RunRecord(
 COPIED: Mapping[str, str] = {
     "run_id": "'run ' || n",
     "handler_id": "'handler ' || n",
-    "handler_created_at": "n",
+    "handler_created_at": "n * 1000000",  # one a second
+    # All but a hundred handlers run for the first time, and start when they come to be, or nearly.
+    "started_at": "n * 1000000 + CASE n % 1000 WHEN 7 THEN 5000000 ELSE n % 7 END",
     "workflow_name": "CASE WHEN n IN (50005, 50012) THEN 'rare' ELSE 'w' || (n % 10) END",
     "status": (
         "CASE WHEN n <= 10 THEN 'failed' WHEN n % 20 < 10 THEN 'running' ELSE 'completed' END"
@@ -73,7 +76,10 @@ COPIED: Mapping[str, str] = {
     "slot": "n % 2 = 0",
     "due_at": "CASE n % 3 WHEN 0 THEN n END",
     "unresumable": "CASE n % 1000 WHEN 5 THEN 'why' END",
+    "resumes": "CASE n % 1000 WHEN 1 THEN 3 WHEN 10 THEN 3 ELSE 0 END",
+    "attempted": "n % 1000 = 6",
 }
+OWN = "UPDATE runs SET owner = 1 WHERE phase = 'working'"
 COPY = (
     f"INSERT INTO runs ({', '.join(RUN_COLUMNS)})"
     f" SELECT {', '.join(COPIED.get(column, column) for column in RUN_COLUMNS)} FROM runs, numbers"
@@ -91,6 +97,11 @@ class Case:
     indexes: frozenset[str]
     covered: bool = False
     is_checked: bool = False
+
+
+def second(number: int) -> datetime:
+    """Return the time at which the handler of this number came to be."""
+    return from_micros(number * 1_000_000)
 
 
 def listed(indexes: str, **filters: Any) -> Case:
@@ -173,8 +184,34 @@ LISTINGS: Mapping[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-MIDDLE = HandlerPosition(from_micros(RUNS // 2), "handler")
+# With times, the runs that started apart from their places are walked over beside the others.
+TIMED = {"started_after": second(RUNS - 200), "started_before": second(RUNS - 10)}
+LISTINGS_BY_TIME: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "started after": ("listing listing_apart", {"started_after": TIMED["started_after"]}),
+    "started before": ("listing listing_apart", {"started_before": second(200)}),
+    "started between": ("listing listing_apart", TIMED),
+    "started between, oldest first": (
+        "listing listing_apart",
+        {**TIMED, "oldest_first": True},
+    ),
+    "of a status, started after": (
+        "listing_by_status listing_apart",
+        {"statuses": [Status.COMPLETED], "started_after": TIMED["started_after"]},
+    ),
+    "of a workflow, started after": (
+        f"{BY_WORKFLOW} listing_apart",
+        {"workflow_names": ["w3"], "started_after": TIMED["started_after"]},
+    ),
+    "of ids that begin alike": ("runs_of_handler", {"handler_id_prefix": "handler 4321"}),
+    "of a status and ids that begin alike": (
+        "runs_of_handler",
+        {"handler_id_prefix": "handler 4321", "statuses": [Status.COMPLETED]},
+    ),
+}
+MIDDLE = HandlerPosition(second(RUNS // 2), "handler")
 PLACE = UnfinishedRun(RUNS // 2, "run")
+SUSPECT = Suspect(run_id="run", accepted=RUNS // 2, phase=Phase.QUEUED)
+SUSPECTS = frozenset({"unfinished", "suspects"})
 DUE = frozenset({"due"})
 CASES: Mapping[str, Case] = {
     **{name: listed(indexes, **filters) for name, (indexes, filters) in LISTINGS.items()},
@@ -182,6 +219,11 @@ CASES: Mapping[str, Case] = {
         f"{name}, later": listed(indexes, after=MIDDLE, **filters)
         for name, (indexes, filters) in LISTINGS.items()
     },
+    "all, oldest first": listed("listing", oldest_first=True),
+    "a rare workflow, oldest first": listed(
+        BY_WORKFLOW, oldest_first=True, workflow_names=["rare"], after=MIDDLE
+    ),
+    **{name: listed(indexes, **filters) for name, (indexes, filters) in LISTINGS_BY_TIME.items()},
     **{f"unfinished, {phase}": unfinished(phase) for phase in UNFINISHED},
     **{f"unfinished, {phase}, later": unfinished(phase, after=PLACE) for phase in UNFINISHED},
     **{f"unfinished, {phase}, of rare": unfinished(phase, "rare") for phase in UNFINISHED},
@@ -195,6 +237,10 @@ CASES: Mapping[str, Case] = {
     "due": Case(lambda placeholder: due_page(None, PAGE, placeholder), DUE, covered=True),
     "due, later": Case(
         lambda placeholder: due_page(DueRun(*PLACE), PAGE, placeholder), DUE, covered=True
+    ),
+    "suspects": Case(lambda placeholder: suspects_page(None, PAGE, placeholder), SUSPECTS),
+    "suspects, later": Case(
+        lambda placeholder: suspects_page(SUSPECT, PAGE, placeholder), SUSPECTS
     ),
     "last accepted": Case(lambda _: (LAST_ACCEPTED, []), frozenset({"unfinished"}), covered=True),
     "counts": Case(
@@ -223,6 +269,7 @@ async def test_a_query_among_100_000_runs_costs_sqlite_no_walk_over_them(tmp_pat
             " SELECT n FROM numbers"
         )
         file.execute(COPY)
+        file.execute(OWN)
         queries = {name: case.ask(lambda index: f"?{index}") for name, case in CASES.items()}
         walks = {name: find_sqlite_walks(file, query) for name, query in queries.items()}
         costs = {name: count_instructions(file, query) for name, query in queries.items()}
@@ -264,9 +311,10 @@ async def test_a_query_among_100_000_runs_costs_postgres_no_walk_over_them() -> 
         await make_store(url)
         await database.execute(f"SET search_path TO {schema_of(url)}")
         await database.execute(
-            f"CREATE TEMP TABLE numbers AS SELECT n FROM generate_series(1, {RUNS}) AS n"
+            f"CREATE TEMP TABLE numbers AS SELECT n::bigint FROM generate_series(1, {RUNS}) AS n"
         )
         await database.execute(COPY)
+        await database.execute(OWN)
         await database.execute("ANALYZE runs")
         plans: dict[str, dict[str, Any]] = {}
         for name, case in cases.items():

@@ -15,6 +15,8 @@ from tests.stores.test_conformance import (
 )
 from workflow_server.schemas.records import (
     Batch,
+    EndedHandler,
+    HistoryRecord,
     InboxRecord,
     PayloadRecord,
     Phase,
@@ -26,6 +28,7 @@ from workflow_server.schemas.records import (
 )
 from workflow_server.stores.base import Store
 
+ENDED = EndedHandler(R, "r")
 STATE = StoredState(b"state", (b"change 0", b"change 1"), 2)
 
 
@@ -45,6 +48,7 @@ def make_full(*run_ids: str) -> Batch:
         snapshots={run_id: SnapshotRecord(run_id, 1, b"snapshot") for run_id in run_ids},
         inbox=[item for run_id in run_ids for item in make_inbox(0, 1, run_id=run_id)],
         payloads=[item for run_id in run_ids for item in make_payloads(2, run_id)],
+        histories=[HistoryRecord(run_id, 0, 1, 9, b"histories") for run_id in run_ids],
     )
 
 
@@ -293,7 +297,7 @@ async def test_a_purged_run_is_removed_with_all_that_belongs_to_it(store: Store)
     assert await read_ticks(store, "a") == []
     assert await list_inbox(store, "a") == []
     assert await list_payloads(store, "a") == []
-    listed = await store.list_runs(R, after=None, limit=9)
+    listed = (await store.list_runs(R, after=None, limit=9)).records
     assert [record.run_id for record in listed] == ["r", "b"]
     await assert_full(store, "b")
     await assert_full(store, "r")
@@ -320,15 +324,15 @@ async def test_a_run_that_is_superseded_and_purged_in_one_batch_is_gone(store: S
 async def test_a_handler_whose_earlier_runs_were_purged_can_be_purged(store: Store) -> None:
     await store.commit(make_successions(("a", 0), ("r", 1)))
     await store.commit(Batch(purged_runs=["a"]))
-    await store.commit(Batch(purged=[R]))
+    await store.commit(Batch(purged=[ENDED]))
     assert await store.get_handler(R) is None
-    assert await store.list_runs(R, after=None, limit=9) == []
+    assert (await store.list_runs(R, after=None, limit=9)).records == []
     assert await list_ids(store) == []
 
 
 async def test_a_purged_handler_is_removed_with_all_that_belongs_to_it(store: Store) -> None:
     await store.commit(make_full("r", "kept"))
-    await store.commit(Batch(purged=[R]))
+    await store.commit(Batch(purged=[ENDED]))
     assert await store.get_handler(R) is None
     assert await store.get_run("r") is None
     assert await store.get_state("r") is None
@@ -348,7 +352,7 @@ async def test_all_runs_of_a_purged_handler_are_removed(store: Store) -> None:
     batch = make_full("earlier", "r")
     batch.runs["earlier"] = replace(batch.runs["earlier"], handler_id="r", current=False)
     await store.commit(batch)
-    await store.commit(Batch(purged=[R]))
+    await store.commit(Batch(purged=[ENDED]))
     assert await store.get_run("earlier") is None
     assert await store.next_sequence("earlier") == 0
     assert await list_inbox(store, "earlier") == []
@@ -357,12 +361,12 @@ async def test_all_runs_of_a_purged_handler_are_removed(store: Store) -> None:
 async def test_purging_comes_last_in_its_batch(store: Store) -> None:
     batch = make_full("r")
     batch.finished.add("r")
-    batch.purged.append(R)
+    batch.purged.append(ENDED)
     await store.commit(batch)
     assert await store.get_handler(R) is None
     assert await store.next_sequence("r") == 0
 
 
 async def test_purging_an_unknown_handler_is_passed_over(store: Store) -> None:
-    await store.commit(Batch(purged=[NOBODY]))
+    await store.commit(Batch(purged=[EndedHandler(NOBODY, "nobody's")]))
     assert await list_ids(store) == []

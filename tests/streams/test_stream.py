@@ -9,7 +9,7 @@ from tests.support.stores import ScriptedStore
 from workflow_server.app.errors import StoreFailed
 from workflow_server.app.reads import Reads
 from workflow_server.app.streams.subscription import SharedPosition, Subscription
-from workflow_server.app.streams.tail import TAIL_BYTES, TAIL_EVENTS, EventTail
+from workflow_server.app.streams.tail import PAGE_BYTES, TAIL_BYTES, TAIL_EVENTS, EventTail
 from workflow_server.app.telemetry.metrics import Metrics
 from workflow_server.schemas.records import EventRecord
 from workflow_server.stores.base import Store
@@ -55,6 +55,24 @@ def test_a_tail_that_has_dropped_what_is_asked_for_says_so() -> None:
     tail.publish(make_events(0, 1, size=2 * TAIL_BYTES))
     tail.publish(make_events(1, 1))
     assert tail.pages_after(-1) is None
+
+
+def test_a_large_commit_becomes_pages_that_are_small_but_for_a_large_event() -> None:
+    tail = EventTail()
+    events = [
+        *make_events(0, 1_000, size=1_000),
+        *make_events(1_000, 1, size=TAIL_BYTES // 2),
+        *make_events(1_001, 9),
+    ]
+    tail.publish(events)
+    sizes: list[int] = []
+    sequences: list[int] = []
+    while pages := tail.pages_after(sequences[-1] if sequences else -1):
+        sizes += [page.size for page in pages]
+        sequences += [event.sequence for page in pages for event in page.events]
+    assert sequences == list(range(1_010))
+    is_large = [size > PAGE_BYTES + 1_000 for size in sizes]
+    assert is_large == [False] * 7 + [True, False]
 
 
 @pytest.mark.parametrize("cursor", [-1, 0, 3, 4, 5, 9])

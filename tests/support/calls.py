@@ -46,6 +46,21 @@ async def answer(
     return await send(client, handler_id, "Answer", {"text": text}, **body)
 
 
+async def phase_of(client: httpx.AsyncClient, handler_id: str) -> str:
+    """Return where a handler's run stands."""
+    phase: str = (await client.get(f"/handlers/{handler_id}")).json()["phase"]
+    return phase
+
+
+async def wait_phase(client: httpx.AsyncClient, handler_id: str, phase: str) -> None:
+    """Return once a handler's run stands there."""
+
+    async def stands_there() -> bool:
+        return await phase_of(client, handler_id) == phase
+
+    await until(stands_there)
+
+
 async def get_status(client: httpx.AsyncClient, handler_id: str) -> str:
     """Return a handler's status."""
     status: str = (await client.get(f"/handlers/{handler_id}")).json()["status"]

@@ -12,6 +12,9 @@ from textwrap import dedent
 
 COMMAND = str(Path(sys.executable).with_name("workflow-server"))
 
+# The last thing that the command says when it listens, as text and as JSON; and a program that has
+# a server of its own.
+ANNOUNCED = re.compile(r'Runs are kept |\{.*"event": "serving"')
 READY = "Uvicorn running on "
 
 ECHO = dedent("""
@@ -114,4 +117,6 @@ def _read_until_ready(process: subprocess.Popen[str]) -> Iterator[str]:
             return
         if "[info " not in line:
             yield line.rstrip("\n")
+        if ANNOUNCED.match(line):
+            return
     raise AssertionError(f"The server ended with status {process.wait()} before it listened.")

@@ -1,6 +1,7 @@
 """A live server on loopback, in the test's own event loop."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,10 @@ from workflows import Workflow
 
 from tests.support.waiting import DEADLINE
 from workflow_server.app.server import WorkflowServer
+
+# Of no certificates: to read those of the world takes longer than most tests, and nothing here is
+# encrypted.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -80,12 +85,17 @@ async def serving(server: WorkflowServer, *, port: int = 0) -> AsyncIterator[str
             await server.stop()
 
 
+def make_client(base_url: str) -> httpx.AsyncClient:
+    """Return a client of a live server."""
+    return httpx.AsyncClient(base_url=base_url, timeout=DEADLINE, verify=NO_TLS)
+
+
 @asynccontextmanager
 async def open_client(server: WorkflowServer) -> AsyncIterator[httpx.AsyncClient]:
     """Serve a `WorkflowServer` and yield a client of it."""
     async with (
         serving(server) as base_url,
-        httpx.AsyncClient(base_url=base_url, timeout=DEADLINE) as client,
+        make_client(base_url) as client,
     ):
         yield client
 

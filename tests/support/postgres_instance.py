@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
+import asyncpg
 import pytest
 
 from tests.support.ports import find_port
@@ -44,6 +45,17 @@ class PostgresInstance:
     async def restart(self, mode: str) -> None:
         """Stop it, and start it at once."""
         await self._run("pg_ctl", "restart", "--mode", mode, "--log", str(self._folder / "log"))
+
+    async def set_read_only(self, value: bool) -> None:
+        """Let all transactions that begin from now on be read-only, or not any more."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute("SET default_transaction_read_only = off")
+            setting = "on" if value else "off"
+            await connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {setting}")
+            await connection.execute("SELECT pg_reload_conf()")
+        finally:
+            await connection.close()
 
     async def _run(self, program: str, *arguments: str) -> None:
         user = USER if os.geteuid() == 0 else None  # it refuses to run as root

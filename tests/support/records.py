@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from workflow_server.schemas.records import Batch, RunRecord
+from workflow_server.schemas.records import Batch, EndedHandler, RunRecord
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 
@@ -27,3 +27,8 @@ def make_record(run_id: str = "r", **changes: Any) -> RunRecord:
 def batch_of(*records: RunRecord) -> Batch:
     """Return a batch of runs."""
     return Batch(runs={record.run_id: record for record in records})
+
+
+def ended_of(record: RunRecord) -> EndedHandler:
+    """Return the handler of a run, as it is while that run is its current one."""
+    return EndedHandler(record.key, record.run_id)

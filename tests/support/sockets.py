@@ -1,11 +1,15 @@
 """Clients that do what no HTTP library does: stop reading, vanish, send half a request."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
+
+AT_ONCE = struct.pack("ii", 1, 0)  # of SO_LINGER: on, for no time
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,15 @@ class Connection:
         self.writer.write("\r\n".join([*lines, "", ""]).encode())
         await self.writer.drain()
 
+    def reset(self) -> None:
+        """Vanish at once, with all that is on its way.
+
+        A mere close tells the server only after what the kernel still holds, which nobody may read.
+        """
+        connected = self.writer.get_extra_info("socket")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+        self.writer.transport.abort()
+
 
 @asynccontextmanager
 async def connect(client: httpx.AsyncClient) -> AsyncIterator[Connection]:
@@ -46,5 +59,5 @@ async def read_stream(
 ) -> AsyncIterator[Connection]:
     """Yield a connection that asked for an event stream; the reader vanishes at the end."""
     async with connect(client) as connection:
-        await connection.send(f"GET /events/{handler_id}?{query} HTTP/1.0", "Host: test")
+        await connection.send(f"GET /events/{handler_id}?{query} HTTP/1.0", "Host: localhost")
         yield connection

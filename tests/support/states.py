@@ -2,6 +2,7 @@
 
 import asyncio
 from contextvars import copy_context
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,9 +13,6 @@ from workflows.runtime.types.results import StepWorkerStateContextVar
 from workflow_server.app.engine.state import TrackedState
 from workflow_server.app.engine.values.codec import Codec
 from workflow_server.app.engine.values.older import OlderSerializer
-
-CODEC = Codec()
-OLDER = OlderSerializer(CODEC.classes)
 
 
 class Typed(BaseModel):
@@ -32,7 +30,23 @@ class More(Typed):
     b: int = 7
 
 
+@dataclass
+class Point:
+    """A value with attributes."""
+
+    places: list[int]
+
+
+@dataclass(slots=True)
+class Slotted:
+    """A value with attributes, and no dictionary of them."""
+
+    places: list[int]
+
+
 STATES = [DictState, Typed]
+CODEC = Codec((More, Point, Slotted))
+OLDER = OlderSerializer(CODEC.classes)
 
 
 def encoded_and_decoded(state: TrackedState, *, resumes: bool = False) -> TrackedState:

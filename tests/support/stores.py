@@ -1,9 +1,15 @@
 """A real store that can be told to fail and to wait."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from workflow_server.schemas.records import Batch, EventRecord, HandlerKey, HandlerQuery, RunRecord
+from workflow_server.schemas.listings import HandlerQuery, ListedRuns
+from workflow_server.schemas.records import (
+    Batch,
+    EventRecord,
+    HandlerKey,
+    RunRecord,
+)
 from workflow_server.stores.base import StoreUnavailable
 from workflow_server.stores.memory import MemoryStore
 
@@ -29,7 +35,7 @@ class ScriptedStore(MemoryStore):
     async def check(self) -> None:
         self._check_up()
 
-    async def commit(self, batch: Batch) -> None:
+    async def commit(self, batch: Batch) -> Collection[str]:
         self.tries += 1
         await self.open.wait()
         self._check_up()
@@ -38,14 +44,15 @@ class ScriptedStore(MemoryStore):
             raise StoreUnavailable(f"{SECRET} refuses this commit")
         if any(event.run_id == self.refused for event in batch.events):
             raise ValueError("an event cannot be written")
-        await super().commit(batch)
+        refused = await super().commit(batch)
         self.commits.append(batch)
+        return refused
 
     async def get_handler(self, key: HandlerKey) -> RunRecord | None:
         self._check_up()
         return await super().get_handler(key)
 
-    async def list_handlers(self, query: HandlerQuery) -> Sequence[RunRecord]:
+    async def list_handlers(self, query: HandlerQuery) -> ListedRuns:
         self._check_up()
         return await super().list_handlers(query)
 

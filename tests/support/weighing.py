@@ -1,5 +1,7 @@
 """A store that knows how much was written."""
 
+from collections.abc import Collection
+
 from workflow_server.schemas.records import Batch, RunRecord
 from workflow_server.stores.memory import MemoryStore
 
@@ -11,7 +13,7 @@ class Weighing(MemoryStore):
         super().__init__()
         self.written = 0
 
-    async def commit(self, batch: Batch) -> None:
+    async def commit(self, batch: Batch) -> Collection[str]:
         """Count a batch, and commit it."""
         self.written += sum(map(size_of, batch.runs.values()))
         self.written += sum(len(event.envelope) for event in batch.events)
@@ -20,7 +22,7 @@ class Weighing(MemoryStore):
         self.written += sum(len(change.change) for change in batch.changes)
         self.written += sum(len(snapshot.snapshot) for snapshot in batch.snapshots.values())
         self.written += sum(len(payload.payload) for payload in batch.payloads)
-        await super().commit(batch)
+        return await super().commit(batch)
 
 
 def size_of(record: RunRecord) -> int:

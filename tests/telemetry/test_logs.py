@@ -2,6 +2,7 @@
 
 import json
 import logging
+import pickle
 import re
 from typing import Any
 
@@ -14,7 +15,12 @@ from tests.support.calls import run
 from tests.support.live import open_client
 from workflow_server.app.server import WorkflowServer
 from workflow_server.app.telemetry.bound import bind_contextvars, reset_contextvars
-from workflow_server.app.telemetry.logs import SERVICE_LOGGERS, EventFormatter, get_logger
+from workflow_server.app.telemetry.logs import (
+    SERVICE_LOGGERS,
+    EventFormatter,
+    Traceback,
+    get_logger,
+)
 from workflow_server.app.telemetry.renderers import make_renderer
 from workflow_server.stores.base import StoreUnavailable
 
@@ -24,6 +30,7 @@ def format_record(
     as_json: bool = False,
     name: str = "workflow_server.app.handlers",
     error: Exception | None = None,
+    tracebacks: bool = False,
     **extra: Any,
 ) -> str:
     """Return what is written of an event that was logged with these values."""
@@ -32,7 +39,8 @@ def format_record(
     record = logger.makeRecord(
         logger.name, logging.WARNING, __file__, 1, "run %s", ("resumed",), info, extra=extra
     )
-    return EventFormatter(make_renderer(as_json=as_json)).format(record)
+    formatter = EventFormatter(make_renderer(as_json=as_json), tracebacks=tracebacks)
+    return formatter.format(record)
 
 
 def read_json(**values: Any) -> Any:
@@ -151,6 +159,21 @@ def test_what_an_error_quotes_is_left_out_where_the_service_logs_it(name: str) -
     ]
     assert len(places) == 2
     assert all(__file__ in place for place in places)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_traceback_of_a_step_is_shown_where_it_is_asked_for(as_json: bool) -> None:
+    traceback = Traceback(raise_error("Xyzzy"))
+    shown = format_record(as_json=as_json, tracebacks=True, traceback=traceback)
+    left_out = format_record(as_json=as_json, traceback=traceback)
+    told = ("in raise_error" in shown, "ValueError" in shown, "Xyzzy" in shown)
+    assert told == (True, True, False)
+    assert "raise_error" not in left_out
+
+
+def test_the_traceback_of_a_step_can_be_sent_to_another_process() -> None:
+    traceback = Traceback(raise_error("Xyzzy"))
+    assert pickle.loads(pickle.dumps(traceback)) == str(traceback)
 
 
 def test_a_program_around_the_server_decides_where_events_go(

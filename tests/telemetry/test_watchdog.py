@@ -3,14 +3,12 @@
 import logging
 import time
 
-import httpx
 import pytest
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
 
 from tests.support.calls import run
-from tests.support.live import serving
-from tests.support.waiting import DEADLINE
+from tests.support.live import make_client, serving
 from workflow_server.app.server import WorkflowServer
 
 
@@ -37,7 +35,7 @@ async def test_a_step_that_blocks_the_event_loop_is_named(
     server.add_workflow("blocker", Blocker(caplog))
     async with (
         serving(server) as base_url,
-        httpx.AsyncClient(base_url=base_url, timeout=DEADLINE) as client,
+        make_client(base_url) as client,
     ):
         handler = await run(client, "blocker")
     [record] = [r for r in caplog.records if r.name == "workflow_server.app.telemetry.watchdog"]

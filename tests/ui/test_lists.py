@@ -1,6 +1,7 @@
 """The list of runs, and the log of events, when there are many."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -105,6 +106,17 @@ def test_an_event_unfolds_to_its_json(ui: Ui, handler_id: str) -> None:
     expect(ui.page.get_by_role("group", name="Fields of event 1")).to_contain_text("number: 0")
     row.click()
     expect(ui.page.get_by_role("group", name="Fields of event 1")).to_have_count(0)
+
+
+def test_a_field_that_no_class_declares_is_shown_like_any_other(ui: Ui) -> None:
+    ui.start("plain-asker")
+    row = ui.page.locator(".event-row").first
+    expect(row).to_contain_text("prefix")
+    row.click()
+    expect(ui.page.get_by_role("group", name=re.compile("Fields of event"))).to_contain_text(
+        "What shall it be?"
+    )
+    expect(ui.page.locator(".log-box")).not_to_contain_text("_data")
 
 
 def test_runs_are_filtered_and_paged_by_deep_links(ui: Ui, api: httpx.Client) -> None:

@@ -48,7 +48,9 @@ def test_retries_are_counted_in_the_timeline(ui: Ui) -> None:
 def test_a_failed_run_says_why_and_where(ui: Ui) -> None:
     ui.start("flaky", failures="3")
     ui.expect_status("failed")
-    expect(ui.panel("Why it failed")).to_contain_text("ConnectionError: the service is down")
+    why = ui.panel("Why it failed")
+    expect(why).to_contain_text("the service is down")
+    expect(why).to_contain_text("ConnectionError in the step call after 3 attempts.")
     expect(ui.node("call")).to_have_attribute("data-state", "failed")
 
 

@@ -1,12 +1,14 @@
 """A value that would not come back as it is is refused, with its place and class."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Flag
 from types import ModuleType
 from typing import Any, cast
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
 from workflows.context.serializers import PickleSerializer
 from workflows.events import Event
 
@@ -145,3 +147,44 @@ def test_no_name_from_the_store_imports_or_runs_anything(tree: Any) -> None:
 def test_a_class_is_found_under_no_other_name_than_its_own() -> None:
     with pytest.raises(NotReadable):
         Classes().find("tests.values.test_refusals:Codec")
+
+
+class Right(Flag):
+    READ = 1
+    WRITE = 2
+
+    @classmethod
+    def _missing_(cls, value: object) -> Any:
+        return cls.READ
+
+
+def test_flags_that_are_read_as_others_are_not_read() -> None:
+    codec = Codec()
+    stored = to_json({"!": "flag", "c": codec.classes.reference(Right), "v": 3}).decode()
+    with pytest.raises(NotReadable, match="Right has no members of the value 3 any more"):
+        codec.deserialize(stored)
+
+
+def fail() -> str:
+    """Raise, as a default does that asks what is not there."""
+    raise ConnectionError("the vault is sealed")
+
+
+class Grown(BaseModel):
+    text: str
+    made: str = Field(default_factory=fail)
+
+
+@dataclass
+class GrownData:
+    text: str
+    made: str = field(default_factory=fail)
+
+
+@pytest.mark.parametrize("grown", [Grown, GrownData])
+def test_a_default_that_raises_is_named(grown: Any) -> None:
+    codec = Codec()
+    stored = codec.serialize(grown(text="a", made="b")).replace(',"made":"b"', "")
+    named = f"the default of {grown.__name__}.made raised ConnectionError: the vault is sealed"
+    with pytest.raises(NotReadable, match=named):
+        codec.deserialize(stored)

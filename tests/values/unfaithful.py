@@ -1,7 +1,7 @@
 """Values that would not come back as they are."""
 
 import threading
-from collections import UserDict
+from collections import UserDict, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from enum import Enum
@@ -118,6 +118,32 @@ def cycle() -> Node:
     return node
 
 
+@dataclass(eq=True)
+class Name:
+    """A key that is not what it was when it was put in."""
+
+    text: str
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+def with_equal_keys() -> dict[Name, int]:
+    """Return a dict of two keys that have become equal."""
+    first, second = Name("a"), Name("b")
+    value = {first: 1, second: 2}
+    second.text = first.text
+    return value
+
+
+def with_equal_members() -> frozenset[Name]:
+    """Return a set of two members that have become equal."""
+    value = frozenset([Name("a"), Name("b")])
+    for member in value:
+        member.text = "a"
+    return value
+
+
 def deep() -> list[Any]:
     """Return lists in one another, more than are read."""
     value: list[Any] = []
@@ -132,9 +158,13 @@ LOCK = threading.Lock()
 UNFAITHFUL: dict[str, tuple[Any, str]] = {
     "object": (Plain(1), "Plain: Plain is no class whose values come back"),
     "function": (len, "builtin_function_or_method is no class whose values come back"),
+    "factory of defaults": (defaultdict(lambda: 0), "defaultdict: <lambda> is no class that"),
     "subclass of str": ({"a": Text("x")}, "dict['a']: Text is no class"),
     "subclass of list": ([Numbers()], "list[0]: Numbers is no class"),
-    "subclass of dict": (UserDict({"a": 1}), "UserDict is no class"),
+    "subclass of dict": (
+        UserDict({"a": 1}),
+        "UserDict is no class whose values come back after a restart; say how they are stored with",
+    ),
     "dataclass that is a dict": (Table(), "Table cannot be made again of its fields"),
     "model with slots": (Slots(), "Slots is a model that keeps values in __slots__"),
     "lock in a model in an event": (
@@ -149,6 +179,11 @@ UNFAITHFUL: dict[str, tuple[Any, str]] = {
     "depth": (deep(), "it is nested too deeply, or holds itself"),
     "key": ({Plain(1): 1}, "Plain is no class"),
     "set": ({(1, len)}, "builtin_function_or_method is no class"),
+    "keys that became equal": (with_equal_keys(), "dict: two of its keys are equal"),
+    "members that became equal": (
+        [with_equal_members()],
+        "list[0]: two of its keys are equal",
+    ),
     "private attribute without a default": (
         Handle(name="a").need(),
         "Handle._needed: lock is no class",

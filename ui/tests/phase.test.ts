@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Handler } from "../src/api/types";
-import { deadEndOf, holdOf, needsAnswer, outcomeOf, riskOf, standingOf } from "../src/model/phase";
+import { deadEndOf, holdOf, needsAnswer, outcomeOf, placeOf, riskOf, standingOf } from "../src/model/phase";
 
 const QUESTIONS = [{ sequence: 3 }];
 
@@ -81,12 +81,34 @@ describe("why a run cannot be resumed", () => {
   });
 });
 
+const failure = {
+  type: "KeyError",
+  qualified_name: "builtins.KeyError",
+  message: "",
+  step: "fail",
+  attempts: 1,
+  remedy: null,
+};
+
+describe("where a run failed", () => {
+  it.each([
+    [{}, "KeyError in the step fail."],
+    [{ attempts: 3 }, "KeyError in the step fail after 3 attempts."],
+    [{ attempts: null, step: null }, "KeyError, raised by no step."],
+    [{ remedy: "Serve with --loop asyncio." }, "KeyError in the step fail. Serve with --loop asyncio."],
+  ])("of %j is %j", (fields, sentence) => {
+    expect(placeOf({ ...failure, ...fields })).toBe(sentence);
+  });
+});
+
 describe("the outcome in a list", () => {
   const result = { type: "StopEvent", types: null, qualified_name: null, value: { result: "Hello" } };
 
   it.each([
     [{ status: "completed", phase: "ended", result }, '"Hello"'],
     [{ status: "failed", phase: "ended", error: "It broke" }, "It broke"],
+    [{ status: "failed", phase: "ended", error: "", failure }, "KeyError"],
+    [{ status: "failed", phase: "ended", error: null }, "The server gave no reason."],
     [{ phase: "held", held_because: "It is not served." }, "It is not served."],
     [{ phase: "waiting", resumable: false, not_resumable_because: "A lock." }, "Cannot be resumed: A lock."],
     [{ phase: "working" }, ""],

@@ -52,7 +52,8 @@ class Classes:
             name: Reference = UNION if union else self.reference(origin)
             return [name, *(self.reference(argument) for argument in get_args(cls))]
         if not isinstance(cls, type):
-            raise NotFaithful(f"{cls!r:.100} is no class that could be found again by its name")
+            name = getattr(cls, "__name__", name_of(type(cls)))
+            raise NotFaithful(f"{name:.100} is no class that could be found again by its name")
         generic = _generic(cls)
         if generic is not None:
             return [self.reference(generic[0]), *map(self.reference, generic[1])]
@@ -77,7 +78,9 @@ class Classes:
             case str():
                 found = self._look_up(reference)
                 if found is None:
-                    raise NotReadable(f"there is no class '{reference:.200}' in what is loaded")
+                    raise NotReadable(
+                        f"there is no class '{reference.replace(':', '.'):.200}' in what is loaded"
+                    )
                 return found
             case ["typing:Union", *arguments]:
                 return reduce(or_, map(self.find, arguments))

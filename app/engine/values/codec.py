@@ -13,10 +13,11 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 from workflows.context.serializers import BaseSerializer, JsonSerializer
 
 from workflow_server.app.engine.values.classes import Classes
-from workflow_server.app.engine.values.faults import NotFaithful, NotReadable
+from workflow_server.app.engine.values.faults import NotFaithful, NotReadable, explain
 from workflow_server.app.engine.values.instances import find_writer
 from workflow_server.app.engine.values.reader import Reader
 from workflow_server.app.engine.values.writer import Tree, Writer
+from workflow_server.app.json_size import building_values, without_collection
 
 FORMAT = 2  # of what is stored; before it was the engine's own, and nothing said so
 MARK = b'{"format":2,'  # what is stored begins so
@@ -25,10 +26,6 @@ MARK = b'{"format":2,'  # what is stored begins so
 def is_current(encoded: bytes) -> bool:
     """Return whether something is stored in today's format."""
     return encoded.startswith(MARK)
-
-
-# Raised by values that look after themselves, or that another thread changes meanwhile.
-_ERRORS = (TypeError, ValueError, AttributeError, RuntimeError)
 
 
 class Codec(JsonSerializer):
@@ -51,10 +48,13 @@ class Codec(JsonSerializer):
         """Return the tree that `write` makes as JSON; `NotFaithful` where it cannot be made."""
         try:
             try:
-                return to_json(write(self._writer))
+                with without_collection():
+                    return to_json(write(self._writer))
             except PydanticSerializationError:
                 return to_json(write(self._careful_writer))
-        except _ERRORS as error:
+        except NotFaithful:
+            raise
+        except BaseException as error:  # values look after themselves, by code of the user's
             raise NotFaithful(f"to look into it raised {type(error).__name__}") from error
 
     def write(self, value: Any) -> Tree:
@@ -63,7 +63,8 @@ class Codec(JsonSerializer):
 
     def decode(self, encoded: bytes | str) -> Any:
         """Return the value that was encoded; `NotReadable` where it does not fit the code."""
-        return self.read(from_json(encoded, cache_strings="keys"))
+        with building_values(encoded):
+            return self.read(from_json(encoded, cache_strings="keys"))
 
     def read(self, tree: Tree) -> Any:
         """Return the value of a tree, which is taken over; `NotReadable` as of `decode`."""
@@ -71,8 +72,8 @@ class Codec(JsonSerializer):
             return self._reader.read(tree)
         except NotReadable:
             raise
-        except Exception as error:  # hashes and loading functions are the user's
-            raise NotReadable(f"{type(error).__name__}: {error}") from error
+        except BaseException as error:  # hashes and loading functions are the user's
+            raise NotReadable(explain(error)) from error
 
     # What the engine calls.
 

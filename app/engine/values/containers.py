@@ -8,7 +8,8 @@ from typing import Any
 from pydantic_core import to_json
 
 from workflow_server.app.engine.values.classes import Classes
-from workflow_server.app.engine.values.writer import TAG, Tree, Write, Writer
+from workflow_server.app.engine.values.faults import NotReadable, explain
+from workflow_server.app.engine.values.writer import TAG, Tree, Write, Writer, check_apart
 
 # Makes a value of the tag of its kind, whose parts have been read already.
 Load = Callable[[dict[str, Any], Classes], Any]
@@ -26,11 +27,12 @@ def _write_in_order(kind: str) -> Callable[[Writer], Write]:
 
 def _write_set(kind: str) -> Callable[[Writer], Write]:
     def make(writer: Writer) -> Write:
-        # In an order of their own, so that equal sets are written as the same.
-        return lambda value, depth: {
-            TAG: kind,
-            "v": sorted(writer.write_items(value, depth), key=to_json),
-        }
+        def write(value: Any, depth: int) -> Tree:
+            check_apart(value)
+            # In an order of their own, so that equal sets are written as the same.
+            return {TAG: kind, "v": sorted(writer.write_items(value, depth), key=to_json)}
+
+        return write
 
     return make
 
@@ -81,12 +83,24 @@ def _load_time(tag: dict[str, Any], _classes: Classes) -> time:
 
 
 def _load_defaultdict(tag: dict[str, Any], classes: Classes) -> defaultdict[Any, Any]:
-    make = None if tag["c"] is None else classes.find(tag["c"])
-    return defaultdict(make, tag["v"])
+    factory = None if tag["c"] is None else classes.find(tag["c"])
+    loaded: defaultdict[Any, Any] = _load_keys(lambda pairs: defaultdict(factory, pairs), tag)
+    return loaded
 
 
-def _load_counter(tag: dict[str, Any], _classes: Classes) -> Counter[Any]:
-    return Counter(dict(tag["v"]))
+def _load_keys(make: Callable[[list[Any]], Any], tag: dict[str, Any]) -> Any:
+    """Return a dict or a set, in which no key has taken the place of another."""
+    try:
+        loaded = make(tag["v"])
+    except BaseException as error:  # the keys are the user's, and may raise anything
+        raise NotReadable(f"a key of a {tag[TAG]} raised {explain(error)}") from error
+    if len(loaded) != len(tag["v"]):
+        raise NotReadable(f"two keys of a {tag[TAG]} are equal now")
+    return loaded
+
+
+def _keyed(make: Callable[[list[Any]], Any]) -> Load:
+    return lambda tag, _classes: _load_keys(make, tag)
 
 
 _WRITERS: dict[type, Callable[[Writer], Write]] = {
@@ -102,12 +116,12 @@ _WRITERS: dict[type, Callable[[Writer], Write]] = {
 }
 
 LOADERS: dict[str, Load] = {
-    "dict": lambda tag, _classes: dict(tag["v"]),
+    "dict": _keyed(dict),
     "tuple": lambda tag, _classes: tuple(tag["v"]),
-    "set": lambda tag, _classes: set(tag["v"]),
-    "frozenset": lambda tag, _classes: frozenset(tag["v"]),
-    "ordered": lambda tag, _classes: OrderedDict(tag["v"]),
-    "counter": _load_counter,
+    "set": _keyed(set),
+    "frozenset": _keyed(frozenset),
+    "ordered": _keyed(OrderedDict),
+    "counter": _keyed(lambda pairs: Counter(dict(pairs))),
     "deque": lambda tag, _classes: deque(tag["v"], tag["n"]),
     "defaultdict": _load_defaultdict,
     "datetime": _load_datetime,

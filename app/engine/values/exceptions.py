@@ -49,7 +49,7 @@ def stand_in(error: BaseException) -> UnreconstructedException:
     cls = type(error)
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001  # the exception is the user's, and its `__str__` may raise anything
+    except BaseException:  # noqa: BLE001  # the exception is the user's, and its `__str__` may raise anything
         message = "(its message cannot be read)"
     return UnreconstructedException(message, original_type=f"{cls.__module__}.{cls.__qualname__}")
 

@@ -1,5 +1,7 @@
 """Faults of values: one that would not come back as it is, and one that cannot be read back."""
 
+from pydantic import ValidationError
+
 from workflow_server.app.engine.codec import NotSerializable
 
 # Private attributes of the engine's models: undeclared fields, and the result of a stop event.
@@ -44,3 +46,24 @@ class NotReadable(ValueError):
 def name_of(cls: type) -> str:
     """Return the name of a class, for a sentence."""
     return cls.__qualname__.rpartition(".<locals>.")[2]
+
+
+def explain(error: BaseException) -> str:
+    """Return what an exception says of a class to which a stored value does not fit.
+
+    What pydantic quotes of the value is left out.
+    """
+    if isinstance(error, NotReadable):
+        return str(error).rstrip(".")
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, NotReadable):
+            return explain(cause)  # that a validator of the engine has wrapped
+        place = ".".join(map(str, first["loc"]))
+        return f"{error.title} does not take it ({f'{place}: ' if place else ''}{first['msg']})"
+    try:
+        message = str(error).partition("\n")[0]
+    except Exception:  # noqa: BLE001  # the exception is the user's, and its `__str__` may raise anything
+        message = ""
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -75,8 +75,9 @@ def _find_for_class(writer: Writer, cls: type) -> Write:
 def _no_such_class(cls: type) -> str:
     name = name_of(cls)
     sentence = f"{name} is no class whose values come back after a restart"
-    if cls.__module__.partition(".")[0] in sys.stdlib_module_names:
-        return sentence
+    module = cls.__module__.partition(".")[0]
+    if module in sys.stdlib_module_names and (module == "builtins" or module.startswith("_")):
+        return sentence  # it is nobody's: a function, a lock
     return f"{sentence}; say how they are stored with register_type({name}, dump, load)"
 
 

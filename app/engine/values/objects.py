@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo, ModelPrivateAttr
 from pydantic.networks import _BaseMultiHostUrl, _BaseUrl
 from pydantic_core import PydanticUndefined
 
-from workflow_server.app.engine.values.faults import NotFaithful, NotReadable, name_of
+from workflow_server.app.engine.values.faults import NotFaithful, NotReadable, explain, name_of
 
 Members = dict[str, Any]
 MISSING = object()
@@ -69,7 +69,12 @@ class Layout:
                 raise NotReadable(
                     f"{name_of(self.cls)} has the field '{name}' now, for which nothing was stored"
                 )
-            members[name] = make()
+            try:
+                members[name] = make()
+            except BaseException as error:  # it is the user's, and may raise anything
+                raise NotReadable(
+                    f"the default of {name_of(self.cls)}.{name} raised {explain(error)}"
+                ) from error
 
     def build(self, members: Members) -> Any:
         """Return an instance that has these members."""

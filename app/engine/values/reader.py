@@ -1,5 +1,6 @@
 """Reader: trees to values; only known kinds are made, of classes that are loaded."""
 
+from collections.abc import Callable
 from enum import Enum, Flag
 from typing import Any
 
@@ -9,7 +10,7 @@ from workflows.context.serializers import BaseSerializer
 from workflow_server.app.engine.values import containers, leaves
 from workflow_server.app.engine.values.classes import Classes
 from workflow_server.app.engine.values.exceptions import put_together
-from workflow_server.app.engine.values.faults import NotReadable, name_of
+from workflow_server.app.engine.values.faults import NotReadable, explain, name_of
 from workflow_server.app.engine.values.memories import find_memory
 from workflow_server.app.engine.values.objects import (
     Layout,
@@ -72,7 +73,7 @@ class Reader:
             case "enum" if _is_class(cls, Enum):
                 return _find_member(cls, tag["v"])
             case "flag" if _is_class(cls, Flag):
-                return cls(tag["v"])
+                return _find_flag(cls, tag["v"])
             case "exception" if _is_class(cls, BaseException):
                 return put_together(cls, tuple(tag["v"]), tag.get("f", {}))
             case "namedtuple" if _is_class(cls, tuple):
@@ -97,7 +98,7 @@ class Reader:
     def _load_own(self, stored: str) -> Any:
         if self._own is None:
             raise NotReadable("the workflow has no serializer of its own any more")
-        return self._own.deserialize(stored)
+        return _call(self._own.deserialize, stored, "the workflow's serializer")
 
     def _read_object(self, cls: Any, tag: dict[str, Tree]) -> Any:
         if cls not in self._objects:
@@ -124,4 +125,22 @@ def _load_registered(cls: Any, stored: Any) -> Any:
     registered = find_registered(cls) or find_memory(cls)
     if registered is None:
         raise NotReadable(f"{name_of(cls)} is registered with register_type no more")
-    return registered.load(stored)
+    value = _call(registered.load, stored, f"what is registered for {name_of(cls)}")
+    if type(value) is not cls:
+        raise NotReadable(f"{name_of(cls)} is loaded as {name_of(type(value))} now")
+    return value
+
+
+def _find_flag(cls: type[Flag], number: int) -> Flag:
+    found = cls(number)
+    if type(found) is not cls or found._value_ != number:
+        raise NotReadable(f"{name_of(cls)} has no members of the value {number} any more")
+    return found
+
+
+def _call(function: Callable[[Any], Any], stored: Any, name: str) -> Any:
+    """Return what a function of the user's makes, which may raise anything."""
+    try:
+        return function(stored)
+    except BaseException as error:
+        raise NotReadable(f"{name} raised {explain(error)}") from error

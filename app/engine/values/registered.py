@@ -56,7 +56,7 @@ def _call(function: Callable[[Any], Any], value: Any, name: str) -> Any:
     except NotFaithful as fault:
         fault.is_essential = True
         raise
-    except Exception as error:  # the function is the user's, and may raise anything
+    except BaseException as error:  # the function is the user's, and may raise anything
         sentence = f"what is registered for {name} raised {type(error).__name__}"
         raise NotFaithful(sentence, is_essential=True) from error
 

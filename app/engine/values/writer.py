@@ -122,6 +122,7 @@ class Writer:
 
     def write_pairs(self, value: Mapping[Any, Any], depth: int) -> list[list[Tree]]:
         """Return the trees of keys and values in a tag."""
+        check_apart(value)
         pairs: list[list[Tree]] = []
         key: Any = None
         try:
@@ -156,6 +157,13 @@ class Writer:
             fault.add_step(f"[{index}]")
             raise
         return value if changed is None else changed
+
+
+def check_apart(keys: Iterable[Any]) -> None:
+    """Raise `NotFaithful` for keys that were changed since, so that two of them are equal now."""
+    now = list(keys)
+    if len(set(now)) != len(now):
+        raise NotFaithful("two of its keys are equal")
 
 
 def _is_small(numbers: list[int]) -> bool:

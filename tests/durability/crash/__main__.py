@@ -13,17 +13,41 @@ from tempfile import mkdtemp
 
 from tests.durability.crash.harness import Harness, Verdict
 from tests.durability.crash.outages import Outages
-from tests.support.postgres import temporary_schema
+from tests.durability.crash.returning import Returns
+from tests.support.backends import FRESH_URLS
 from tests.support.postgres_instance import postgres_instance
+
+STORM = 100_000  # events
+COPIES = 6
+RETURNS = 0.2  # of the time, in which retention removes what ended a moment ago
 
 
 async def crash(store: str, seconds: float, seed: int, folder: Path) -> Verdict:
-    """Run the harness over a store of a kind, fresh and gone afterwards."""
-    if store == "sqlite":
-        url = f"sqlite:///{folder / 'runs.db'}"
-        return await Harness(url, folder, seed=seed).run(seconds)
-    async with temporary_schema() as url:
-        return await Harness(url, folder, seed=seed).run(seconds)
+    """Run the harness over stores of a kind, fresh and gone afterwards."""
+    verdicts: list[Verdict] = []
+    for part in (kill, remove):
+        inside = folder / part.__name__
+        inside.mkdir()
+        async with FRESH_URLS[store](inside) as url:
+            verdicts.append(await part(url, seconds, seed, inside))
+    verdicts[0].violations += verdicts[1].violations
+    return verdicts[0]
+
+
+async def kill(url: str, seconds: float, seed: int, folder: Path) -> Verdict:
+    """Kill the servers of a store, copy it, and tell what became of the copies."""
+    harness = Harness(url, folder, seed=seed, storm=STORM, copies=COPIES)
+    verdict = await harness.run(seconds * (1 - RETURNS))
+    tell(f"{verdict}; {harness.copies}")
+    return verdict
+
+
+async def remove(url: str, seconds: float, seed: int, folder: Path) -> Verdict:
+    """Kill the servers of a store that remove handlers which run again."""
+    harness = Returns(url, folder, seed=seed)
+    verdict = await harness.run(seconds * RETURNS)
+    tell(f"{harness.kept} times a handler ran again, and {harness.removed} times it was removed")
+    return verdict
 
 
 async def disturb_database(seconds: float, seed: int, folder: Path) -> Verdict:

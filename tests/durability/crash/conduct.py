@@ -4,13 +4,15 @@ import asyncio
 import json
 import random
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from tests.durability.crash.client import RETRY_PAUSE, Client, Json, Unreachable
-from tests.durability.crash.witness import Witness
-from tests.durability.crash.workloads import COUNTS
+from tests.durability.crash.witness import Effects, Spans, Witness
+from tests.durability.crash.workloads import COUNTS, RETRY_DELAY, WORK
 
 POLL = 0.25  # seconds between two looks at a handler
+LATE = 20.0  # seconds that a retry may be late: a suspect of a crash waits for its turn
 
 
 class Conduct:
@@ -25,6 +27,7 @@ class Conduct:
         self.size = chance.choice(self.sizes)
         self.witness = Witness(name)
         self.acknowledged = False
+        self.is_gone = False  # purged, as the server has said
         self.over = asyncio.Event()
         self._client = client
         self._chance = chance
@@ -75,6 +78,10 @@ class Conduct:
         self.witness.check_end()
         if self.witness.ended["status"] == "completed":
             self.check_result(self.witness.ended["result"]["value"]["result"])
+
+    def check_effects(self, effects: Effects, downs: Spans) -> None:
+        """Check what its steps did, given also when the server was down."""
+        self.witness.check_effects(effects)
 
     def check_result(self, result: Any) -> None:
         """Check what the run returned."""
@@ -268,6 +275,19 @@ class Retry(Conduct):
         times = [attempt["first_at"] for attempt in attempts if attempt["number"]]
         if times and max(times) - min(times) > 0.05:
             self.witness.blame(f"its first attempt was at {times}")
+
+    def check_effects(self, effects: Effects, downs: Spans) -> None:
+        """Check that each attempt began a delay after the one before, and not much later."""
+        super().check_effects(effects, downs)
+        for (last, before), (first, attempt) in pairwise(sorted(effects)):
+            if int(attempt) != int(before) + 1:
+                continue  # It was cut off, and began again, perhaps before its end was written.
+            down = sum(max(0.0, min(first, end) - max(last, start)) for start, end in downs)
+            if not RETRY_DELAY - 0.01 <= first - last <= RETRY_DELAY + WORK + down + LATE:
+                self.witness.blame(
+                    f"attempt {attempt} began {first - last:.3f} s after the one before, in which"
+                    f" the server was down for {down:.3f} s"
+                )
 
 
 class Time(Conduct):

@@ -11,14 +11,17 @@ import httpx
 
 from tests.durability.crash.client import Client
 from tests.durability.crash.conduct import KINDS, Conduct
+from tests.durability.crash.copies import Copies
+from tests.durability.crash.ending import Cancel, Purge, Storm
 from tests.durability.crash.process import ServerProcess
+from tests.durability.crash.witness import Spans
 
 CONCURRENT = 40
 UPTIME, LONGEST_UPTIME = 1.0, 5.0  # seconds between two crashes, on average and at most
 IDLE_TIMEOUT = 0.4
 FEWEST_CRASHES = 2  # however long a start takes
 AUDITED = 5  # ended runs that are read again after each start
-SETTLING = 30.0  # seconds that runs have to end once nobody kills the server any more
+SETTLING = 60.0  # seconds that runs have to end once nobody kills the server any more
 
 
 @dataclass
@@ -53,18 +56,25 @@ class Harness:
         concurrent: int = CONCURRENT,
         uptime: float = UPTIME,
         longest_pause: float = 1.0,
+        storm: int = 0,
+        copies: int = 0,
+        retention: float | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
+        self._storm = storm
+        self._most_copies = copies
+        self.copies = Copies(store, folder)
         self._concurrent = concurrent
         self._uptime = uptime
         self._longest_pause = longest_pause
         self._chance = random.Random(seed)
-        self._server = ServerProcess(store, folder, idle_timeout=IDLE_TIMEOUT)
+        self._server = ServerProcess(store, folder, idle_timeout=IDLE_TIMEOUT, retention=retention)
         self._client = Client(self._server.url, transport=transport)
         self._conducted: list[Conduct] = []
         self._patience: set[asyncio.Timeout] = set()
         self._end: float | None = None  # of all patience, on the event loop's clock
         self._verdict = Verdict()
+        self._downs: Spans = []
 
     async def run(self, seconds: float) -> Verdict:
         """Kill for so many seconds, let all runs end, and judge."""
@@ -74,15 +84,19 @@ class Harness:
             deadline = time.monotonic() + seconds
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._disturb_and_settle(deadline))
+                tasks.create_task(self._copy(seconds))
                 for index in range(self._concurrent):
                     tasks.create_task(self._conduct(index, deadline))
             for conduct in self._ended():
                 await conduct.audit()
                 self._check(conduct)
             await self._check_listing()
+            await self._server.end(signal.SIGKILL)
+            await self.copies.check(self._conducted)
             self._judge()
         finally:
             await self._server.end(signal.SIGKILL)
+            await self.copies.remove()
             await self._client.close()
         return self._verdict
 
@@ -91,8 +105,7 @@ class Harness:
         chance = random.Random(self._chance.random())
         count = 0
         while time.monotonic() < deadline:
-            kind = chance.choice(KINDS)
-            conduct = kind(self._client, f"{kind.workflow}-{slot}-{count}", chance)
+            conduct = self._make_conduct(slot, count, chance)
             conduct.longest_pause = self._longest_pause
             self._conducted.append(conduct)
             try:
@@ -105,6 +118,16 @@ class Harness:
             except TimeoutError:
                 conduct.witness.blame(f"it never ended: {conduct.witness.parsed('Question')}")
             count += 1
+
+    def _make_conduct(self, slot: int, count: int, chance: random.Random) -> Conduct:
+        """Return the next run of a slot; the first one of all may be a storm."""
+        if slot == count == 0 and self._storm:
+            storm = Storm(self._client, f"storm-{count}", chance)
+            storm.size = self._storm
+            return storm
+        kinds: tuple[type[Conduct], ...] = (*KINDS, Cancel, Purge)
+        kind = chance.choice(kinds)
+        return kind(self._client, f"{kind.__name__.lower()}-{slot}-{count}", chance)
 
     async def _disturb_and_settle(self, deadline: float) -> None:
         """Disturb, and give the runs that go on so many seconds once the server is back.
@@ -121,17 +144,26 @@ class Harness:
         while time.monotonic() < deadline or self._verdict.crashes < FEWEST_CRASHES:
             await asyncio.sleep(min(self._chance.expovariate(1 / self._uptime), LONGEST_UPTIME))
             gentle = self._chance.random() < 0.15
+            down_from = time.monotonic()
             await self._server.end(signal.SIGTERM if gentle else signal.SIGKILL)
             self._verdict.terminations += gentle
             self._verdict.crashes += not gentle
             await self._server.start()
             if self._chance.random() < 0.1:
+                self._downs.append((down_from, time.monotonic()))
                 continue  # killed again while it starts
             began = time.monotonic()
             await self._server.wait_healthy()
+            self._downs.append((down_from, time.monotonic()))
             self._verdict.startups.append(time.monotonic() - began)
             await self._audit_some()
         await self._server.wait_healthy()
+
+    async def _copy(self, seconds: float) -> None:
+        """Copy the store now and then, whatever its server does."""
+        for _ in range(self._most_copies):
+            await asyncio.sleep(seconds / (self._most_copies + 1))
+            await self.copies.make()
 
     def _check(self, conduct: Conduct) -> None:
         """Hold a run that has ended to its results."""
@@ -159,6 +191,8 @@ class Harness:
         for conduct in self._conducted:
             if conduct.acknowledged and conduct.name not in listed:
                 conduct.witness.blame("it is acknowledged and not listed")
+            if conduct.is_gone and conduct.name in listed:
+                conduct.witness.blame("it was purged and is listed")
 
     def _judge(self) -> None:
         effects: dict[str, list[tuple[float, str]]] = {}
@@ -166,8 +200,9 @@ class Harness:
             at, name, work = line.split()
             effects.setdefault(name, []).append((float(at), work))
         for conduct in self._conducted:
-            conduct.witness.check_effects(effects.get(conduct.name, []))
+            conduct.check_effects(effects.get(conduct.name, []), self._downs)
             if conduct.witness.violations:
                 self._verdict.violations += [*conduct.witness.violations, conduct.witness.story()]
             self._verdict.events += len(conduct.witness.events)
+        self._verdict.violations += self.copies.violations
         self._verdict.runs = len(self._conducted)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -29,6 +30,7 @@ class Outage(StrEnum):
     CRASH = "crashes"
     SHORT_ABSENCE = "short absences"
     LONG_ABSENCE = "long absences"
+    READ_ONLY = "times read-only"
 
 
 @dataclass
@@ -85,10 +87,12 @@ class Outages(Harness):
                 await self._be_away(SHORT, client)
             case Outage.LONG_ABSENCE:
                 await self._be_away(LONG, client)
+            case Outage.READ_ONLY:
+                await self._be_read_only(LONG, client)
         await until(lambda: _is_healthy(client), within=RECOVERY)
         await until(lambda: _commits(client), within=RECOVERY)
         self.losses.outages.append(outage)
-        if outage is Outage.LONG_ABSENCE:
+        if outage in (Outage.LONG_ABSENCE, Outage.READ_ONLY):
             self.losses.long_absences.append((began + BACKOFF, time.time()))
 
     async def _be_away(self, seconds: float, client: httpx.AsyncClient) -> None:
@@ -101,6 +105,20 @@ class Outages(Harness):
             self.losses.unhealthy += 1
             await asyncio.sleep(LOOK)
         await self._database.start()
+
+    async def _be_read_only(self, seconds: float, client: httpx.AsyncClient) -> None:
+        """Be read-only, in which time the server must acknowledge nothing, and say so."""
+        await self._database.set_read_only(True)
+        over = time.monotonic() + seconds
+        await asyncio.sleep(LOOK)  # in which a transaction that had begun may still be committed
+        while time.monotonic() < over:
+            with suppress(httpx.TimeoutException):
+                if await _commits(client):
+                    self.losses.faults.append("a run is acknowledged by a read-only database")
+        if await _is_healthy(client):
+            self.losses.faults.append("the server says that it is healthy and can write nothing")
+        self.losses.unhealthy += 1
+        await self._database.set_read_only(False)
 
     def _check(self, conduct: Conduct) -> None:
         """Check the end of a run, which may be written off while the database is long away."""

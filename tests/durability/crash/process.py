@@ -20,7 +20,9 @@ STARTUP = 60.0  # seconds that a start may take
 class ServerProcess:
     """One server after the other, on one port and one store."""
 
-    def __init__(self, store: str, folder: Path, *, idle_timeout: float) -> None:
+    def __init__(
+        self, store: str, folder: Path, *, idle_timeout: float, retention: float | None = None
+    ) -> None:
         self.port = find_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "server.log"
@@ -32,9 +34,18 @@ class ServerProcess:
             CRASH_STORE=store,
             CRASH_EFFECTS=str(self.effects),
             CRASH_IDLE_TIMEOUT=str(idle_timeout),
+            CRASH_RETENTION=str(retention or ""),
             PYTHONPATH=str(ROOT),
         )
         self._process: Process | None = None
+
+    @property
+    def peak_memory(self) -> int:
+        """The most bytes of memory that the process has had."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        kibibytes = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(kibibytes.split()[1]) << 10
 
     async def start(self) -> None:
         """Start the server; it may not listen yet."""

@@ -85,7 +85,7 @@ class WatchedTransport(httpx.AsyncHTTPTransport):
             raise
         if response.status_code == 503 and "retry-after" in response.headers:
             tally.unavailable += 1
-        elif response.status_code >= 500:
+        elif response.status_code >= 500 and not await _shows_cancelled(response):
             tally.faults.append(f"{request.method} {request.url}: {response.status_code}")
         else:
             tally.answered += 1
@@ -104,6 +104,11 @@ class WatchedTransport(httpx.AsyncHTTPTransport):
             await handler.aread()
             if handler.status_code == 202:
                 self._tally.faults.append(f"{request.url}: 204, and the run has not ended")
+
+
+async def _shows_cancelled(response: httpx.Response) -> bool:
+    """Return whether an answer is a handler that was cancelled, which has the status 500."""
+    return response.status_code == 500 and b'"status":"cancelled"' in await response.aread()
 
 
 class WatchedBody(httpx.AsyncByteStream):

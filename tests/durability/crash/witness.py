@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Json = dict[str, Any]
+Effects = list[tuple[float, str]]  # when a work began, on the machine's clock, and its name
+Spans = list[tuple[float, float]]  # on that clock
 
 WRITTEN_OFF = "The run was ended because the store could not be reached."
 TERMINAL = {"WorkflowCancelledEvent", "WorkflowFailedEvent", "WorkflowTimedOutEvent"}
@@ -99,7 +101,7 @@ class Witness:
         elif last != self.ended["result"]:
             self.blame(f"the last event is {last}, the result {self.ended['result']}")
 
-    def check_effects(self, effects: list[tuple[float, str]]) -> None:
+    def check_effects(self, effects: Effects) -> None:
         """Check that no work was done again after a reader saw that it was finished."""
         for at, work in effects:
             seen = self.finished_works.get(work)

@@ -23,7 +23,10 @@ from workflows.events import (
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
 EFFECTS = os.environ.get("CRASH_EFFECTS", os.devnull)
+WORK = 0.06  # seconds that a work takes at most
 RETRY_DELAY = 0.2
+PARTS = 20  # of a storm
+LOAD = 2 << 20  # bytes of a large event
 COUNTS = 3  # of each part of a `Rester`
 LONG_PARTS = 2
 PATIENCE = retry_policy(wait=wait_fixed(RETRY_DELAY), stop=stop_after_attempt(9))
@@ -41,7 +44,7 @@ def note_effect(name: str, work: int | str) -> None:
 
 async def work() -> None:
     """Take a little while."""
-    await asyncio.sleep(random.random() * 0.06)
+    await asyncio.sleep(random.random() * WORK)
 
 
 class Begin(StartEvent):
@@ -68,6 +71,18 @@ class Done(Event):
 
 class Token(Event):
     index: int
+
+
+class Gust(Event):
+    """An event of a storm, and the first one of its part."""
+
+    index: int
+    first: int
+
+
+class Load(Event):
+    index: int
+    text: str
 
 
 class Attempt(Event):
@@ -119,6 +134,48 @@ class Streamer(Workflow):
             if index % 10 == 0:
                 await asyncio.sleep(0.005)
         return StopEvent(result=ev.size)
+
+
+class Stormer(Workflow):
+    """Writes very many events, in steps that are cut off and begin again."""
+
+    @step
+    async def begin(self, ctx: Context[Progress], ev: Begin) -> Part:
+        async with ctx.store.edit_state() as state:
+            state.size = ev.size
+        return Part(index=0)
+
+    @step
+    async def blow(self, ctx: Context[Progress], ev: Part) -> Part | StopEvent:
+        size = (await ctx.store.get_state()).size
+        last = min(ev.index + size // PARTS, size)
+        for index in range(ev.index, last):
+            ctx.write_event_to_stream(Gust(index=index, first=ev.index))
+            if index % 100 == 0:
+                await asyncio.sleep(0)
+        return Part(index=last) if last < size else StopEvent(result=size)
+
+
+class Heaver(Workflow):
+    """Passes large events from step to step, each another one, and waits in the end."""
+
+    @step
+    async def begin(self, ctx: Context[Progress], ev: Begin) -> Load:
+        async with ctx.store.edit_state() as state:
+            state.name, state.size = ev.name, ev.size
+        return Load(index=0, text="")
+
+    @step
+    async def heave(self, ctx: Context[Progress], ev: Load) -> Load | Question:
+        state = await ctx.store.get_state()
+        note_effect(state.name, ev.index)
+        if ev.index == state.size:
+            return Question(prompt="?")
+        return Load(index=ev.index + 1, text=os.urandom(LOAD // 2).hex())
+
+    @step
+    async def end(self, ev: Answer) -> StopEvent:
+        return StopEvent()
 
 
 class Fan(Workflow):
@@ -275,6 +332,8 @@ class Talker(Workflow):
 KINDS: tuple[type[Workflow], ...] = (
     Walker,
     Streamer,
+    Stormer,
+    Heaver,
     Fan,
     Rester,
     Asker,

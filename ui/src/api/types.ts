@@ -85,6 +85,8 @@ export interface Handler {
   updated_at: string;
   completed_at: string | null;
   error: string | null;
+  /** Servers from before this field leave it out. */
+  failure?: Failure | null;
   result: Envelope | null;
   /** Servers from before these fields leave them out. */
   awaits?: Awaits | null;
@@ -93,6 +95,15 @@ export interface Handler {
   held_because?: string | null;
   resumable?: boolean;
   not_resumable_because?: string | null;
+}
+
+export interface Failure {
+  type: string;
+  qualified_name: string;
+  message: string;
+  step: string | null;
+  attempts: number | null;
+  remedy: string | null;
 }
 
 export interface HandlerInFull extends Handler {
@@ -143,9 +154,15 @@ export interface Fault {
   type: string;
 }
 
+/** The fields of an event; the engine keeps those that no class declares apart. */
+export function fieldsOf({ _data: free, ...declared }: JsonObject): JsonObject {
+  if (typeof free === "object" && free !== null && !Array.isArray(free)) return { ...declared, ...free };
+  return free === undefined ? declared : { ...declared, _data: free };
+}
+
 /** The result of a plain stop event, or the fields of a class of its own. */
 export function unwrapped(stop: Envelope): Json {
-  return stop.type === "StopEvent" && "result" in stop.value ? (stop.value.result ?? null) : stop.value;
+  return stop.type === "StopEvent" && "result" in stop.value ? (stop.value.result ?? null) : fieldsOf(stop.value);
 }
 
 export function isInternal(event: Envelope): boolean {

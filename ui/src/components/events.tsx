@@ -1,7 +1,7 @@
 /** The event log: as many events as there are, of which only those in sight are drawn. */
 
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { isInternal, isQuestion, isStop, type RunEvent } from "../api/types";
+import { fieldsOf, isInternal, isQuestion, isStop, type RunEvent } from "../api/types";
 import { formatClock, formatTime, preview } from "../model/format";
 import { rowsInSight } from "../model/rows";
 import { CopyButton } from "./copy";
@@ -154,7 +154,7 @@ function EventRow({ event, open, onResize }: EventRowProps) {
           </span>
         )}
         <span class={`type ${toneOf(event)}`}>{event.type}</span>
-        <span class="preview">{preview(event.value)}</span>
+        <span class="preview">{preview(fieldsOf(event.value))}</span>
       </button>
       {open && (
         <div ref={body} class="event-body">
@@ -164,9 +164,9 @@ function EventRow({ event, open, onResize }: EventRowProps) {
               {event.types?.length ? ` · ${event.types.join(" · ")}` : ""}
               {event.at !== null && ` · ${formatTime(event.at)}`}
             </span>
-            <CopyButton compact label={`Copy event ${event.sequence}`} text={() => JSON.stringify(event.value, null, 2)} />
+            <CopyButton compact label={`Copy event ${event.sequence}`} text={() => JSON.stringify(fieldsOf(event.value), null, 2)} />
           </div>
-          <JsonView value={event.value} label={`Fields of event ${event.sequence}`} />
+          <JsonView value={fieldsOf(event.value)} label={`Fields of event ${event.sequence}`} />
         </div>
       )}
     </>

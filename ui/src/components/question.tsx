@@ -3,9 +3,9 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { call, calls, Problem, type Call } from "../api/client";
-import type { AwaitedEvent, JsonObject, JsonSchema, OpenQuestion, Representation, RunEvent } from "../api/types";
+import { fieldsOf, type AwaitedEvent, type JsonObject, type JsonSchema, type OpenQuestion, type Representation, type RunEvent } from "../api/types";
 import { formatTime } from "../model/format";
-import { answerKinds, awaitedKind, fieldsOf, sentenceOf, type AnswerKind } from "../model/questions";
+import { answerKinds, awaitedKind, sentenceOf, type AnswerKind } from "../model/questions";
 import { describe } from "../model/schema";
 import { SchemaForm, type Decision } from "./form";
 import { JsonView } from "./json";

@@ -1,6 +1,6 @@
 /** Where a run stands, in the words of the page. */
 
-import { unwrapped, type Handler, type Phase, type Status } from "../api/types";
+import { unwrapped, type Failure, type Handler, type Phase, type Status } from "../api/types";
 import { preview } from "./format";
 
 /** The phase of a run that goes on, or how it ended. */
@@ -35,9 +35,21 @@ export function riskOf({ status, resumable, not_resumable_because: reason }: Tol
   return sentence(reason ?? "The server gave no reason");
 }
 
+/** What ended a failed run: what the exception said, or its class where it said nothing. */
+export function failureOf({ error, failure }: Pick<Handler, "error" | "failure">): string {
+  return error || failure?.type || "The server gave no reason.";
+}
+
+/** Where a run failed, in a sentence, and what helps where that is known. */
+export function placeOf({ type, step, attempts, remedy }: Failure): string {
+  const times = attempts !== null && attempts > 1 ? ` after ${attempts} attempts` : "";
+  const place = step === null ? `${type}, raised by no step.` : `${type} in the step ${step}${times}.`;
+  return remedy ? `${place} ${remedy}` : place;
+}
+
 /** What a list tells of a run in a line: its result, or what stands in the way of one. */
 export function outcomeOf(handler: Handler): string {
-  if (handler.error) return handler.error;
+  if (handler.status === "failed") return failureOf(handler);
   if (handler.result) return preview(unwrapped(handler.result), 120);
   const risk = riskOf(handler);
   return [holdOf(handler), risk && `Cannot be resumed: ${risk}`].filter(Boolean).join(" ");

@@ -1,6 +1,6 @@
 /** What a run waits for, and which events may answer its questions. */
 
-import type { AwaitedEvent, Handler, Json, JsonObject, JsonSchema, OpenQuestion, Representation, RunEvent } from "../api/types";
+import { fieldsOf, type AwaitedEvent, type Handler, type Json, type JsonObject, type JsonSchema, type OpenQuestion, type Representation, type RunEvent } from "../api/types";
 import { kindOf } from "./graph";
 import { initialDraft, isObject } from "./schema";
 
@@ -85,11 +85,6 @@ function kinship(one: string, other: string): number {
 }
 
 const SENTENCES = ["prefix", "question", "prompt", "message", "text", "title", "query"];
-
-/** The fields of an event; the engine keeps those that no class declares apart. */
-export function fieldsOf({ _data: free, ...declared }: JsonObject): JsonObject {
-  return isObject(free) ? { ...declared, ...free } : free === undefined ? declared : { ...declared, _data: free };
-}
 
 /** The sentence that a question puts to people: its prefix or the like, else its first text. */
 export function sentenceOf(question: RunEvent): string | null {

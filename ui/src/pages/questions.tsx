@@ -55,7 +55,7 @@ export function QuestionsPage() {
           </li>
         ))}
       </ul>
-      {page?.next_cursor && <p class="muted">Shown are the {count(PAGE, "handler")} that started last; answer these to see older ones.</p>}
+      {page?.next_cursor && <p class="muted">Shown are the {count(page.handlers.length, "handler")} that started last; answer these to see older ones.</p>}
     </>
   );
 }

@@ -2,7 +2,7 @@
 
 import { calls, getEventSchemas, getGraph } from "../api/client";
 import type { Connection } from "../api/stream";
-import { unwrapped, type Handler, type HandlerInFull, type Json, type Representation } from "../api/types";
+import { fieldsOf, unwrapped, type Handler, type HandlerInFull, type Json, type Representation } from "../api/types";
 import { CopyButton, CurlButton } from "../components/copy";
 import { EventLog } from "../components/events";
 import { Graph } from "../components/graph";
@@ -12,7 +12,7 @@ import { AwaitedCard, QuestionCard } from "../components/question";
 import { Timeline } from "../components/timeline";
 import { useNow, useResource, useTitle } from "../hooks";
 import { formatTime } from "../model/format";
-import { deadEndOf, holdOf, needsAnswer, riskOf, standingOf } from "../model/phase";
+import { deadEndOf, failureOf, holdOf, needsAnswer, placeOf, riskOf, standingOf } from "../model/phase";
 import { awaitedBeside } from "../model/questions";
 import { link } from "../router";
 import { RunActions } from "./run-actions";
@@ -206,21 +206,23 @@ function Waits({ run, handler, graph }: { run: Run; handler: Handler; graph: Rep
 }
 
 function Input({ handler: { start_event: event, workflow_name: name } }: { handler: HandlerInFull }) {
+  const fields = event && fieldsOf(event.value);
   return (
     <Section
       id="input"
       title="Input"
       aside={
-        event && (
+        event &&
+        fields && (
           <span class="row">
-            <ValueTools type={event.type} what="input" value={event.value} />
+            <ValueTools type={event.type} what="input" value={fields} />
             <CurlButton request={() => calls.run(name, { start_event: event as unknown as Json })} what="Run again" />
           </span>
         )
       }
     >
-      {event && Object.keys(event.value).length > 0 && <JsonView value={event.value} label="Input" />}
-      {event && Object.keys(event.value).length === 0 && <Empty title="It started without any fields." />}
+      {fields && Object.keys(fields).length > 0 && <JsonView value={fields} label="Input" />}
+      {fields && Object.keys(fields).length === 0 && <Empty title="It started without any fields." />}
       {!event && <Empty title="It went on from a context that had begun already." />}
     </Section>
   );
@@ -249,7 +251,8 @@ function Ending({ handler }: { handler: Handler }) {
   if (handler.status === "failed") {
     return (
       <Section id="ending" title="Why it failed">
-        <p class="error-text">{handler.error ?? "The server gave no reason."}</p>
+        <p class="error-text">{failureOf(handler)}</p>
+        {handler.failure && <p class="muted">{placeOf(handler.failure)}</p>}
       </Section>
     );
   }

@@ -2,13 +2,13 @@
 
 import { useState } from "preact/hooks";
 import { call, calls, getGraph, getHandler, getSchema, listHandlers, type Call } from "../api/client";
-import type { Handler, JsonObject } from "../api/types";
+import { fieldsOf, type Handler, type JsonObject } from "../api/types";
 import { SchemaForm } from "../components/form";
 import { Graph } from "../components/graph";
 import { Empty, Loading, ProblemNote, Section } from "../components/parts";
 import { RunTable } from "../components/run-table";
 import { useResource, useTitle } from "../hooks";
-import { isObject, summaryOf } from "../model/schema";
+import { summaryOf } from "../model/schema";
 import { link, navigate } from "../router";
 
 const LATEST = 5;
@@ -116,7 +116,8 @@ function StartPanel({ name, handlerId, from }: StartPanelProps) {
                 type="text"
                 aria-label="Handler id"
                 aria-describedby="handler-id-help"
-                pattern="[A-Za-z0-9._~\-]{1,255}"
+                pattern="\.*[A-Za-z0-9_~\-][A-Za-z0-9._~\-]*|\.{3,}"
+                maxLength={255}
                 placeholder="made by the server"
                 value={id}
                 onInput={(event) => setId(event.currentTarget.value.trim())}
@@ -127,11 +128,6 @@ function StartPanel({ name, handlerId, from }: StartPanelProps) {
       )}
     </Section>
   );
-}
-
-/** The engine keeps the fields that an event's class does not declare apart. */
-function fieldsOf({ _data: others, ...declared }: JsonObject): JsonObject {
-  return isObject(others) ? { ...declared, ...others } : declared;
 }
 
 /** The engine's own StartEvent describes itself to programmers. */

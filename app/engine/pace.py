@@ -1,0 +1,48 @@
+"""Pace of a step: a run that has much uncommitted goes on when the store has taken it.
+
+A step writes events without waiting for anything, and the engine has no place at which it could be
+made to. So a step is carried out here from one of its own waits to the next.
+"""
+
+from collections.abc import Awaitable, Generator
+from types import coroutine
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Room(Protocol):
+    """The bound of what a run may have uncommitted."""
+
+    @property
+    def has_room(self) -> bool:
+        """Return whether the run is within its bound."""
+
+    async def wait_for_room(self) -> None:
+        """Return when the run is within its bound again."""
+
+
+@coroutine
+def paced(attempt: Awaitable[T], room: Room) -> Generator[Any, Any, T]:
+    """Carry out an attempt of a step that goes on after its waits only where there is room.
+
+    What ends a wait early, such as a cancellation, reaches the step at once.
+    """
+    work = attempt.__await__()
+    raised: BaseException | None = None
+    while True:
+        try:
+            waits_for = work.send(None) if raised is None else work.throw(raised)
+        except StopIteration as ended:
+            result: T = ended.value
+            return result
+        raised = None
+        try:
+            yield waits_for
+            if not room.has_room:
+                yield from room.wait_for_room().__await__()
+        except GeneratorExit:
+            work.close()
+            raise
+        except BaseException as error:  # noqa: BLE001  # it is the step's
+            raised = error

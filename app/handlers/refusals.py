@@ -1,0 +1,47 @@
+"""Refusals of what clients ask of a handler, in sentences about its run."""
+
+from typing import assert_never
+
+from workflow_server.app.errors import HandlerEnded, HandlerHeld, HandlerRunning, RunNotCurrent
+from workflow_server.schemas.records import HandlerKey, Phase, RunRecord, Status
+
+
+def running(key: HandlerKey) -> HandlerRunning:
+    """Return why a handler is not started."""
+    return HandlerRunning(
+        f"The handler '{key.id}' is running; wait for its end, cancel it, or choose another id."
+    )
+
+
+def check_current(record: RunRecord, run_id: str | None, what: str) -> None:
+    """Raise `RunNotCurrent` where a request names another run of the handler."""
+    if run_id is not None and run_id != record.run_id:
+        raise RunNotCurrent(
+            f"The handler '{record.handler_id}' has another run by now, '{record.run_id}';"
+            f" {what} '{run_id}'."
+        )
+
+
+def cannot_take(record: RunRecord) -> HandlerEnded | HandlerHeld:
+    """Return why a run takes no events."""
+    if record.phase is Phase.HELD:
+        return HandlerHeld(
+            f"The handler '{record.handler_id}' is held and takes no events now."
+            f" {record.held_because}"
+        )
+    return HandlerEnded(f"The handler '{record.handler_id}' has ended: {how_it_ended(record)}.")
+
+
+def how_it_ended(record: RunRecord) -> str:
+    """Return the part of a sentence that says how a run has ended."""
+    match record.status:
+        case Status.RUNNING:
+            return "it is running no more"
+        case Status.COMPLETED:
+            return "it completed"
+        case Status.FAILED:
+            return "it failed"
+        case Status.CANCELLED:
+            return "it was cancelled"
+        case unreachable:
+            assert_never(unreachable)

@@ -1,0 +1,4 @@
+-- Runs that were removed, of which not all is gone yet that belonged to them.
+CREATE TABLE purged_runs (
+    run_id TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;

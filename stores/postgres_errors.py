@@ -1,0 +1,73 @@
+"""Errors of Postgres: what each says of the database, the connection or the values."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+
+from workflow_server.stores.base import StoreFull, StoreUnavailable
+
+T = TypeVar("T")
+
+ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg raises where the connection is lost at odd moments
+    EOFError,
+    OSError,
+    TimeoutError,
+)
+# What is said of a connection that another one may take the place of.
+LOST = (
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    EOFError,
+    ConnectionResetError,
+    BrokenPipeError,
+)
+# What is said of values, and not of the database.
+UNWRITABLE = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+RECONNECT_TIME = 10.0  # seconds in which a lost connection is no failure, while there are others
+RECONNECT_PAUSE = 0.3  # seconds, the longest between two of them
+
+
+class ConnectionLost(StoreUnavailable):
+    """The connection was lost while the database is there, or has just come back."""
+
+
+def unavailable(error: Exception) -> StoreUnavailable:
+    """Return what the contract has for one of `ERRORS`."""
+    kind = StoreUnavailable
+    if isinstance(error, asyncpg.InsufficientResourcesError):  # a full disk, among others
+        kind = StoreFull
+    elif isinstance(error, LOST):
+        kind = ConnectionLost
+    return kind(f"Postgres: {one_line(error)}")
+
+
+async def reconnecting(work: Callable[[], Awaitable[T]]) -> T:
+    """Do work that may be repeated; at once on another connection, where that is lost."""
+    loop = asyncio.get_running_loop()
+    ends_at, pause = loop.time() + RECONNECT_TIME, 0.0
+    while True:
+        try:
+            return await work()
+        except ConnectionLost:
+            if loop.time() > ends_at:
+                raise
+        await asyncio.sleep(pause)
+        pause = min(2 * pause + 0.02, RECONNECT_PAUSE)
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says, without what follows in further lines."""
+    text = str(error).partition("\n")[0].rstrip(".")
+    return text or type(error).__name__

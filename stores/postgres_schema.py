@@ -1,0 +1,44 @@
+"""The schema of the Postgres store: its migrations, and whose it is."""
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from workflow_server.stores.migrations import pending_migrations
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:  # generic in their stubs only
+    Connection = asyncpg.Connection
+
+MIGRATION_TIMEOUT = 3600.0  # a migration may rewrite every row
+
+
+async def migrate(connection: Connection, schema: str) -> None:
+    async with connection.transaction():
+        if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", schema):
+            await connection.execute(f"CREATE SCHEMA {schema}")
+        await connection.execute(f"SET LOCAL search_path TO {schema}")
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_version (version integer NOT NULL)"
+        )
+        version = await connection.fetchval("SELECT version FROM schema_version") or 0
+        for new_version, sql in pending_migrations(
+            "postgres", version, where=f"The schema '{schema}'"
+        ):
+            await connection.execute(sql, timeout=MIGRATION_TIMEOUT)
+            await connection.execute("DELETE FROM schema_version")
+            await connection.execute("INSERT INTO schema_version VALUES ($1)", new_version)
+
+
+async def begin_incarnation(connection: Connection, schema: str) -> int:
+    """Take the schema from the incarnation before; return the number of the new one.
+
+    A batch of that one that is under way is waited for, and those after it write nothing.
+    """
+    async with connection.transaction():
+        await connection.execute(f"DELETE FROM {schema}.incarnations WHERE worker_id IS NULL")
+        number: int = await connection.fetchval(
+            f"INSERT INTO {schema}.incarnations DEFAULT VALUES RETURNING id"
+        )
+    return number

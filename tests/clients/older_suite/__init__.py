@@ -1,0 +1,1 @@
+"""The older server's own tests, as they were published, on this server."""

@@ -1,0 +1,1 @@
+"""What hostile clients do: each is refused, or does nobody any harm."""
