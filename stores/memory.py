@@ -31,7 +31,6 @@ from workflow_server.schemas.records import (
     RunRecord,
     ServerRecord,
     SnapshotRecord,
-    StateRecord,
     Status,
     StoredState,
     Suspect,
@@ -160,13 +159,13 @@ class MemoryStore(Store):
         for tick in batch.ticks:
             append(self._runs[tick.run_id].ticks, tick)
         for state in batch.states.values():
-            self._put_state(state)
+            self._runs[state.run_id].put_state(state)
         for change in batch.changes:
             run = self._runs[change.run_id]
             if run.state is not None and change.number >= run.state.first_change:
                 run.changes.setdefault(change.number, change.change)
         for snapshot in batch.snapshots.values():
-            self._put_snapshot(snapshot)
+            self._runs[snapshot.run_id].put_snapshot(snapshot)
         for item in batch.inbox:
             inbox = self._runs[item.run_id].inbox
             if not inbox or inbox[-1].number < item.number:
@@ -237,17 +236,6 @@ class MemoryStore(Store):
             return
         self._runs_of[record.key] = [record.run_id]
         bisect.insort(self._orders.setdefault(record.tenant, []), position(record))
-
-    def _put_state(self, state: StateRecord) -> None:
-        run = self._runs[state.run_id]
-        run.state = state
-        first = state.first_change
-        run.changes = {number: run.changes[number] for number in run.changes if number >= first}
-
-    def _put_snapshot(self, snapshot: SnapshotRecord) -> None:
-        run = self._runs[snapshot.run_id]
-        run.snapshot = snapshot
-        run.ticks = [tick for tick in run.ticks if tick.sequence >= snapshot.tick_sequence]
 
     def _purge_ended(self, ended: EndedHandler) -> None:
         """Remove a handler whose current run is still the one that ended."""

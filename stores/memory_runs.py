@@ -62,6 +62,17 @@ class StoredRun:
         changes = tuple(self.changes[number] for number in numbers)
         return StoredState(self.state.state, changes, next_change)
 
+    def put_state(self, state: StateRecord) -> None:
+        """Replace the state, and drop the changes that it holds already."""
+        self.state = state
+        first = state.first_change
+        self.changes = {number: self.changes[number] for number in self.changes if number >= first}
+
+    def put_snapshot(self, snapshot: SnapshotRecord) -> None:
+        """Replace the snapshot, and drop the ticks before it."""
+        self.snapshot = snapshot
+        self.ticks = [tick for tick in self.ticks if tick.sequence >= snapshot.tick_sequence]
+
     def read_payloads(self, after: int, limit: int) -> list[PayloadRecord]:
         """Return the first payloads with a number greater than `after`."""
         numbers = sorted(number for number in self.payloads if number > after)

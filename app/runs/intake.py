@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from workflows.events import Event
 
 from workflow_server.app.engine.codec import NotSerializable
+from workflow_server.app.engine.places import find_unserializable
 from workflow_server.app.engine.prepared import PreparedEvent
 from workflow_server.app.engine.run_input import Delivery
 from workflow_server.app.engine.session import Session
@@ -35,6 +37,23 @@ class Intake:
         self._execution = execution
         self._answers = answers
         self._slot = slot
+
+    def keep_start(self) -> None:
+        """Write the start event into the inbox too, where its envelope may not hold all of it."""
+        run_input = self._session.run_input
+        delivery = run_input.find_start_delivery(self._journal.record.start_event or b"")
+        if delivery is None:
+            return
+        try:
+            encoded = delivery.encode(run_input.codec)
+            number = self._journal.add_delivery(encoded)
+        except NotSerializable as error:
+            place = find_unserializable(delivery.event)
+            what = f"{type(delivery.event).__name__}{place}" if place else error
+            self._session.mark_not_resumable(f"its start event cannot be stored: {what}")
+        else:
+            sized = replace(delivery, size=len(encoded))
+            self._answers.add(Answer(sized, number=number, is_handed_over=True))
 
     def check_open(self, question: int) -> None:
         """Raise `QuestionNotOpen` unless the question still takes an answer."""

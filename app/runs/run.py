@@ -11,9 +11,7 @@ from datetime import datetime
 
 from workflow_server.app.clocks import Clock, StoreClock
 from workflow_server.app.engine import outcome
-from workflow_server.app.engine.codec import NotSerializable
 from workflow_server.app.engine.outcome import Outcome, RunFailed, describe_failure
-from workflow_server.app.engine.places import find_unserializable
 from workflow_server.app.engine.replay import Recovered
 from workflow_server.app.engine.run_input import RunInput
 from workflow_server.app.engine.served import ServedWorkflow
@@ -163,26 +161,9 @@ class LiveRun:
             if not self.session.write_snapshot():
                 self.session.mark_not_resumable("the context that it starts from cannot be stored")
             self._recorder.write_awaits(self.session.describe_awaits())
-        self._keep_start()
+        self.intake.keep_start()
         self.journal.close_unit()
         self._execution.begin(resumes=False)
-
-    def _keep_start(self) -> None:
-        """Write the start event into the inbox too, where its envelope may not hold all of it."""
-        envelope = self.journal.record.start_event or b""
-        delivery = self.session.run_input.find_start_delivery(envelope)
-        if delivery is None:
-            return
-        try:
-            encoded = delivery.encode(self.session.run_input.codec)
-            number = self.journal.add_delivery(encoded)
-        except NotSerializable as error:
-            place = find_unserializable(delivery.event)
-            what = f"{type(delivery.event).__name__}{place}" if place else error
-            self.session.mark_not_resumable(f"its start event cannot be stored: {what}")
-        else:
-            sized = replace(delivery, size=len(encoded))
-            self._answers.add(Answer(sized, number=number, is_handed_over=True))
 
     def resume(self, recovered: Recovered, *, last_life: ClockRecord | None) -> None:
         """Go on where the journal ends, when the run has a slot; or begin, where it has not begun.
