@@ -3,7 +3,7 @@
 import json
 
 import httpx
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Route, expect
 
 from tests.ui.pages import Ui
 
@@ -69,6 +69,21 @@ def test_all_waiting_runs_are_on_one_page(ui: Ui, api: httpx.Client) -> None:
     card(ui, "here-2").get_by_role("button", name="approved: no").click()
     expect(card(ui, "here-2")).to_have_count(0)
     expect(card(ui, "here-1")).to_be_visible()
+
+
+def test_a_card_is_shown_when_those_above_it_have_their_heights(ui: Ui, api: httpx.Client) -> None:
+    ask(api, "lower")
+    ask(api, "upper")
+    held: list[Route] = []
+    ui.page.route("**/handlers/upper?*", lambda route: held.append(route))
+    ui.open("questions")
+    expect(card(ui, "lower").locator(".question")).to_be_attached()
+    expect(card(ui, "upper")).to_be_visible()
+    expect(card(ui, "lower")).to_be_hidden()
+    held.pop().continue_()
+    expect(card(ui, "upper").locator(".question")).to_be_visible()
+    expect(card(ui, "lower").locator(".question")).to_be_visible()
+    assert held == []
 
 
 def test_the_second_question_of_a_run_follows_the_first(ui: Ui) -> None:
