@@ -7,6 +7,7 @@ where it is set, is the file in which handlers of signals that are the user's wr
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,11 +34,22 @@ class Blocks(Workflow):
         return StopEvent(result="at last")
 
 
+class Threaded(Workflow):
+    """Has a step in a thread that never returns, which nothing can cancel."""
+
+    @step
+    def hold(self, ev: StartEvent) -> StopEvent:
+        mark("held")
+        threading.Event().wait()
+        return StopEvent(result="at last")
+
+
 server = WorkflowServer(
     workflow_store=os.environ["STORE"], shutdown_timeout=float(os.environ["GRACE"])
 )
 add_all(server)
 server.add_workflow("blocks", Blocks(timeout=None))
+server.add_workflow("threaded", Threaded(timeout=None))
 app = server.app
 
 

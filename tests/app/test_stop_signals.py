@@ -197,6 +197,20 @@ async def test_a_step_that_keeps_the_event_loop_does_not_keep_the_process(
     assert "event loop is blocked, and the process is ended" in printed
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("host", BLOCKED)
+async def test_a_step_in_a_thread_does_not_keep_the_process(
+    host: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    marks = tmp_path / "marks"
+    store = f"sqlite:///{tmp_path / 'runs.db'}"
+    async with hosting(BLOCKED[host], store, GRACE="0", MARKS=str(marks)) as hosted:
+        await hosted.client.post("/workflows/threaded/run-nowait", json={})
+        await until(marks.exists)
+        hosted.signal(number)
+        await hosted.wait()
+
+
 # In this process.
 
 

@@ -38,6 +38,7 @@ RAISED: dict[str, type[BaseException]] = {
     "cancelled": asyncio.CancelledError,
 }
 LEFT: list[object] = []
+TIMEOUT = 1.0  # seconds
 
 
 class Inner(Workflow):
@@ -114,4 +115,15 @@ class Leaves(Workflow):
         return StopEvent(result="left")
 
 
-awaits, leaves = Awaits(timeout=None), Leaves(timeout=None)
+class Apart(Workflow):
+    """Runs the other one in a thread, in an event loop of its own."""
+
+    @step
+    def nest(self, ev: Told) -> StopEvent:
+        async def run_apart() -> object:
+            return await Inner(timeout=TIMEOUT).run(start_event=Told(kind=ev.kind))
+
+        return StopEvent(result=asyncio.run(run_apart()))
+
+
+awaits, leaves, apart = Awaits(timeout=None), Leaves(timeout=None), Apart(timeout=None)

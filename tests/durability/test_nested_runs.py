@@ -57,3 +57,17 @@ def test_a_run_that_a_step_leaves_behind_ends_nothing(
     left = client.post("/workflows/leaves/run", json=body).json()
     assert left["status"] == "completed"
     assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("kind", [*nested.RAISED, "await_task", "cancel_itself"])
+def test_a_step_fails_whose_own_run_in_a_loop_of_its_own_ends_what_it_should_not(
+    client: httpx.Client, kind: str
+) -> None:
+    failed = client.post("/workflows/apart/run", json={"start_event": {"kind": kind}}).json()
+    assert failed["status"] == "failed"
+    expected = {
+        "generator_exit": "GeneratorExit",
+        "cancelled": "WorkflowTimeoutError",
+        "cancel_itself": "WorkflowTimeoutError",
+    }
+    assert failed["failure"]["type"] == expected.get(kind, "WorkflowRuntimeError")
