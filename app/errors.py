@@ -167,6 +167,12 @@ class RunNotFound(NotFound):
     code = "run_not_found"
 
 
+class StepNotFound(NotFound):
+    """The run has no attempt of a step with this sequence, or does not keep it any more."""
+
+    code = "step_not_found"
+
+
 class NothingToCancel(NotFound):
     """The handler has ended already (404, as existing clients expect)."""
 

@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from workflow_server.app.clocks import StoreClock
 from workflow_server.app.engine.codec import unwrap_result
 from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.engine.state_reports import StateReport
 from workflow_server.app.errors import locate_handler
 from workflow_server.app.handlers.awaiting import describe_awaits
 from workflow_server.app.handlers.histories import StepPage
@@ -134,6 +135,13 @@ def steps_response(page: StepPage) -> Response:
     steps = [part for step in page.steps for part in (b",", step)][1:]
     parts = [head, b',"steps":[', *steps, b'],"next_cursor":', following, b"}"]
     return answer_in_pieces(parts)
+
+
+def step_state_response(sequence: int, report: StateReport) -> Response:
+    """Return the state that a step has left, whose JSON is made already."""
+    head = to_json({"sequence": sequence, "left_out": report.left_out})[:-1]
+    state, changes = report.state or b"null", report.changes or b"null"
+    return answer_in_pieces([head, b',"state":', state, b',"changes":', changes, b"}"])
 
 
 def _list_parts(record: RunRecord, view: View, fields: Collection[str]) -> list[bytes]:

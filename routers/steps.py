@@ -2,10 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from workflow_server.app.access import Scope
-from workflow_server.app.errors import HandlerNotFound, HistoryNotKept, RunNotFound
+from workflow_server.app.errors import (
+    HandlerNotFound,
+    HistoryNotKept,
+    RunNotFound,
+    StepNotFound,
+)
 from workflow_server.routers.dependencies import (
     CatalogDep,
     HandlerKeyDep,
@@ -14,9 +19,9 @@ from workflow_server.routers.dependencies import (
     get_principal,
 )
 from workflow_server.routers.problems import problems
-from workflow_server.routers.responses import steps_response
+from workflow_server.routers.responses import step_state_response, steps_response
 from workflow_server.routers.rooms import RoomDep
-from workflow_server.schemas.steps import StepList
+from workflow_server.schemas.steps import StepList, StepState
 
 router = APIRouter(tags=["handlers"])
 
@@ -62,5 +67,35 @@ async def list_steps(
                 with_tracebacks=with_tracebacks,
             )
             return steps_response(page)
+
+    return await room.answer(read)
+
+
+@router.get(
+    "/handlers/{handler_id}/steps/{sequence}/state",
+    response_model=StepState,
+    summary="Get the state that a step has left",
+    responses=problems(HandlerNotFound, RunNotFound, StepNotFound, HistoryNotKept),
+)
+async def get_step_state(
+    key: HandlerKeyDep,
+    registry: RegistryDep,
+    catalog: CatalogDep,
+    room: RoomDep,
+    sequence: Annotated[
+        int, Path(ge=0, le=LAST_TICK, description="The `sequence` of the step.", examples=[4])
+    ],
+    run_id: RunId = None,
+) -> Response:
+    """The state of the run (`ctx.store`) after an attempt of a step, and what that has changed.
+
+    Steps that go on side by side write to one state: what is shown is what was kept when the step
+    ended. A state of more than 1 MiB is not kept with the history. Secrets are masked.
+    """
+
+    async def read() -> Response:
+        async with room.reading():
+            report = await registry.get_step_state(key, catalog, run_id=run_id, sequence=sequence)
+            return step_state_response(sequence, report)
 
     return await room.answer(read)

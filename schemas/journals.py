@@ -3,14 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# A line beside a tick in a history begins with a mark, as no tick does. That of a whole state which
+# is too large to be kept, or cannot be stored, has nothing behind it.
+WHOLE, CHANGED, SNAPSHOT = b"=", b"+", b"*"  # a state, what has changed in it, the engine's state
+
 
 @dataclass(frozen=True, slots=True)
 class TickRecord:
-    """A tick that the engine reduced, numbered 0, 1, 2, … in its run."""
+    """A tick that the engine reduced, numbered 0, 1, 2, … in its run.
+
+    `beside` are lines that the run's history has after the tick, without a line break at the end.
+    """
 
     run_id: str
     sequence: int
     tick: bytes
+    beside: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,8 @@ class HistoryRecord:
     """A pack of a run's ticks, from `first` to `last`, which is kept until the run is purged.
 
     `bytes_until` is the size of all the packs of the run up to this one, also of those that were
-    removed since. `ticks` are lines, compressed where that makes them smaller.
+    removed since. `ticks` are lines, each with those beside it, compressed where that makes them
+    smaller.
     """
 
     run_id: str

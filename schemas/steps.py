@@ -1,7 +1,7 @@
 """Steps of a run on the wire."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -48,8 +48,38 @@ class StepAttempt(AnswerModel):
         " JSON cannot carry."
     )
     error: StepError | None = Field(description="What it raised; null where it did not fail.")
+    changed_state: bool = Field(
+        description="Whether the run's state was written with its end; `/steps/{sequence}/state`"
+        " shows it. Always false for runs of earlier releases."
+    )
     left_out: str | None = Field(
         description="Why input and output are left out, in a sentence; null where they are not."
+    )
+
+
+class PatchOperation(AnswerModel):
+    """An operation of a JSON Patch (RFC 6902)."""
+
+    op: Literal["add", "remove", "replace"]
+    path: str = Field(description="A JSON Pointer (RFC 6901).", examples=["/messages/3"])
+    value: Any = Field(
+        default=None, description="The value that is there then; absent where it is removed."
+    )
+
+
+class StepState(AnswerModel):
+    """The state of a run after an attempt of a step."""
+
+    sequence: int = Field(description="The place of the attempt in the run's history.")
+    left_out: str | None = Field(
+        description="Why the state is left out, in a sentence; null where it is not."
+    )
+    state: dict[str, Any] | None = Field(
+        description="What `ctx.store` held, by its fields; null where it is left out."
+    )
+    changes: list[PatchOperation] | None = Field(
+        description="What the step has changed: a JSON Patch that makes this state of the one"
+        " before. Null where the state is left out, or the one before is not known."
     )
 
 

@@ -108,7 +108,7 @@ def batch_to_rows(batch: Batch, incarnation: int, *, worth: float) -> BatchRows:
         ],
         events=pack_events(batch.events, worth=worth),
         ticks=[
-            (t.run_id, t.sequence, t.tick)
+            (t.run_id, t.sequence, t.tick, t.beside)
             for t in batch.ticks
             if t.run_id not in finished and t.sequence >= first.get(t.run_id, 0)
         ],

@@ -45,6 +45,7 @@ LARGE_COLUMNS = frozenset({"start_event", "result", "envelopes", "tick", "state"
     "delivery",
     "payload",
     "ticks",
+    "beside",
 }
 STATEMENT_BYTES = 8 << 20  # after which a statement takes no more rows: it is 1 GiB at most
 QUALIFIED = 1_024  # statements that are kept; listings have many forms

@@ -14,16 +14,16 @@ PURGED_RUNS = 128  # rows of runs that one batch removes, and runs whose belongi
 PURGED_ROWS = 512  # of a table, that one batch removes of a run
 PURGED_BYTES = 1 << 23  # that one batch removes of a table, and one row more of each run
 
-# What belongs to runs, by its table: what orders it in its run, and the column that may be large.
+# What belongs to runs, by its table: what orders it in its run, and the size of a row.
 TABLES_OF_RUN = {
-    "events": ("first", "envelopes"),
-    "ticks": ("sequence", "tick"),
-    "states": ("run_id", "state"),
-    "snapshots": ("run_id", "snapshot"),
-    "inbox": ("number", "delivery"),
-    "payloads": ("number", "payload"),
-    "state_changes": ("number", "change"),
-    "histories": ("first", "ticks"),
+    "events": ("first", "length(envelopes)"),
+    "ticks": ("sequence", "length(tick) + length(beside)"),
+    "states": ("run_id", "length(state)"),
+    "snapshots": ("run_id", "length(snapshot)"),
+    "inbox": ("number", "length(delivery)"),
+    "payloads": ("number", "length(payload)"),
+    "state_changes": ("number", "length(change)"),
+    "histories": ("first", "length(ticks)"),
 }
 
 REMOVE_RUNS = "DELETE FROM runs WHERE run_id IN (SELECT run_id FROM purged_runs)"
@@ -89,10 +89,10 @@ def list_parts(purged: Sequence[Iterable[str]]) -> list[tuple[str, int]]:
 
 
 def _remove_part(table: str, placeholder: Placeholder) -> str:
-    order, payload = TABLES_OF_RUN[table]
+    order, size = TABLES_OF_RUN[table]
     run_id = placeholder(1)
     found = (
-        f"SELECT {order}, length({payload}) AS bytes FROM {table} WHERE run_id = {run_id}"
+        f"SELECT {order}, {size} AS bytes FROM {table} WHERE run_id = {run_id}"
         f" ORDER BY {order} DESC LIMIT {PURGED_ROWS}"
     )
     counted = (

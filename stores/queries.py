@@ -118,7 +118,8 @@ def ticks_page(placeholder: Placeholder) -> str:
     Its values are the run, the cursor and the number of rows.
     """
     condition = f"sequence > {placeholder(2)}"
-    return _page("ticks", TICK_COLUMNS, condition, JOURNAL_BYTES, placeholder)
+    sizes = "length(tick) + length(beside)"
+    return _page("ticks", TICK_COLUMNS, condition, JOURNAL_BYTES, placeholder, size=sizes)
 
 
 def payloads_page(placeholder: Placeholder) -> str:
@@ -131,17 +132,23 @@ def payloads_page(placeholder: Placeholder) -> str:
 
 
 def _page(
-    table: str, columns: Sequence[str], condition: str, max_bytes: int, placeholder: Placeholder
+    table: str,
+    columns: Sequence[str],
+    condition: str,
+    max_bytes: int,
+    placeholder: Placeholder,
+    *,
+    size: str = "",
 ) -> str:
     """Return the SQL of a page of what a run has, in the order of the second column.
 
-    The page ends early where its payloads, the last column, reach `max_bytes`, but has a row where
-    there is one.
+    The page ends early where its rows reach `max_bytes`, but has a row where there is one. `size`
+    is the SQL of a row's size, by default of the last column alone.
     """
-    names, order, payload = ", ".join(columns), columns[1], columns[-1]
+    names, order, size = ", ".join(columns), columns[1], size or f"length({columns[-1]})"
     where = f"FROM {table} WHERE run_id = {placeholder(1)} AND {condition}"
     # Of the lengths alone, or the payloads of all rows would be copied for each page.
-    sizes = f"SELECT {order}, length({payload}) AS size {where} ORDER BY {order}"
+    sizes = f"SELECT {order}, {size} AS size {where} ORDER BY {order}"
     before = f"SUM(size) OVER (ORDER BY {order}) - size"
     last = (
         f"SELECT MAX({order}) FROM (SELECT {order}, {before} AS bytes_before"

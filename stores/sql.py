@@ -110,7 +110,7 @@ class SqlStore(Store):
 
     @abstractmethod
     async def _read_page(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
-        """Return rows of these columns, of which the last one may be large bytes."""
+        """Return rows of these columns, of which those of documents may be large bytes."""
 
     async def check(self) -> None:
         await self._read("SELECT 1")
@@ -230,7 +230,9 @@ class SqlStore(Store):
     async def read_ticks(self, run_id: str, *, after: int, limit: int) -> TickPage:
         sql = ticks_page(self._placeholder)
         found = await self._read_page(TICK_COLUMNS, sql, run_id, after, limit + 1)
-        is_cut = len(found) > limit or sum(len(row[-1]) for row in found) >= JOURNAL_BYTES
+        is_cut = (
+            len(found) > limit or sum(len(row[-2]) + len(row[-1]) for row in found) >= JOURNAL_BYTES
+        )
         return TickPage([TickRecord(*row) for row in found[:limit]], is_last=not is_cut)
 
     async def read_payloads(

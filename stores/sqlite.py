@@ -69,6 +69,7 @@ COMPRESSION_WORTH = 0.4  # what a MiB costs: about 3 ms to compress it to this, 
 LARGE_RUN = 1 << 16  # bytes of a run, from which on a page of them is fetched row by row
 CHUNKS = (256, 64)  # rows a statement; what is left, fewer rows than these, goes into one more
 BLOBS = frozenset({"start_event", "result"})
+BLOBS_OF_PAGES = frozenset({"envelopes", "tick", "beside", "payload", "ticks"})
 
 
 class _Loss(str):
@@ -217,7 +218,7 @@ class SqliteStore(SqlStore):
 
     async def _read_page(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
         return await self._fetch(
-            lambda connection: fetch_page(connection, columns, columns[-1:], sql, values)
+            lambda connection: fetch_page(connection, columns, BLOBS_OF_PAGES, sql, values)
         )
 
     async def _fetch(self, work: Callable[[sqlite3.Connection], Rows]) -> Rows:

@@ -48,6 +48,7 @@ from workflow_server.app.engine.ticks import decode_tick
 from workflow_server.app.engine.values.codec import is_current
 from workflow_server.app.engine.waiters import open_waiters
 from workflow_server.app.reads import Reads
+from workflow_server.schemas.journals import SNAPSHOT, WHOLE
 from workflow_server.schemas.records import (
     HistoryExtent,
     InboxRecord,
@@ -79,10 +80,14 @@ class StoredJournal:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The history of a run that the store has: its packs, and the ticks that follow them."""
+    """The history of a run that the store has: its packs, and the ticks that follow them.
+
+    `beginning` is what a run begins with that has no ticks yet, by its mark.
+    """
 
     extent: HistoryExtent = NO_HISTORY
-    ticks: Sequence[bytes] = ()
+    ticks: Sequence[TickRecord] = ()
+    beginning: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -136,7 +141,7 @@ async def read_kept(record: RunRecord, reads: Reads) -> Kept:
     journal = await read_journal(record, reads)
     try:
         return _kept(await _complete(journal, GivingWay()))
-    except (NotRecoverable, ValueError):
+    except (NotRecoverable, ValueError, LookupError, TypeError):
         return Kept(journal.history)
 
 
@@ -151,7 +156,14 @@ def _kept(journal: StoredJournal) -> Kept:
     elif journal.snapshot is not None:
         first = max(first, journal.snapshot.tick_sequence)
     extent = replace(journal.history, next_tick=first)
-    return Kept(extent, [shorten(record.tick) for record in ticks])
+    if first == 0 and not ticks:
+        beginning: dict[bytes, bytes] = {}
+        if journal.state is not None:
+            beginning[WHOLE] = merge(journal.state)
+        if journal.snapshot is not None:
+            beginning[SNAPSHOT] = journal.snapshot.snapshot
+        return Kept(extent, beginning=beginning)
+    return Kept(extent, [replace(record, tick=shorten(record.tick)) for record in ticks])
 
 
 async def _read_payloads(run_id: str, reads: Reads) -> Sequence[PayloadRecord]:

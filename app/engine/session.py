@@ -194,7 +194,14 @@ class Session:
             broker, timers = self.run_input.broker, self._timers
         else:
             broker, timers = self._runner.state, timers_of(self._runner)
-        return self._log.write_snapshot(broker, timers)
+        return self._log.write_snapshot(broker, timers, self._encode_state)
+
+    def _encode_state(self) -> bytes | None:
+        """Return the run's state, or None where it cannot be stored."""
+        try:
+            return self.state.encode(self.run_input.codec)
+        except NotSerializable:
+            return None
 
     def mark_not_resumable(self, reason: str) -> None:
         """Write down why the run could not go on after a restart; its ticks are not kept then."""

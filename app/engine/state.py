@@ -218,6 +218,11 @@ class TrackedState(InMemoryStateStore[Any]):
         was_written, self._was_written = self._was_written, False
         return self._writer.write(self._kept, names, self._settled, at_least=was_written)
 
+    @property
+    def kept(self) -> BaseModel:
+        """The state as it is stored."""
+        return self._kept
+
     def touch(self) -> None:
         """Let the state be written as if a step had written to it."""
         self._names, self._was_written = None, True

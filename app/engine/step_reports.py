@@ -14,6 +14,7 @@ from workflows.runtime.types.ticks import TickStepResult
 
 from workflow_server.app.engine.attempt import KEY, Attempt, read_attempt
 from workflow_server.app.engine.codec import NotSerializable, encode_event
+from workflow_server.app.engine.payloads import MARK
 from workflow_server.app.engine.served import ServedWorkflow
 from workflow_server.app.engine.ticks import decode_tick
 from workflow_server.app.json_size import building_values
@@ -25,7 +26,12 @@ NOT_READABLE = "The values do not fit the code of the workflow."
 
 
 def describe_step(
-    sequence: int, tick: bytes, workflow: ServedWorkflow | None, *, with_traceback: bool
+    sequence: int,
+    tick: bytes,
+    workflow: ServedWorkflow | None,
+    *,
+    with_traceback: bool,
+    changed_state: bool,
 ) -> bytes | None:
     """Return the attempt of a step whose result a tick is, as JSON; None for any other tick."""
     if b'"step_result"' not in tick:
@@ -45,11 +51,19 @@ def describe_step(
         "started_at": _time(attempt.began_at) if attempt else None,
         "ended_at": _time(attempt.ended_at) if attempt else None,
         "error": _error(attempt, tree["result"], with_traceback=with_traceback),
+        "changed_state": changed_state,
         "left_out": left_out,
     }
     taken, given = (None, ()) if values is None else (values.event, _outputs(values))
     parts = to_json(fields)[:-1], b',"input":', _envelope(taken), b',"output":['
     return b"".join((*parts, b",".join(map(_envelope, given)), b"]}"))
+
+
+def is_step(tick: bytes) -> bool:
+    """Return whether a tick, also one without its large values, is the result of a step."""
+    with building_values(tick):
+        tree = from_json(tick) if b'"step_result"' in tick else {}
+    return bool(tree.get(MARK, tree).get("type") == "step_result")
 
 
 def _read_values(

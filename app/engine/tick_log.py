@@ -7,7 +7,7 @@ a journal is at most about `WORTH` + 1 times as large as what the run holds, and
 """
 
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -42,6 +42,13 @@ class Journal(Protocol):
 
     def keep_tick(self, tick: bytes) -> None:
         """Keep the tick that is written down next, as a whole, in the run's history."""
+
+    @property
+    def is_base_due(self) -> bool:
+        """Return whether the next snapshot is to be kept in the history, and the state with it."""
+
+    def keep_base(self, snapshot: bytes, encode_state: Callable[[], bytes | None]) -> None:
+        """Keep the engine's state as a whole, and that of the run, in the run's history."""
 
     def set_snapshot(self, snapshot: bytes) -> None:
         """Write down the engine's state before the next tick."""
@@ -205,14 +212,24 @@ class TickLog:
         assert prepared.encoded is not None
         return Stripped(put_event(rest, prepared.encoded))
 
-    def write_snapshot(self, broker: BrokerState, timers: Sequence[Timer]) -> bool:
-        """Write down the engine's state whole; return false while that cannot be done."""
+    def write_snapshot(
+        self,
+        broker: BrokerState,
+        timers: Sequence[Timer],
+        encode_state: Callable[[], bytes | None],
+    ) -> bool:
+        """Write down the engine's state whole; return false while that cannot be done.
+
+        The run's own state is encoded where the history is to have both.
+        """
         snapshot = take_snapshot(broker, self._codec, timers)
         if snapshot is None:
             # It may never succeed, and costs as much as one that does.
             self._due_ticks = max(2 * self._ticks, SNAPSHOT_TICKS)
             self._kept_bytes = self._payloads.bytes
             return False
+        if self._journal.is_base_due:
+            self._journal.keep_base(snapshot, encode_state)
         stripped = self._payloads.strip(snapshot)
         self._journal.add_payloads(stripped.added)
         self._journal.set_snapshot(stripped.document)

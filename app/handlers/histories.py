@@ -1,4 +1,4 @@
-"""Histories: the steps of a run, read from its packs and from the ticks that follow them."""
+"""Histories: what a run did, read from its packs and from the ticks that follow them."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -16,12 +16,18 @@ from workflow_server.app.engine.payloads import (
     without_payloads,
 )
 from workflow_server.app.engine.served import ServedWorkflow
-from workflow_server.app.engine.step_reports import describe_step
-from workflow_server.app.errors import HistoryNotKept
+from workflow_server.app.engine.state_reports import (
+    KeptState,
+    StateReport,
+    describe_state,
+    follow,
+)
+from workflow_server.app.engine.step_reports import describe_step, is_step
+from workflow_server.app.errors import HistoryNotKept, StepNotFound
 from workflow_server.app.handlers.paging import TenantSlots
 from workflow_server.app.reads import Reads
+from workflow_server.app.runs.history import KeptTick, unpack
 from workflow_server.schemas.records import RunRecord, TickRecord
-from workflow_server.stores.compression import expand
 
 PAGE_BYTES = 4 << 20  # of steps, after which a page ends
 READ_PACKS = 8
@@ -59,20 +65,22 @@ async def read_steps(
     A step with large values is read in a thread, in one of the slots for that: its values take many
     times the bytes of its tick. Raises `HistoryNotKept` where they are not kept.
     """
-    if not record.keeps_history:
-        raise HistoryNotKept(
-            f"What the run '{record.run_id}' did is not kept step by step: it, its workflow or the"
-            " server was told so, or it is from before histories were kept."
-        )
-    oldest = await reads.ask(reads.store.read_history(record.run_id, after=-1, limit=1))
+    _check_kept(record)
     steps: list[bytes] = []
     size, last, give_way = 0, after, GivingWay()
     following: int | None = None
     async with aclosing(_read_ticks(record.run_id, reads, after)) as ticks:
-        async for sequence, tick in ticks:
+        async for kept in ticks:
             await give_way()
-            read = partial(describe_step, sequence, tick, workflow, with_traceback=with_tracebacks)
-            if len(tick) < LARGE:
+            read = partial(
+                describe_step,
+                kept.sequence,
+                kept.tick,
+                workflow,
+                with_traceback=with_tracebacks,
+                changed_state=kept.changed_state,
+            )
+            if len(kept.tick) < LARGE:
                 step = read()
             else:
                 async with large_steps.hold(record.tenant):
@@ -83,38 +91,100 @@ async def read_steps(
                 following = last
                 break
             steps.append(step)
-            size, last = size + len(step), sequence
-    dropped = bool(oldest) and oldest[0].first > 0
-    return StepPage(record.run_id, steps, following, dropped)
+            size, last = size + len(step), kept.sequence
+    return StepPage(record.run_id, steps, following, await _is_cut(record.run_id, reads))
+
+
+async def read_state(
+    record: RunRecord,
+    workflow: ServedWorkflow | None,
+    reads: Reads,
+    large_steps: TenantSlots,
+    *,
+    sequence: int,
+) -> StateReport:
+    """Return the state that a step of a run has left, and what it has changed in it.
+
+    Large states are built in a thread, in one of the slots for large steps. Raises `HistoryNotKept`
+    where nothing is kept, and `StepNotFound` where there is no such step.
+    """
+    _check_kept(record)
+    give_way = GivingWay()
+    before = after = KeptState()
+    expected = 0
+    async with aclosing(_read_ticks(record.run_id, reads, -1, with_values=False)) as ticks:
+        async for kept in ticks:
+            await give_way()
+            before = after if kept.sequence == expected else KeptState(is_known=False)
+            after, expected = follow(before, kept.beside), kept.sequence + 1
+            if kept.sequence >= sequence:
+                break
+        else:
+            raise _unknown_step(record, sequence)
+
+    def describe() -> StateReport:
+        if kept.sequence != sequence or not is_step(kept.tick):
+            raise _unknown_step(record, sequence)
+        return describe_state(before, after, workflow)
+
+    if len(kept.tick) + before.size + after.size < LARGE:
+        return describe()
+    async with large_steps.hold(record.tenant):
+        return await asyncio.to_thread(describe)
+
+
+def _check_kept(record: RunRecord) -> None:
+    if not record.keeps_history:
+        raise HistoryNotKept(
+            f"What the run '{record.run_id}' did is not kept step by step: it, its workflow or the"
+            " server was told so, or it is from before histories were kept."
+        )
+
+
+async def _is_cut(run_id: str, reads: Reads) -> bool:
+    """Return whether the first ticks of a run are not kept any more."""
+    oldest = await reads.ask(reads.store.read_history(run_id, after=-1, limit=1))
+    return bool(oldest) and oldest[0].first > 0
+
+
+def _unknown_step(record: RunRecord, sequence: int) -> StepNotFound:
+    return StepNotFound(
+        f"The run '{record.run_id}' has no attempt of a step with the sequence {sequence}, or it is"
+        " not kept any more."
+    )
 
 
 async def _read_ticks(
-    run_id: str, reads: Reads, after: int
-) -> AsyncGenerator[tuple[int, bytes], None]:
-    """Yield the ticks of a run after a number, each with its number."""
+    run_id: str, reads: Reads, after: int, *, with_values: bool = True
+) -> AsyncGenerator[KeptTick, None]:
+    """Yield the ticks of a run after a number; those that are no packs yet, without large values.
+
+    With those, where they are asked for.
+    """
     store = reads.store
     while True:
         # First, since ticks go into packs meanwhile, and never back.
         page = await reads.ask(store.read_ticks(run_id, after=after, limit=READ_TICKS))
         packs = await reads.ask(store.read_history(run_id, after=after, limit=READ_PACKS))
         payloads: dict[int, bytes] | None = None
-        if not packs and any(has_payloads(record.tick) for record in page.ticks):
+        if with_values and not packs and any(has_payloads(record.tick) for record in page.ticks):
             payloads = await _read_payloads(run_id, reads)
             # Payloads go in the commit that packs the ticks which have them.
             packs = await reads.ask(store.read_history(run_id, after=after, limit=READ_PACKS))
         for pack in packs:
-            for sequence, tick in enumerate(expand(pack.ticks).split(b"\n"), start=pack.first):
-                if sequence > after:
-                    after = sequence
-                    yield sequence, tick
+            for kept in unpack(pack):
+                if kept.sequence > after:
+                    after = kept.sequence
+                    yield kept
         if packs:
             continue
         for record in page.ticks:
             after = record.sequence
-            if payloads is None:
-                yield record.sequence, record.tick
-            else:
-                yield record.sequence, await asyncio.to_thread(_whole, record, payloads)
+            whole = record.tick
+            if payloads is not None:
+                whole = await asyncio.to_thread(_whole, record, payloads)
+            beside = record.beside.split(b"\n") if record.beside else ()
+            yield KeptTick(after, whole, beside)
         if page.is_last:
             return
 

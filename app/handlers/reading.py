@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, assert_never
 
 from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.engine.state_reports import StateReport
 from workflow_server.app.errors import (
     Draining,
     HandlerNotFound,
@@ -12,7 +13,7 @@ from workflow_server.app.errors import (
     RunNotFound,
     StreamTaken,
 )
-from workflow_server.app.handlers.histories import StepPage, read_steps
+from workflow_server.app.handlers.histories import StepPage, read_state, read_steps
 from workflow_server.app.handlers.paging import LARGE_STEPS_AT_ONCE, PAGES_AT_ONCE, TenantSlots
 from workflow_server.app.reads import Reads
 from workflow_server.app.runs.run import LiveRun
@@ -154,6 +155,24 @@ class HandlerReading:
             after=after,
             limit=limit,
             with_tracebacks=with_tracebacks,
+        )
+
+    async def get_step_state(
+        self,
+        key: HandlerKey,
+        workflows: Mapping[str, ServedWorkflow],
+        *,
+        run_id: str | None,
+        sequence: int,
+    ) -> StateReport:
+        """Return the state that a step of a run has left; errors are those of `read_state`."""
+        record = (await self._find_run(key, run_id)).record
+        return await read_state(
+            record,
+            workflows.get(record.workflow_name),
+            self._reads,
+            self._large_steps,
+            sequence=sequence,
         )
 
     async def subscribe(

@@ -18,6 +18,7 @@ from workflow_server.app.runs.commit_log import CommitLog
 from workflow_server.app.runs.history import History
 from workflow_server.app.runs.unit import Unit
 from workflow_server.app.streams.tail import EventTail
+from workflow_server.schemas.journals import CHANGED, SNAPSHOT, WHOLE
 from workflow_server.schemas.records import (
     Batch,
     EventRecord,
@@ -133,13 +134,33 @@ class RunJournal:
 
     def add_tick(self, tick: bytes) -> None:
         """Write down a tick."""
-        self._latest.ticks.append(TickRecord(self.record.run_id, self._next_tick, tick))
+        beside = self.history.take_beginning()
+        self._latest.ticks.append(TickRecord(self.record.run_id, self._next_tick, tick, beside))
         self._next_tick += 1
-        self._grow(len(tick))
+        self._grow(len(tick) + len(beside))
 
     def keep_tick(self, tick: bytes) -> None:
         """Keep a tick in the run's history, as a whole."""
         self.history.add(tick)
+
+    @property
+    def is_base_due(self) -> bool:
+        """Return whether the next snapshot is to be kept in the history, and the state with it."""
+        return self.keeps_history and self.history.is_base_due
+
+    def keep_base(self, snapshot: bytes, encode_state: Callable[[], bytes | None]) -> None:
+        """Keep the engine's state in the history, and that of the run, if it can be encoded."""
+        if self._keep_beside(SNAPSHOT, snapshot) and (state := encode_state()) is not None:
+            self._keep_beside(WHOLE, state)
+
+    def _keep_beside(self, mark: bytes, document: bytes) -> bytes:
+        """Keep a line beside the tick that this unit has, and return it; empty where there is none.
+
+        What a run begins with goes with its first tick.
+        """
+        line = self.history.add_beside(mark, document) if self.keeps_history else b""
+        self._latest.put_beside(line)
+        return line
 
     def pack_history(self) -> None:
         """Write down the history since the last time; the oldest of it goes where it is long."""
@@ -168,12 +189,14 @@ class RunJournal:
             self.record.run_id, state, self.next_change, replaces_changes=self.next_change > 0
         )
         self._latest.changes = []
+        self._keep_beside(WHOLE, state)
         self._grow(len(state))
 
     def add_state_change(self, change: bytes) -> None:
         """Write down what has changed in the state since."""
         self._latest.changes.append(StateChangeRecord(self.record.run_id, self.next_change, change))
         self.next_change += 1
+        self._keep_beside(CHANGED, change)
         self._grow(len(change))
 
     def set_snapshot(self, snapshot: bytes) -> None:

@@ -235,7 +235,7 @@ class LiveRun:
         self.session.restore(recovered.timers, recovered.written, may_wait=may_wait)
         self.journal.next_change = recovered.next_change
         self.journal.has_payloads = bool(recovered.written.payloads)
-        self.journal.history.restore(recovered.kept.extent, recovered.kept.ticks)
+        self.journal.history.restore(recovered.kept)
         if self.journal.record.awaits is None:
             self._recorder.write_awaits(self.session.describe_awaits())
         for number, delivery in recovered.inbox.items():

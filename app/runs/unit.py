@@ -1,6 +1,6 @@
 """Units of a journal: what is committed together."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from workflow_server.schemas.records import (
     Batch,
@@ -37,6 +37,14 @@ class Unit:
     completed: bool = False
     released: bool = False
     size: int = 0
+
+    def put_beside(self, line: bytes) -> None:
+        """Let a line stand beside the last tick; there is none where the run cannot be resumed."""
+        if line and self.ticks:
+            tick = self.ticks[-1]
+            lines = b"\n".join((tick.beside, line)) if tick.beside else line
+            self.ticks[-1] = replace(tick, beside=lines)
+            self.size += len(line)
 
     def followed_by(self, later: "Unit") -> "Unit":
         """Return both units as one; they are not to be used any more."""

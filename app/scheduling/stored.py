@@ -63,7 +63,7 @@ class StoredRuns:
         next_delivery = inbox[-1].number + 1 if inbox else 0
         kept = await read_kept(record, self._reads)
         journal = self._open_journal(record, tail, next_delivery=next_delivery)
-        journal.history.restore(kept.extent, kept.ticks)
+        journal.history.restore(kept)
         journal.open_unit()
         journal.end(ended, now=self._clock())
         journal.close_unit()

@@ -1,6 +1,6 @@
 """Large events are written beforehand, and ticks have them as they would have written them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -28,6 +28,7 @@ class Keeping:
     """A journal that keeps what is written."""
 
     keeps_history = True
+    is_base_due = False
 
     def __init__(self) -> None:
         self.ticks: list[bytes] = []
@@ -39,6 +40,8 @@ class Keeping:
 
     def keep_tick(self, tick: bytes) -> None:
         self.history.append(tick)
+
+    def keep_base(self, snapshot: bytes, encode_state: Callable[[], bytes | None]) -> None: ...
 
     def set_snapshot(self, snapshot: bytes) -> None: ...
 
@@ -128,7 +131,7 @@ def test_an_event_whose_payload_a_snapshot_has_dropped_is_written_again() -> Non
     event = make_event(beside=["a"] * 1_000)
     journal, log = log_of(event)
     log.add(TickAddEvent(event=event))
-    log.write_snapshot(BrokerState.from_workflow(Once()), ())
+    log.write_snapshot(BrokerState.from_workflow(Once()), (), lambda: None)
     journal.ticks.clear()
     log.add(result_of(event))
     assert [tick["event"] for tick in read(journal)] == [event]

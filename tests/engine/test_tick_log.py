@@ -1,6 +1,6 @@
 """Snapshots are taken when they are worth it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from workflows import Workflow, step
@@ -23,11 +23,13 @@ class Counting:
     """A journal that counts snapshots."""
 
     snapshots = 0
-    keeps_history = False
+    keeps_history = is_base_due = False
 
     def add_tick(self, tick: bytes) -> None: ...
 
     def keep_tick(self, tick: bytes) -> None: ...
+
+    def keep_base(self, snapshot: bytes, encode_state: Callable[[], bytes | None]) -> None: ...
 
     def set_snapshot(self, snapshot: bytes) -> None:
         self.snapshots += 1
@@ -59,7 +61,7 @@ def count_tries(log: TickLog, broker: BrokerState, ticks: int) -> int:
     for _ in range(ticks):
         log.add(TickIdleCheck())
         if log.is_snapshot_due:
-            log.write_snapshot(broker, ())
+            log.write_snapshot(broker, (), lambda: None)
             tries += 1
     return tries
 

@@ -1,7 +1,8 @@
 """The history of a run in packs: large enough, in order, and bounded."""
 
+from workflow_server.app.engine.replay import Kept
 from workflow_server.app.runs.history import MAX_HISTORY_BYTES, PACK_BYTES, History
-from workflow_server.schemas.records import HistoryExtent, HistoryRecord
+from workflow_server.schemas.records import HistoryExtent, HistoryRecord, TickRecord
 from workflow_server.stores.compression import expand
 
 HALF = PACK_BYTES // 2
@@ -37,19 +38,19 @@ def test_ticks_that_are_many_make_several_packs() -> None:
 
 def test_a_history_goes_on_after_what_the_store_has() -> None:
     history = History("r")
-    history.restore(HistoryExtent(7, 100), [b"seven"])
+    history.restore(Kept(HistoryExtent(7, 100), [TickRecord("r", 7, b"seven", b"=7")]))
     (pack,) = fill(history, b"eight")
     assert (pack.first, pack.last, pack.bytes_until) == (7, 8, 100 + len(pack.ticks))
 
 
 def test_of_a_long_history_the_first_packs_are_forgotten_by_steps() -> None:
     history = History("r")
-    history.restore(HistoryExtent(7, MAX_HISTORY_BYTES - 2), [])
+    history.restore(Kept(HistoryExtent(7, MAX_HISTORY_BYTES - 2)))
     (pack,) = fill(history, b"{}")
     assert (pack.bytes_until, history.forget()) == (MAX_HISTORY_BYTES, 0)
     fill(history, b"{}")
     assert (history.forget(), history.forget()) == (PACK_BYTES, 0)
-    history.restore(HistoryExtent(9, MAX_HISTORY_BYTES + PACK_BYTES - 2), [])
+    history.restore(Kept(HistoryExtent(9, MAX_HISTORY_BYTES + PACK_BYTES - 2)))
     fill(history, b"{}")
     assert history.forget() == 0
     fill(history, b"{}")

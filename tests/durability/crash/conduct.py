@@ -31,6 +31,7 @@ class Conduct:
         self.over = asyncio.Event()
         self._client = client
         self._chance = chance
+        self._run_id: str | None = None  # of the current run, as it was seen last
 
     def talk_to(self, client: Client) -> None:
         """Go on with another server over the same store."""
@@ -99,6 +100,10 @@ class Conduct:
             self.witness.blame("it is acknowledged and missing")
             return
         self.witness.see_handler(response.json())
+        for run_id in {response.json()["run_id"], *self.witness.steps}:
+            await self._look_at_steps(run_id, are_all=True)
+        for run_id, sequence in list(self.witness.states):
+            await self._look_at_state(run_id, sequence)
         while True:
             events: list[tuple[int, str]] = []
             try:
@@ -131,7 +136,39 @@ class Conduct:
     async def _poll(self) -> None:
         while not self.over.is_set():
             await self._ended()
+            if self._run_id is not None:
+                await self._look_at_steps(self._run_id)
             await asyncio.sleep(POLL)
+
+    async def _look_at_steps(self, run_id: str, *, are_all: bool = False) -> None:
+        """Read the steps since the last look, or all of them, and the state after the last one."""
+        seen = self.witness.steps.get(run_id, {})
+        query: dict[str, Any] = {"run_id": run_id}
+        if seen and not are_all:
+            query["cursor"] = max(seen)
+        attempts: list[Json] = []
+        while True:
+            response = await self._client.get(f"/handlers/{self.name}/steps", **query)
+            if response.status_code != 200:
+                self.witness.blame(f"its steps were answered by {response.text}")
+                return
+            page: Json = response.json()
+            attempts += page["steps"]
+            if page["next_cursor"] is None:
+                break
+            query["cursor"] = page["next_cursor"]
+        self.witness.see_steps(run_id, attempts, are_all=are_all)
+        changed = [attempt["sequence"] for attempt in attempts if attempt["changed_state"]]
+        if changed:
+            await self._look_at_state(run_id, changed[-1])
+
+    async def _look_at_state(self, run_id: str, sequence: int) -> None:
+        path = f"/handlers/{self.name}/steps/{sequence}/state"
+        response = await self._client.get(path, run_id=run_id)
+        if response.status_code != 200 or response.json()["left_out"] is not None:
+            self.witness.blame(f"the state after step {sequence} is {response.text}")
+        else:
+            self.witness.see_state(run_id, sequence, response.json())
 
     async def _ended(self) -> bool:
         response = await self._client.get(f"/handlers/{self.name}")
@@ -141,6 +178,7 @@ class Conduct:
             return False
         handler: Json = response.json()
         self.witness.see_handler(handler)
+        self._run_id = handler["run_id"]
         return bool(handler["status"] != "running")
 
     async def _blame_refusal(self, sentence: str) -> None:

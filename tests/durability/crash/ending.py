@@ -84,11 +84,11 @@ class Purge(Ask):
             return
 
     async def audit(self) -> None:
-        """Ask for the handler, and for its events: there are none."""
-        for path in ("handlers", "events"):
-            response = await self._client.get(f"/{path}/{self.name}")
+        """Ask for the handler, its events and its steps: there are none."""
+        for path in ("/handlers/{}", "/events/{}", "/handlers/{}/steps"):
+            response = await self._client.get(path.format(self.name))
             if response.status_code != 404:
-                self.witness.blame(f"it was purged, and /{path} answers {response.status_code}")
+                self.witness.blame(f"it was purged, and {path} answers {response.status_code}")
 
     def check(self) -> None:
         """Do nothing: there is no end to be checked."""

@@ -27,6 +27,8 @@ class Witness:
     seen_at: dict[int, float] = field(default_factory=dict)
     ended: Json | None = None
     finished_works: dict[str, float] = field(default_factory=dict)
+    steps: dict[str, dict[int, Json]] = field(default_factory=dict)  # by run and sequence
+    states: dict[tuple[str, int], Json] = field(default_factory=dict)
 
     def blame(self, sentence: str) -> None:
         """Note that something does not hold."""
@@ -54,6 +56,28 @@ class Witness:
             self.blame(f"the handler was {self.ended} and is {handler}")
         if handler["status"] != "running":
             self.ended = handler
+
+    def see_steps(self, run_id: str, attempts: list[Json], *, are_all: bool) -> None:
+        """Take in attempts of steps of a run: each stays as it was, in its place, once."""
+        seen = self.steps.setdefault(run_id, {})
+        last = max(seen, default=-1)
+        sequences = [attempt["sequence"] for attempt in attempts]
+        if sequences != sorted(set(sequences)):
+            self.blame(f"the steps of {run_id} come in the order {sequences}")
+        if are_all and (gone := sorted(seen.keys() - set(sequences))):
+            self.blame(f"the steps {gone} of {run_id} were seen, and are gone")
+        for sequence, attempt in zip(sequences, attempts, strict=True):
+            known = seen.setdefault(sequence, attempt)
+            if known != attempt:
+                self.blame(f"step {sequence} of {run_id} was {known} and is {attempt}")
+            elif sequence < last and known is attempt:
+                self.blame(f"step {sequence} of {run_id} came in before step {last}")
+
+    def see_state(self, run_id: str, sequence: int, state: Json) -> None:
+        """Take in the state that a step has left: it stays as it was."""
+        known = self.states.setdefault((run_id, sequence), state)
+        if known != state:
+            self.blame(f"the state after step {sequence} of {run_id} was {known} and is {state}")
 
     def see_whole_stream(self, events: list[tuple[int, str]]) -> None:
         """Take in the stream of an ended run, read from the first event on."""
