@@ -260,7 +260,7 @@ class Lifecycle:
 
     async def _join_anew(self) -> None:
         """Stop without writing, and start again when the store can be had."""
-        logger.error("store lost to another server; its runs go on there")
+        logger.error("store is no longer this server's, and nothing is written to it")
         self.log.fence()
         await self._stop_parts()
         reason = ""
