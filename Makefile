@@ -143,7 +143,7 @@ format: $(VENV)/.development
 
 # Takes the newest versions that pyproject.toml allows.
 lock: $(VENV)/.development
-	$(EXPORT) --output-file requirements.lock >/dev/null
+	$(EXPORT) --extra replicas --output-file requirements.lock >/dev/null
 	$(EXPORT) --only-group build --output-file requirements-build.lock >/dev/null
 	$(EXPORT) --only-group audit --output-file requirements-audit.lock >/dev/null
 	$(EXPORT) --group dev --output-file requirements-dev.lock >/dev/null

@@ -30,6 +30,7 @@ from workflow_server.routers.dependencies import Services
 from workflow_server.routers.hosts import HostRule
 from workflow_server.stores.backends import open_store
 from workflow_server.stores.base import Store, StoreError
+from workflow_server.stores.replicas import Replicas
 
 __all__ = ["WorkflowServer", "register_type"]
 
@@ -72,7 +73,7 @@ class WorkflowServer:
         settings = make_service_settings(settings or ServiceSettings(), limits, options)
         store = workflow_store if workflow_store is not None else "memory:"
         self.settings = settings
-        self._store = open_store(store) if isinstance(store, str) else store
+        self._store = _open_store(store, settings) if isinstance(store, str) else store
         self._catalog = Catalog()
         self.lifecycle = Lifecycle(self._store, self._catalog, settings)
         self._signals = StopSignals(self.lifecycle, grace=settings.shutdown_timeout)
@@ -239,3 +240,9 @@ class WorkflowServer:
         except StoreError as error:
             logger.error("store cannot be opened", error=str(error))
             raise StoreFailed("The store cannot be opened; the log says why.") from error
+
+
+def _open_store(url: str, settings: ServiceSettings) -> Store:
+    """Return the store that a URL names, shared with other servers where the settings say so."""
+    replicas = Replicas(heartbeat=settings.heartbeat, stale_after=settings.stale_after)
+    return open_store(url, replicas=replicas if settings.replicas else None)

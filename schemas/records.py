@@ -106,12 +106,17 @@ class ServerRecord:
     `workflows` are the names that it serves, in order. `state` is a word that a later release may
     have more of: `serving` takes new runs, and `draining` is about to stop. All is None, or empty,
     before the server has written it.
+
+    Where many servers share a store, it says of each which `incarnation` it is, and how many
+    seconds ago its last heartbeat was (`heartbeat_age`); a server does not write these.
     """
 
     address: str | None = None
     version: str | None = None
     workflows: tuple[str, ...] = ()
     state: str | None = None
+    incarnation: int | None = None
+    heartbeat_age: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

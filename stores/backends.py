@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 
 from workflow_server.stores.base import Store, StoreError
+from workflow_server.stores.replicas import Replicas
 
 SCHEME = re.compile(r"(?P<name>[a-z][a-z0-9.-]*)(\+[a-z0-9_]+)?:", re.IGNORECASE)
 
@@ -28,10 +29,10 @@ def _open_sqlite(url: str) -> Store:
     return SqliteStore(path[1:])
 
 
-def _open_postgres(url: str) -> Store:
+def _open_postgres(url: str, replicas: Replicas | None = None) -> Store:
     from workflow_server.stores.postgres import PostgresStore
 
-    return PostgresStore(url)
+    return PostgresStore(url, replicas=replicas)
 
 
 BACKENDS: dict[str, Callable[[str], Store]] = {
@@ -42,9 +43,10 @@ BACKENDS: dict[str, Callable[[str], Store]] = {
 }
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, replicas: Replicas | None = None) -> Store:
     """Return the store that a URL names, not yet started; `StoreError` for an unknown one.
 
+    With `replicas` many servers share it, which only Postgres can do.
     SQLAlchemy's name of a driver, as in `postgresql+asyncpg:`, may follow the scheme.
     """
     scheme = SCHEME.match(url)
@@ -54,4 +56,11 @@ def open_store(url: str) -> Store:
     name = scheme["name"].lower()
     if name not in BACKENDS:
         raise StoreError(f"No store is known for '{name}:'; known are {known}")
-    return BACKENDS[name](url)
+    if replicas is None:
+        return BACKENDS[name](url)
+    if BACKENDS[name] is not _open_postgres:
+        raise StoreError(
+            f"--replicas takes a Postgres that the servers share, and '{name}:' is a store of one"
+            " server; give --store postgresql://…, or leave --replicas out."
+        )
+    return _open_postgres(url, replicas)

@@ -32,6 +32,7 @@ from workflow_server.schemas.records import (
     TickPage,
     UnfinishedRun,
 )
+from workflow_server.stores.replicas import Owner, Peers
 
 PAGE_OF_RUNS_BYTES = 4 << 20  # of what runs hold, after which a page of them ends
 
@@ -77,7 +78,11 @@ class Store(ABC):
     ends or is released. Reads see every batch whose `commit` returned, each batch whole or not at
     all. Every method may raise `StoreUnavailable`. A method that is cancelled leaves the store
     usable; a cancelled `commit` or `claim` may have taken place or not.
+
+    `peers` is the part that is about other servers, and None where one server owns the store.
     """
+
+    peers: Peers | None = None
 
     @abstractmethod
     async def start(self) -> None:
@@ -108,8 +113,9 @@ class Store(ABC):
         """Write a batch, all of it or nothing, durably; return the runs that were refused.
 
         Those are runs of `batch.runs` that another incarnation has, or that have changed hands
-        since (their `epoch` is another one), or that have ended and would run again. Nothing of
-        them is written, and all of the others.
+        since (their `epoch` is another one), or that have ended and would run again, or whose
+        handler has another run by now that another server has begun. Nothing of them is written,
+        and all of the others.
 
         Runs, states and snapshots replace those of the same run, which keeps its handler and its
         `started_at`; a snapshot also removes the run's ticks below its `tick_sequence`. Events,
@@ -170,6 +176,13 @@ class Store(ABC):
     @abstractmethod
     async def list_servers(self) -> Sequence[ServerRecord]:
         """Return what is written of the incarnations that are alive, the oldest first."""
+
+    async def find_owner(self, run_id: str) -> Owner | None:
+        """Return which other or this incarnation has a running run, or None where nobody has it.
+
+        Nobody has the runs of a dead one. Only a store that many servers share knows it.
+        """
+        return None
 
     @abstractmethod
     async def get_clock(self) -> ClockRecord | None:

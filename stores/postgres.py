@@ -1,16 +1,15 @@
 """The store for those who have a Postgres."""
 
 import asyncio
-import zlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from functools import partial
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import asyncpg
 
 from workflow_server.schemas.records import Batch, RunRecord, ServerRecord, Suspect
 from workflow_server.stores.base import StoreError, StoreFenced, StoreUnavailable
-from workflow_server.stores.batches import BatchRows, batch_to_rows, leave_out
+from workflow_server.stores.postgres_batches import put_batch
 from workflow_server.stores.postgres_connections import (
     Connection,
     Connections,
@@ -25,57 +24,64 @@ from workflow_server.stores.postgres_errors import (
     reconnecting,
     unavailable,
 )
-from workflow_server.stores.postgres_large import take_large
+from workflow_server.stores.postgres_joining import join, leave
+from workflow_server.stores.postgres_peers import PostgresPeers
 from workflow_server.stores.postgres_refusals import refusal
-from workflow_server.stores.postgres_schema import begin_incarnation, migrate
+from workflow_server.stores.postgres_schema import (
+    OWNER_SPACE,
+    begin_incarnation,
+    lock_key,
+    migrate,
+)
 from workflow_server.stores.postgres_statements import (
     CLAIM,
     DEAD_OWNERS,
     DESCRIBE,
-    FORGET_RUNS,
     LET_GO,
-    LOCK_RUNS,
-    NOTE_CURRENT,
-    NOTE_EARLIER,
-    NOTE_SUPERSEDED,
-    REFUSED,
-    REMOVE_PARTS,
     WRITE_SUSPECTS,
-    put_statements,
     qualify,
 )
 from workflow_server.stores.postgres_url import TIMEOUT, read_url
-from workflow_server.stores.purging import LIST_PURGED, REMOVE_RUNS, list_parts
+from workflow_server.stores.replicas import Owner, Replicas
 from workflow_server.stores.rows import row_to_run
 from workflow_server.stores.sql import Rows, SqlStore
 
 T = TypeVar("T")
 
-LOCK_SPACE = 0x57465356  # the first half of our advisory locks; the second is of the schema's name
 READERS = 4
 SESSION = "SELECT pg_backend_pid()"
 SELECT_READ_ONLY = "SELECT current_setting('transaction_read_only')"  # as of a standby, too
-COMPRESSION_WORTH = 0.85  # a MiB costs us and the server about 10 ms, and 2 to compress it to this
-LARGE_BATCH = 1 << 18  # bytes of events that are made rows beside the event loop
 CLAIM_TRIES, CLAIM_PAUSE = 10, 0.3  # how often, and every how many seconds, a lock is tried
 CLOSE_TIMEOUT = 3.0  # seconds for reads that are under way when the store is closed
+
+IN_USE = (
+    "The schema '{}' is in use by another process{}, or choose another schema with ?schema=NAME in"
+    " the store's URL."
+)
+ALONE = " that runs without --replicas; stop that one, or start it with --replicas"
+TOGETHER = "; stop that one, start all of them with --replicas"
 
 
 class PostgresStore(SqlStore):
     """Keeps runs in one schema of a Postgres database.
 
     One process owns the schema: it holds an advisory lock on the very connection that writes, so
-    that no batch is written by a process that lost it. A batch is one transaction, with its rows
-    in bulk.
+    that no batch is written by a process that lost it. With `replicas` many share the schema, and
+    hold that lock together. A batch is one transaction, with its rows in bulk.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, replicas: Replicas | None = None) -> None:
         self._connections = Connections(read_url(url))
         self._schema = self._connections.url.schema
         self._writer: SocketConnection | None = None
         self._pool: Pool | None = None
         self._writing = asyncio.Lock()
         self._incarnation = 0
+        self.peers: PostgresPeers | None = None
+        if replicas is not None:
+            self.peers = PostgresPeers(
+                replicas, self._connections, read=self._read, write=self._write_rows
+            )
 
     async def start(self) -> None:
         if self._pool is not None:
@@ -85,7 +91,7 @@ class PostgresStore(SqlStore):
             await _check_sessions(pool)
             self._writer = await self._claim_schema()
             await migrate(self._writer, self._schema)
-            self._incarnation = await begin_incarnation(self._writer, self._schema)
+            await self._begin(self._writer)
         except ERRORS as error:
             await self.stop()
             raise refusal(error, self._connections.url) from error
@@ -93,7 +99,18 @@ class PostgresStore(SqlStore):
             await self.stop()
             raise
 
+    async def _begin(self, writer: SocketConnection) -> None:
+        """Begin an incarnation: the only one, or one of many."""
+        if self.peers is None:
+            self._incarnation = await begin_incarnation(writer, self._schema)
+        else:
+            self._incarnation, worker = await join(writer, self._schema)
+            self.peers.joined(self._incarnation, worker, writer.local_host)
+
     async def stop(self) -> None:
+        if self.peers is not None and self._writer is not None:
+            await _leave(self._writer, self._schema, self.peers.worker)
+            self.peers.joined(0, 0, None)
         writer, self._writer = self._writer, None
         pool, self._pool = self._pool, None
         self._incarnation = 0
@@ -117,7 +134,9 @@ class PostgresStore(SqlStore):
             raise StoreUnavailable("Postgres: the database is read-only")
 
     async def commit(self, batch: Batch) -> Collection[str]:
-        return await self._write(lambda writer: self._put(writer, batch))
+        return await self._write(
+            lambda writer: put_batch(writer, batch, self._incarnation, self._schema)
+        )
 
     async def claim(self, run_ids: Sequence[str]) -> Sequence[RunRecord]:
         rows = await self._write(lambda writer: self._claim(writer, run_ids))
@@ -134,6 +153,14 @@ class PostgresStore(SqlStore):
 
     async def let_go(self) -> None:
         await self._write(lambda writer: self._write_alone(writer, LET_GO))
+
+    async def find_owner(self, run_id: str) -> Owner | None:
+        return await self.peers.find_owner(run_id) if self.peers is not None else None
+
+    async def list_servers(self) -> Sequence[ServerRecord]:
+        if self.peers is not None:
+            return await self.peers.list_members()
+        return await super().list_servers()
 
     async def describe(self, server: ServerRecord) -> None:
         values = server.address, server.version, [*server.workflows], server.state
@@ -168,68 +195,23 @@ class PostgresStore(SqlStore):
             self._drop_writer()
             raise
 
-    async def _put(self, writer: Connection, batch: Batch) -> list[str] | None:
-        """Write a batch; return what was refused, or None where the incarnation is dead."""
-        refused: list[str] = []
-        try:
-            is_alive = await self._put_all(writer, batch)
-        except asyncpg.DivisionByZeroError:
-            runs = batch.runs.values()
-            given = ([run.run_id for run in runs], [run.epoch for run in runs])
-            statuses = [run.status for run in runs]
-            sql = qualify(REFUSED, self._schema)
-            rows = await writer.fetch(sql, self._incarnation, *given, statuses)
-            refused = [row[0] for row in rows]
-            is_alive = await self._put_all(writer, leave_out(batch, refused))
-        return refused if is_alive else None
-
-    async def _put_all(self, writer: Connection, batch: Batch) -> bool:
-        """Write a batch in one round trip, unless it is large or something is purged.
-
-        Return whether the incarnation is alive. A division by zero says that a run was refused:
-        nothing is written then.
-        """
-        rows, large = take_large(await _to_rows(batch, self._incarnation))
-        statements = put_statements(rows)
-        if len(statements) == 1 and not (large or batch.purged or batch.purged_runs):
-            return bool(await self._execute(writer, *statements[0]))
-        async with writer.transaction():
-            for sql, arrays in statements:
-                if not await self._execute(writer, sql, arrays):
-                    return False
-            for insert, large_rows in large:
-                await writer.executemany(qualify(insert, self._schema), large_rows)
-            if batch.purged or batch.purged_runs:
-                await self._purge(writer, batch)
-        return True
-
-    async def _execute(self, writer: Connection, sql: str, arrays: list[Sequence[Any]]) -> bool:
-        """Carry out a statement that writes; return whether the incarnation is alive."""
-        return bool(await writer.fetchval(qualify(sql, self._schema), self._incarnation, *arrays))
-
-    async def _purge(self, writer: Connection, batch: Batch) -> None:
-        """Remove a part of what the batch purges, and of what was purged before."""
-        current = [ended.run_id for ended in batch.purged]
-        for sql, *values in (
-            (LOCK_RUNS, current),
-            (NOTE_EARLIER, current),
-            (NOTE_SUPERSEDED, batch.purged_runs),
-            (REMOVE_RUNS,),
-            (NOTE_CURRENT, current),
-            (REMOVE_RUNS,),
-        ):
-            await writer.execute(qualify(sql, self._schema), *values)
-        parts = list_parts(await writer.fetch(qualify(LIST_PURGED, self._schema)))
-        for sql in REMOVE_PARTS:
-            await writer.executemany(qualify(sql, self._schema), parts)
-        await writer.execute(qualify(FORGET_RUNS, self._schema))
-
     async def _claim(self, writer: Connection, run_ids: Sequence[str]) -> Rows | None:
         """Claim runs; return their rows, or None where the incarnation is dead."""
         dead = await writer.fetch(qualify(DEAD_OWNERS, self._schema), run_ids)
         owners = [row[0] for row in dead]
-        sql = qualify(CLAIM, self._schema)
-        rows = [tuple(row) for row in await writer.fetch(sql, self._incarnation, run_ids, owners)]
+        return await self._write_fenced(writer, CLAIM, run_ids, owners)
+
+    async def _write_rows(self, sql: str, *values: Any) -> Rows:
+        """Return the rows of a statement that writes; `StoreFenced` where it wrote nothing."""
+        return await self._write(lambda writer: self._write_fenced(writer, sql, *values))
+
+    async def _write_fenced(self, writer: Connection, sql: str, *values: Any) -> Rows | None:
+        """Return the rows of a statement that writes, or None where the incarnation is dead.
+
+        The first of its columns is the fence's answer, and the second is NULL where no row is.
+        """
+        statement = qualify(sql, self._schema)
+        rows = [tuple(row) for row in await writer.fetch(statement, self._incarnation, *values)]
         if not rows[0][0]:
             return None
         return [row for _, *row in rows if row[0] is not None]
@@ -289,8 +271,11 @@ class PostgresStore(SqlStore):
         that is had again proves nothing: each statement asks for the incarnation.
         """
         connection = await self._connections.connect()
-        key = zlib.crc32(self._schema.encode()) - (1 << 31)
-        if await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", LOCK_SPACE, key):
+        if await connection.fetchval(self._lock, OWNER_SPACE, lock_key(self._schema)):
+            if self.peers is not None:
+                # A server that was frozen in a transaction keeps nobody from taking its runs.
+                longest = int(self.peers.replicas.stale_after * 1000)
+                await connection.execute(f"SET idle_in_transaction_session_timeout = {longest}")
             return connection
         fenced = self._incarnation and not await connection.fetchval(
             f"SELECT {self._is_ours}", self._incarnation
@@ -298,10 +283,13 @@ class PostgresStore(SqlStore):
         connection.terminate()
         if fenced:
             raise self._fenced()
-        raise ConnectionLost(  # by us, perhaps, and the database has not noticed yet
-            f"The schema '{self._schema}' is in use by another process; stop that one, or choose"
-            " another schema with ?schema=NAME in the store's URL."
-        )
+        # By us, perhaps, and the database has not noticed yet.
+        raise ConnectionLost(IN_USE.format(self._schema, ALONE if self.peers else TOGETHER))
+
+    @property
+    def _lock(self) -> str:
+        """The SQL that takes the schema's lock, alone or together with other servers."""
+        return f"SELECT pg_try_advisory_lock{'_shared' if self.peers else ''}($1, $2)"
 
     def _drop_writer(self) -> None:
         """Close the connection: nobody knows what became of its transaction or its lock."""
@@ -320,6 +308,12 @@ async def _close(connection: Connection) -> None:
         await connection.close(timeout=TIMEOUT)
     except ERRORS:
         connection.terminate()
+
+
+async def _leave(writer: Connection, schema: str, worker: int) -> None:
+    """Leave the other servers, where that can be; they notice it all the same."""
+    with suppress(*ERRORS):
+        await leave(writer, schema, worker, timeout=CLOSE_TIMEOUT)
 
 
 async def _close_pool(pool: Pool) -> None:
@@ -350,9 +344,3 @@ async def _check_sessions(pool: Pool) -> None:
             " (PgBouncer's pool_mode=transaction), and no lock holds there; let it pool sessions"
             " (pool_mode=session), or connect to Postgres itself."
         )
-
-
-async def _to_rows(batch: Batch, incarnation: int) -> BatchRows:
-    to_rows = partial(batch_to_rows, batch, incarnation, worth=COMPRESSION_WORTH)
-    is_large = sum([len(event.envelope) for event in batch.events]) > LARGE_BATCH
-    return await asyncio.to_thread(to_rows) if is_large else to_rows()

@@ -34,6 +34,12 @@ class SocketConnection(Connection):
         opened: TransportSocket = transport.get_extra_info("socket")
         return opened
 
+    @property
+    def local_host(self) -> str | None:
+        """The address of this end; None where the other one is reached by a file."""
+        is_file = self.socket.family == AddressFamily.AF_UNIX
+        return None if is_file else str(self.socket.getsockname()[0])
+
 
 class Connections:
     """Opens connections as a URL says; what of it nothing knows is left out with a warning."""

@@ -11,7 +11,10 @@ from workflow_server.stores.postgres_url import PostgresUrl
 
 CREDENTIALS = "Correct the user and the password in the store's URL."
 PLAIN = "no encryption"  # what the server adds where it lets in those who encrypt
-FEW = "Raise max_connections there, or the limit of the user: a server opens up to five."
+FEW = (
+    "Raise max_connections there, or the limit of the user: a server opens up to five, or six with"
+    " --replicas."
+)
 STANDBY = "Name the primary in the store's URL, or all hosts with target_session_attrs=read-write."
 TLS = (
     "Name the certificate of the database's authority with sslrootcert=FILE in the store's URL, or"

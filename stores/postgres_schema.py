@@ -1,5 +1,6 @@
 """The schema of the Postgres store: its migrations, and whose it is."""
 
+import zlib
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -12,10 +13,28 @@ else:  # generic in their stubs only
     Connection = asyncpg.Connection
 
 MIGRATION_TIMEOUT = 3600.0  # a migration may rewrite every row
+# The first halves of our advisory locks: of who owns a schema, and of who changes it.
+OWNER_SPACE, CHANGE_SPACE = 0x57465356, 0x57465357
+
+
+def lock_key(schema: str) -> int:
+    """Return the second half of a schema's advisory locks."""
+    return zlib.crc32(schema.encode()) - (1 << 31)
+
+
+async def lock_schema(connection: Connection, schema: str) -> None:
+    """Let no other server change the schema before the end of the transaction."""
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock($1, $2)",
+        CHANGE_SPACE,
+        lock_key(schema),
+        timeout=MIGRATION_TIMEOUT,
+    )
 
 
 async def migrate(connection: Connection, schema: str) -> None:
     async with connection.transaction():
+        await lock_schema(connection, schema)
         if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", schema):
             await connection.execute(f"CREATE SCHEMA {schema}")
         await connection.execute(f"SET LOCAL search_path TO {schema}")
@@ -37,7 +56,7 @@ async def begin_incarnation(connection: Connection, schema: str) -> int:
     A batch of that one that is under way is waited for, and those after it write nothing.
     """
     async with connection.transaction():
-        await connection.execute(f"DELETE FROM {schema}.incarnations WHERE worker_id IS NULL")
+        await connection.execute(f"DELETE FROM {schema}.incarnations")
         number: int = await connection.fetchval(
             f"INSERT INTO {schema}.incarnations DEFAULT VALUES RETURNING id"
         )

@@ -38,7 +38,8 @@ from workflow_server.stores.rows import (
     WRITTEN_RUN_COLUMNS,
 )
 
-TABLES = "|".join((*TABLES_OF_RUN, "runs", "purged_runs", "incarnations", "clock"))
+OTHER_TABLES = "runs", "purged_runs", "incarnations", "clock", "procrastinate_workers"
+TABLES = "|".join((*TABLES_OF_RUN, *OTHER_TABLES))
 TABLE = re.compile(rf"(\b(?:FROM|INTO|UPDATE|JOIN) |::)({TABLES})\b(?!\.)")
 LARGE_COLUMNS = frozenset({"start_event", "result", "envelopes", "tick", "state", "change"}) | {
     "snapshot",
@@ -196,6 +197,14 @@ REFUSED = (
     " AS given (run_id, epoch, status) JOIN runs USING (run_id)"
     " WHERE runs.epoch <> given.epoch OR runs.owner <> $1"
     " OR runs.status <> 'running' AND given.status = 'running'"
+)
+# Whose handler has another current run that another server has begun; given are the runs of a batch
+# that are to be current, and those that are not any more.
+TAKEN = (
+    "SELECT given.run_id FROM unnest($1::text[], $2::text[], $3::text[])"
+    " AS given (run_id, tenant, handler_id) JOIN runs USING (tenant, handler_id)"
+    " WHERE runs.is_current AND runs.run_id <> given.run_id"
+    " AND runs.run_id <> ALL($4::text[])"
 )
 LISTED = "SELECT unnest($1::text[])"
 # What a batch that was given up still writes is over before the conditions are looked at.

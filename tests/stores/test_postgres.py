@@ -118,8 +118,8 @@ async def test_a_second_process_is_refused_with_a_sentence(store: PostgresStore,
     with pytest.raises(StoreError) as refused:
         await second.start()
     assert str(refused.value) == (
-        f"The schema '{schema_of(url)}' is in use by another process; stop that one, or choose"
-        " another schema with ?schema=NAME in the store's URL."
+        f"The schema '{schema_of(url)}' is in use by another process; stop that one, start all"
+        " of them with --replicas, or choose another schema with ?schema=NAME in the store's URL."
     )
     await store.commit(batch_of(make_run()))
 

@@ -1,0 +1,83 @@
+"""Joining: how a server becomes one of many that share a schema of Postgres.
+
+Procrastinate keeps the members, in our schema: a worker of it is a server, with a heartbeat, and
+when its row goes, so does the incarnation. It is imported here alone, when a server joins.
+"""
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from workflow_server.stores.base import StoreError
+from workflow_server.stores.postgres_schema import lock_schema
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:  # generic in their stubs only
+    Connection = asyncpg.Connection
+
+MISSING = (
+    "--replicas takes a package that is not installed; install it with"
+    " `pip install 'workflow-server[replicas]'`."
+)
+BUILD_TIMEOUT = 3600.0  # seconds; an index of many runs takes its time
+CURRENT_RUN = "current_run"  # the index that lets a handler have one current run
+
+# What many servers need beside the migrations. One server does without, for each index is paid for
+# by every run. Its rows are those of servers that have ended.
+SHARED = f"""
+DELETE FROM incarnations;
+ALTER TABLE incarnations ADD CONSTRAINT member
+    FOREIGN KEY (worker_id) REFERENCES procrastinate_workers (id) ON DELETE CASCADE;
+CREATE INDEX owned ON runs (owner, accepted, run_id)
+    WHERE status = 'running' AND owner IS NOT NULL;
+CREATE UNIQUE INDEX {CURRENT_RUN} ON runs (tenant, handler_id) WHERE is_current;
+"""
+# Its functions name no schema, and what `search_path` says, a pooler may change.
+PIN_FUNCTIONS = r"""
+SELECT format('ALTER FUNCTION %s SET search_path = %I', oid::regprocedure, $1::text)
+FROM pg_proc WHERE pronamespace = to_regnamespace($1::text) AND proname LIKE 'procrastinate\_%'
+"""
+DROP_SINGLE = "DELETE FROM {schema}.incarnations WHERE worker_id IS NULL"
+REGISTER = "SELECT worker_id FROM {schema}.procrastinate_register_worker_v1()"
+UNREGISTER = "SELECT {schema}.procrastinate_unregister_worker_v1($1)"
+JOIN = "INSERT INTO {schema}.incarnations (worker_id) VALUES ($1) RETURNING id"
+
+
+async def join(connection: Connection, schema: str) -> tuple[int, int]:
+    """Return the numbers of a new incarnation and of its worker, beside those that are there.
+
+    The incarnation of a server that owned the schema alone is dead from then on.
+    """
+    async with connection.transaction():
+        await lock_schema(connection, schema)
+        if (
+            await connection.fetchval("SELECT to_regclass($1)", f"{schema}.procrastinate_workers")
+            is None
+        ):
+            await _make_shared(connection, schema)
+        await connection.execute(DROP_SINGLE.format(schema=schema))
+        worker: int = await connection.fetchval(REGISTER.format(schema=schema))
+        incarnation: int = await connection.fetchval(JOIN.format(schema=schema), worker)
+    return incarnation, worker
+
+
+async def leave(connection: Connection, schema: str, worker: int, *, timeout: float) -> None:
+    """Remove a worker, and so its incarnation: its runs may be taken at once."""
+    await connection.execute(UNREGISTER.format(schema=schema), worker, timeout=timeout)
+
+
+async def _make_shared(connection: Connection, schema: str) -> None:
+    await connection.execute(f"SET LOCAL search_path TO {schema}")
+    await connection.execute(_read_schema(), timeout=BUILD_TIMEOUT)
+    for (statement,) in await connection.fetch(PIN_FUNCTIONS, schema):
+        await connection.execute(statement)
+    await connection.execute(SHARED, timeout=BUILD_TIMEOUT)
+
+
+def _read_schema() -> str:
+    try:
+        from procrastinate.schema import SchemaManager
+    except ImportError as error:
+        raise StoreError(MISSING) from error
+    return SchemaManager.get_schema()

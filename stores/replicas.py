@@ -1,0 +1,138 @@
+"""The contract of a store that many servers share: who is alive, and whose a run is.
+
+A store that one server owns has none of this (`Store.peers` is None).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from workflow_server.schemas.records import Suspect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicas:
+    """Settings of a server that shares its store with others.
+
+    It beats every `heartbeat` seconds, and is dead to the others `stale_after` seconds after the
+    last beat.
+    """
+
+    heartbeat: float = 1.0
+    stale_after: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The incarnation that has a run, and the URL under which it is reached, where it has one."""
+
+    incarnation: int
+    address: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Answer of the store to a heartbeat.
+
+    `members` are the incarnations that are alive, in order. `time` and `uptime` are those of the
+    store's clock, in microseconds, which all servers go by.
+    """
+
+    members: tuple[int, ...]
+    time: int
+    uptime: int
+
+
+class Pulse(ABC):
+    """The heartbeat of an incarnation, on a connection of its own.
+
+    It is for one event loop, which need not be the store's.
+    """
+
+    @abstractmethod
+    async def beat(self) -> Beat:
+        """Say that this incarnation is alive.
+
+        Raises `StoreFenced` where it is dead to the others, and `StoreUnavailable`.
+        """
+
+    @abstractmethod
+    async def prune(self) -> None:
+        """Remove the incarnations that have not beaten for `stale_after` seconds.
+
+        Nothing is removed where this one has not beaten just before: after an outage of the store
+        all others are stale, too. A batch of a removed one that is under way is waited for, and
+        what it writes later is refused.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close the connection."""
+
+
+class Peers(ABC):
+    """The part of a shared store that is about other servers.
+
+    An incarnation that is dead never comes back, so a list of dead ones stays true, and no method
+    asks who is alive in the statement that takes runs: it would read the runs later than the
+    incarnations, and take those of a server that has just joined. What is written is fenced.
+    """
+
+    @property
+    @abstractmethod
+    def incarnation(self) -> int:
+        """Return the number of this incarnation; 0 where the store is not open."""
+
+    @property
+    @abstractmethod
+    def host(self) -> str | None:
+        """Return the address of this machine as the database sees it; None for a local socket."""
+
+    @abstractmethod
+    def open_pulse(self) -> Pulse:
+        """Return the heartbeat of this incarnation; it connects when it is first used."""
+
+    @abstractmethod
+    async def list_dead(self) -> Sequence[int]:
+        """Return the incarnations that have running runs and are dead, in order."""
+
+    @abstractmethod
+    async def list_present(self, owner: int) -> Sequence[Suspect]:
+        """Return the runs that a dead incarnation had at work, or was restoring, in acceptance.
+
+        They are as many as a server has at work at most.
+        """
+
+    @abstractmethod
+    async def write_verdict(
+        self, owner: int, suspects: Sequence[Suspect], *, kept: Collection[str]
+    ) -> bool:
+        """Write the `resumes` and `strikes` of runs of a dead incarnation, which are queued then.
+
+        This incarnation has those that are `kept`, and nobody the others. Runs that the dead one no
+        longer has are passed over. Return whether any was written: where none was, another server
+        has judged.
+        """
+
+    @abstractmethod
+    async def disown(self, owner: int, *, limit: int, with_present: bool) -> Sequence[str]:
+        """Let at most `limit` running runs of a dead incarnation belong to nobody; return them.
+
+        Without `with_present` those are left out that `list_present` lists.
+        """
+
+    @abstractmethod
+    async def release(self, run_ids: Sequence[str]) -> None:
+        """Let runs of this incarnation belong to nobody: whoever has room goes on with them."""
+
+    @abstractmethod
+    async def claim_next(self, workflows: Collection[str], *, limit: int) -> Sequence[str]:
+        """Claim queued and working runs of these workflows that nobody has; return their ids.
+
+        They come in the order of acceptance, at most `limit`; those that another server is just
+        claiming are passed over. What is written of them is what `Store.claim` writes.
+        """
+
+    @abstractmethod
+    async def count_unclaimed(self, workflows: Collection[str], *, limit: int) -> int:
+        """Return how many runs `claim_next` could claim, counted up to `limit`."""
