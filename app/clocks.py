@@ -41,11 +41,13 @@ class StoreClock:
         self._uptime = 0
         self._shift = timedelta()
         self._zero = self._written = monotonic()
+        self._is_shared = False
+        self._latest = 0
 
     def reset(self) -> None:
         """Forget an earlier life of the server; the clock stands nowhere until `start`."""
         self._started.clear()
-        self._is_written = False
+        self._is_written = self._is_shared = False
 
     def start(self, stored: ClockRecord | None) -> None:
         """Go on from the clock that was written last."""
@@ -57,6 +59,17 @@ class StoreClock:
             self._uptime = stored.uptime
         self._zero = self._monotonic()
         self._written = self._zero - WRITE_PAUSE
+        self._started.set()
+
+    def follow(self, time: int, uptime: int, *, at: float) -> None:
+        """Go by the clock that many servers share, which stood there `at` a monotonic moment.
+
+        It is written by their heartbeats. Where this server was ahead of it, it stands still here
+        until it is reached.
+        """
+        ran = int((at - self._zero) * MICROS)
+        self._base, self._uptime = time - ran, uptime - ran
+        self._is_shared = True
         self._started.set()
 
     def keep(self) -> None:
@@ -73,7 +86,10 @@ class StoreClock:
     @property
     def micros(self) -> int:
         """The time, in whole microseconds since the epoch."""
-        return self._base + self._ran
+        micros = self._base + self._ran
+        if self._is_shared:
+            micros = self._latest = max(micros, self._latest)
+        return micros
 
     @property
     def began_at(self) -> datetime:

@@ -351,6 +351,12 @@ class Draining(ServiceUnavailable):
     retry_after = 5
 
 
+class RunElsewhere(ServiceUnavailable):
+    """Another server has the run, and this one cannot ask it."""
+
+    code = "run_elsewhere"
+
+
 class RunUnfinished(ServiceUnavailable):
     """The run was accepted, and goes on when the server is back; its handler tells how it ends."""
 

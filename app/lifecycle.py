@@ -20,7 +20,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlsplit
 
+from workflow_server.app.address import show_url
 from workflow_server.app.clocks import Clock, StoreClock, utc_now
 from workflow_server.app.engine.adapters import find_run, find_step
 from workflow_server.app.engine.left_behind import StepTasks
@@ -30,6 +32,9 @@ from workflow_server.app.forks import drop_in_children
 from workflow_server.app.handlers.registry import HandlerRegistry, new_id
 from workflow_server.app.handlers.retention import Purges, keep_pruning
 from workflow_server.app.reads import Reads
+from workflow_server.app.replicas.draining import give_up_runs
+from workflow_server.app.replicas.membership import Membership
+from workflow_server.app.replicas.takeover import Takeover
 from workflow_server.app.runs.commit_log import LAST_WRITE, CommitLog
 from workflow_server.app.scheduling.claims import Claims
 from workflow_server.app.scheduling.eviction import Eviction
@@ -45,6 +50,7 @@ from workflow_server.app.telemetry.metrics import Metrics
 from workflow_server.app.telemetry.watchdog import Watchdog
 from workflow_server.schemas.records import Phase, ServerRecord
 from workflow_server.stores.base import Store, StoreError, StoreFenced
+from workflow_server.stores.replicas import Peers
 
 logger = get_logger(__name__)
 
@@ -111,6 +117,11 @@ class Lifecycle:
             on_misfit=settings.on_misfit,
         )
         self.timers = Timers(self.reads, self.restorer.restore_due, clock=store_clock)
+        self._membership: Membership | None = None
+        self._takeover: Takeover | None = None
+        self._former = 0
+        if store.peers is not None:
+            self._join(store.peers)
         self.eviction = Eviction(self.live, self.timers, idle_timeout=settings.idle_timeout)
         self.registry = HandlerRegistry(
             self.reads,
@@ -135,6 +146,31 @@ class Lifecycle:
         self._observe()
         drop_in_children(store.descriptors)
 
+    def _join(self, peers: Peers) -> None:
+        """Build what is about the other servers that share the store."""
+        self.live.is_shared = True
+        membership = self._membership = Membership(
+            peers.replicas,
+            self.store_clock,
+            on_fenced=self.log.fenced.set,
+            on_changed=lambda: takeover.look(),
+        )
+        self.log.doubt = membership
+        takeover = self._takeover = Takeover(
+            self.reads,
+            peers,
+            membership,
+            self._workflows,
+            self.live,
+            self.queue,
+            self.restorer,
+            self.turns,
+            self.timers,
+            clock=self.store_clock,
+            max_resumes=self._settings.max_resumes,
+            pause=peers.replicas.heartbeat,
+        )
+
     async def start(self) -> None:
         """Open the store and begin to take requests; `StoreError` where it cannot be opened."""
         self.registry.is_draining = False
@@ -147,6 +183,7 @@ class Lifecycle:
         self._described = None
         self._step_tasks.watch()
         self.store_clock.reset()
+        await self._begin_beating()
         self.log.start()
         self.live.start()
         self.queue.start()
@@ -154,7 +191,11 @@ class Lifecycle:
         self.trials.start()
         self.claims.start()
         self._spawn(self.claims.run(), "claims")
-        self._spawn(self.trials.run(), "trials")
+        if self._takeover is None:
+            self._spawn(self.trials.run(), "trials")
+        else:
+            self._takeover.start(former=self._former)
+            self._spawn(self._takeover.run(), "takeover")
         await self.claims.wait_first_look()
         self._spawn(self.eviction.run(), "eviction")
         self._spawn(self.timers.run(), "timers")
@@ -173,14 +214,34 @@ class Lifecycle:
         self._watchdog.start()
         self.registry.is_started = True
 
+    async def _begin_beating(self) -> None:
+        """Be alive to the other servers that share the store, if any."""
+        peers = self._store.peers
+        if peers is None or self._membership is None:
+            return
+        try:
+            await self._membership.start(peers.open_pulse())
+        except StoreError:
+            await self._store.stop()
+            raise
+        port = urlsplit(self.address or "").port
+        if self._settings.advertise_address is not None:
+            self.address = self._settings.advertise_address
+        elif peers.host is not None and port is not None:
+            self.address = show_url(peers.host, port)
+
     async def drain(self, grace: float) -> None:
         """Take no new runs, give those at work up to `grace` seconds, and send everybody away.
 
-        What is then still at work is cut off by `stop`, and goes on at the next start.
+        What is then still at work is cut off by `stop`, and goes on at the next start; or at
+        another server, which has those that wait, and the queued ones, at once.
         """
         self.registry.is_draining = True
         self.queue.close()
         self._spawn(self._describe(), "description")
+        if self._takeover is not None:
+            self._takeover.close()
+            self._spawn(give_up_runs(self.live, self.eviction), "giving up")
         await self.live.wait_quiet(grace)
         self.dismiss()
 
@@ -214,6 +275,8 @@ class Lifecycle:
         self._step_tasks.leave()
         if self.log.healthy:
             await self._let_go()
+        if self._membership is not None:
+            await self._membership.stop()
         await self._store.stop()
 
     async def _keep_store(self) -> None:
@@ -262,6 +325,7 @@ class Lifecycle:
         """Stop without writing, and start again when the store can be had."""
         logger.error("store is no longer this server's, and nothing is written to it")
         self.log.fence()
+        self._former = self._store.peers.incarnation if self._store.peers is not None else 0
         await self._stop_parts()
         reason = ""
         while not self.registry.is_started and not self.registry.is_draining:

@@ -24,7 +24,7 @@ from workflow_server.stores.postgres_errors import (
     reconnecting,
     unavailable,
 )
-from workflow_server.stores.postgres_joining import join, leave
+from workflow_server.stores.postgres_joining import bound_transactions, join, leave
 from workflow_server.stores.postgres_peers import PostgresPeers
 from workflow_server.stores.postgres_refusals import refusal
 from workflow_server.stores.postgres_schema import (
@@ -106,6 +106,7 @@ class PostgresStore(SqlStore):
         else:
             self._incarnation, worker = await join(writer, self._schema)
             self.peers.joined(self._incarnation, worker, writer.local_host)
+            await bound_transactions(writer, self.peers.replicas)
 
     async def stop(self) -> None:
         if self.peers is not None and self._writer is not None:
@@ -272,10 +273,8 @@ class PostgresStore(SqlStore):
         """
         connection = await self._connections.connect()
         if await connection.fetchval(self._lock, OWNER_SPACE, lock_key(self._schema)):
-            if self.peers is not None:
-                # A server that was frozen in a transaction keeps nobody from taking its runs.
-                longest = int(self.peers.replicas.stale_after * 1000)
-                await connection.execute(f"SET idle_in_transaction_session_timeout = {longest}")
+            if self.peers is not None and self._incarnation:
+                await bound_transactions(connection, self.peers.replicas)
             return connection
         fenced = self._incarnation and not await connection.fetchval(
             f"SELECT {self._is_ours}", self._incarnation

@@ -10,6 +10,7 @@ import asyncpg
 
 from workflow_server.stores.base import StoreError
 from workflow_server.stores.postgres_schema import lock_schema
+from workflow_server.stores.replicas import Replicas
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -49,17 +50,26 @@ async def join(connection: Connection, schema: str) -> tuple[int, int]:
 
     The incarnation of a server that owned the schema alone is dead from then on.
     """
+    engine = None
+    if not await _is_shared(connection, schema):
+        engine = _read_schema()  # which takes its time, and no transaction is open meanwhile
     async with connection.transaction():
         await lock_schema(connection, schema)
-        if (
-            await connection.fetchval("SELECT to_regclass($1)", f"{schema}.procrastinate_workers")
-            is None
-        ):
-            await _make_shared(connection, schema)
+        if engine is not None and not await _is_shared(connection, schema):
+            await _make_shared(connection, schema, engine)
         await connection.execute(DROP_SINGLE.format(schema=schema))
         worker: int = await connection.fetchval(REGISTER.format(schema=schema))
         incarnation: int = await connection.fetchval(JOIN.format(schema=schema), worker)
     return incarnation, worker
+
+
+async def bound_transactions(connection: Connection, replicas: Replicas) -> None:
+    """Let the database end a transaction of a server that is frozen in it.
+
+    A removal waits for it, and so would the runs of that server.
+    """
+    longest = max(int(replicas.stale_after * 1000), 1)
+    await connection.execute(f"SET idle_in_transaction_session_timeout = {longest}")
 
 
 async def leave(connection: Connection, schema: str, worker: int, *, timeout: float) -> None:
@@ -67,9 +77,15 @@ async def leave(connection: Connection, schema: str, worker: int, *, timeout: fl
     await connection.execute(UNREGISTER.format(schema=schema), worker, timeout=timeout)
 
 
-async def _make_shared(connection: Connection, schema: str) -> None:
+async def _is_shared(connection: Connection, schema: str) -> bool:
+    """Return whether a server has joined the schema before."""
+    workers = f"{schema}.procrastinate_workers"
+    return await connection.fetchval("SELECT to_regclass($1)", workers) is not None
+
+
+async def _make_shared(connection: Connection, schema: str, engine: str) -> None:
     await connection.execute(f"SET LOCAL search_path TO {schema}")
-    await connection.execute(_read_schema(), timeout=BUILD_TIMEOUT)
+    await connection.execute(engine, timeout=BUILD_TIMEOUT)
     for (statement,) in await connection.fetch(PIN_FUNCTIONS, schema):
         await connection.execute(statement)
     await connection.execute(SHARED, timeout=BUILD_TIMEOUT)

@@ -78,6 +78,8 @@ class Peers(ABC):
     incarnations, and take those of a server that has just joined. What is written is fenced.
     """
 
+    replicas: Replicas
+
     @property
     @abstractmethod
     def incarnation(self) -> int:

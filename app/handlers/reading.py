@@ -10,6 +10,7 @@ from workflow_server.app.errors import (
     Draining,
     HandlerNotFound,
     NotStarted,
+    RunElsewhere,
     RunNotFound,
     StreamTaken,
 )
@@ -18,6 +19,7 @@ from workflow_server.app.handlers.paging import LARGE_STEPS_AT_ONCE, PAGES_AT_ON
 from workflow_server.app.reads import Reads
 from workflow_server.app.runs.run import LiveRun
 from workflow_server.app.scheduling.live import LiveRuns
+from workflow_server.app.scheduling.restoring import ELSEWHERE
 from workflow_server.app.streams.subscription import SharedPositions, Subscription
 from workflow_server.app.streams.tail import EventTail
 from workflow_server.app.telemetry.metrics import Metrics
@@ -263,6 +265,10 @@ class HandlerReading:
                 assert_never(unreachable)
 
     async def _stored_tail(self, record: RunRecord) -> EventTail:
+        if (peers := self._store.peers) is not None:
+            owner = await self._reads.ask(self._store.find_owner(record.run_id))
+            if owner is not None and owner.incarnation != peers.incarnation:
+                raise RunElsewhere(ELSEWHERE)
         # There before the store is asked: the run may be restored, go on and leave meanwhile.
         tail = self._live.share_tail(record.run_id)
         if not tail.known:

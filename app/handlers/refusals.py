@@ -2,15 +2,8 @@
 
 from typing import assert_never
 
-from workflow_server.app.errors import HandlerEnded, HandlerHeld, HandlerRunning, RunNotCurrent
-from workflow_server.schemas.records import HandlerKey, Phase, RunRecord, Status
-
-
-def running(key: HandlerKey) -> HandlerRunning:
-    """Return why a handler is not started."""
-    return HandlerRunning(
-        f"The handler '{key.id}' is running; wait for its end, cancel it, or choose another id."
-    )
+from workflow_server.app.errors import HandlerEnded, HandlerHeld, RunNotCurrent
+from workflow_server.schemas.records import Phase, RunRecord, Status
 
 
 def check_current(record: RunRecord, run_id: str | None, what: str) -> None:

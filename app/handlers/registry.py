@@ -28,9 +28,10 @@ from workflow_server.app.errors import (
 )
 from workflow_server.app.handlers.inputs import RunInputs
 from workflow_server.app.handlers.reading import HandlerReading, Here, Place, Recent, Stored
-from workflow_server.app.handlers.refusals import cannot_take, check_current, how_it_ended, running
+from workflow_server.app.handlers.refusals import cannot_take, check_current, how_it_ended
 from workflow_server.app.json_size import LARGE
 from workflow_server.app.reads import UNREACHABLE, Reads
+from workflow_server.app.runs.answers import running
 from workflow_server.app.runs.commit_log import CommitLog
 from workflow_server.app.runs.run import LiveRun
 from workflow_server.app.scheduling.claims import Claims
@@ -55,6 +56,8 @@ PERHAPS_PURGED = (
 NOT_PURGED = (
     "The run was stopped, and the store failed before the handler was removed; ask again later."
 )
+
+GIVEN_UP = "The server is about to stop, and another one goes on with the run; ask again."
 
 
 def new_id() -> str:
@@ -266,6 +269,8 @@ class HandlerRegistry(HandlerReading):
                 case Stored(record=record):
                     if record.phase is Phase.ENDED or (is_tried and record.phase is Phase.HELD):
                         return place
+                    if self.is_draining and self._store.peers is not None:
+                        raise Draining(GIVEN_UP)
                     await self._restorer.restore(record.run_id)
                     is_tried = True
                 case unreachable:

@@ -7,7 +7,7 @@ from typing import Any
 from workflows.events import Event
 
 from workflow_server.app.engine.run_input import Delivery
-from workflow_server.app.errors import OutcomeUnknown, RunUnfinished
+from workflow_server.app.errors import HandlerRunning, OutcomeUnknown, RunUnfinished
 from workflow_server.schemas.records import HandlerKey
 
 MAX_COMING = 10_000  # events from outside that a run has not taken yet
@@ -78,6 +78,13 @@ class Answers:
         answers, self._answers, self._bytes = self._answers, {}, 0
         for answer in answers.values():
             refuse(answer.written, error)
+
+
+def running(key: HandlerKey) -> HandlerRunning:
+    """Return why a handler is not started."""
+    return HandlerRunning(
+        f"The handler '{key.id}' is running; wait for its end, cancel it, or choose another id."
+    )
 
 
 def unknown_start(key: HandlerKey) -> OutcomeUnknown:

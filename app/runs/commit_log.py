@@ -34,6 +34,17 @@ BATCH_PURGES = 100
 SEARCH_TIME = 60.0  # seconds after which the search for what cannot be written is given up
 
 
+class Doubt(Protocol):
+    """Whether this server may be dead to others that share the store with it."""
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Return whether it may be, so that nothing is begun."""
+
+    async def wait_certain(self) -> None:
+        """Return when that is known, one way or the other."""
+
+
 class Journal(Protocol):
     """The part of a journal that the commit log uses."""
 
@@ -139,6 +150,7 @@ class CommitLog:
         self._failed = False
         self._began: float | None = None
         self._elsewhere: Collection[str] = ()
+        self.doubt: Doubt | None = None  # where no others share the store, there is none
         self.fenced = asyncio.Event()
 
     @property
@@ -149,8 +161,18 @@ class CommitLog:
 
     @property
     def is_failing(self) -> bool:
-        """Return whether the store has failed for good, and is not back yet."""
-        return self._failed
+        """Return whether the store has failed for good, and is not back yet; or is not heard."""
+        return self._failed or self.is_in_doubt
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Return whether this server may be dead to the others."""
+        return self.doubt is not None and self.doubt.is_in_doubt
+
+    async def wait_certain(self) -> None:
+        """Return when it is known whether this server is alive to the others."""
+        if self.doubt is not None:
+            await self.doubt.wait_certain()
 
     def start(self) -> None:
         """Start committing, and know nothing of an earlier life; needs a running event loop.

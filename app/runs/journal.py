@@ -102,8 +102,8 @@ class RunJournal:
 
     @property
     def has_room(self) -> bool:
-        """Return whether the uncommitted tail is within its bound."""
-        return self.uncommitted_bytes <= MAX_UNCOMMITTED_BYTES
+        """Return whether the uncommitted tail is within its bound, and the server is certain."""
+        return self.uncommitted_bytes <= MAX_UNCOMMITTED_BYTES and not self._log.is_in_doubt
 
     @property
     def keeps_history(self) -> bool:
@@ -285,6 +285,7 @@ class RunJournal:
     async def wait_for_room(self) -> None:
         """Return when the uncommitted tail is within its bound again."""
         while not (self.has_room or self.is_open or self.is_failed):
+            await self._log.wait_certain()
             await self.wait_committed()
 
     def drain(self, batch: Batch) -> int:

@@ -24,6 +24,7 @@ from workflow_server.app.runs.answers import (
     Answer,
     Answers,
     refuse,
+    running,
     unfinished,
     unknown_start,
 )
@@ -75,6 +76,8 @@ class LiveRun:
         self.visible: RunRecord | None = None
         self.tail = tail
         self.slot = slot
+        self._log = log
+        self._is_outrun = False
         self._clock = clock
         self._store_clock = store_clock
         self._observer = observer
@@ -244,8 +247,13 @@ class LiveRun:
     # What clients ask.
 
     async def wait_accepted(self) -> RunRecord:
-        """Return the record once the acceptance is committed; `OutcomeUnknown` if that fails."""
+        """Return the record once the acceptance is committed; `OutcomeUnknown` if that fails.
+
+        Raises `HandlerRunning` where another server has begun a run of the handler before.
+        """
         await self.journal.wait_committed()
+        if self._is_outrun:
+            raise running(self.key)
         if self.journal.is_refused:
             return await asyncio.shield(self._ended)
         if self.visible is None or self.journal.is_failed:
@@ -303,6 +311,16 @@ class LiveRun:
         """Leave memory; `prepare_eviction` has just returned true."""
         self._execution.evict()
 
+    async def hand_over(self) -> bool:
+        """Return whether the run, which is queued, can leave memory now, and nobody has it."""
+        record = self.journal.record
+        if record.phase is not Phase.QUEUED or record.not_resumable_because is not None:
+            return False
+        self.journal.release()
+        await self.journal.wait_committed()
+        is_written = self.journal.is_committed and not self.journal.is_failed
+        return is_written and self.slot.is_pending
+
     def dismiss(self) -> None:
         """Send away everybody who reads or waits: the server stops.
 
@@ -353,7 +371,11 @@ class LiveRun:
         self._observer.run_ended(self)
 
     def _on_lost(self) -> None:
-        """Stop without writing, and leave memory: another server goes on with the run."""
+        """Stop without writing, and leave memory: another server goes on with the run.
+
+        One that was never written has lost its handler's id to a run of another server.
+        """
+        self._is_outrun = self.visible is None and not self._log.fenced.is_set()
         self.dismiss()
         self._execution.cut_off()
         self._answers.refuse(NotStarted("The run is at another server; ask again in a moment."))

@@ -83,7 +83,7 @@ class Eviction:
                 if run is not None and run.is_quiet:
                     run.keep_whole()
             due = self._waiting.take_due(now)
-            await asyncio.gather(*(self._evict(key) for key in due))
+            await asyncio.gather(*(self.evict(key) for key in due))
             if not due and not old_enough:
                 firsts = (self._young.first, self._waiting.first)
                 first = min((at for at in firsts if at is not None), default=None)
@@ -95,7 +95,8 @@ class Eviction:
         if len(self._young) == 1 or len(self._waiting) == 1:
             self._changed.set()
 
-    async def _evict(self, key: HandlerKey) -> None:
+    async def evict(self, key: HandlerKey) -> None:
+        """Let go of a run that waits, unless something comes in for it meanwhile."""
         run = self._live.get(key)
         if run is None or not run.is_quiet:
             return

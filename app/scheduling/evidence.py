@@ -51,22 +51,26 @@ class Verdict:
     probation: float = 0.0
 
 
-def judge(found: Sequence[Suspect], *, others: bool, max_resumes: int) -> Verdict:
+def judge(
+    found: Sequence[Suspect], *, others: bool, max_resumes: int, is_shared: bool = False
+) -> Verdict:
     """Return what follows from how the last process ended.
 
     `found` are all suspects, in the order of acceptance, and `others` is whether the store has
-    other runs that are about to be at work.
+    other runs that are about to be at work. With `is_shared` the others go on at other servers
+    meanwhile, and no run is alone anywhere: a strike is for the only one that had just come back.
     """
     present = [suspect for suspect in found if suspect.was_present]
     if not present:
         return Verdict(tuple(_cleared(suspect) for suspect in found))
-    noted = [_noted(suspect, is_only=len(present) == 1) for suspect in found]
-    has_peers = others or len(found) > 1
     prime = {s.run_id for s in present if s.attempted} or {s.run_id for s in present}
+    is_only = len(prime) == 1 and (is_shared or len(present) == 1)
+    noted = [_noted(s, is_only=is_only and s.run_id in prime) for s in found]
+    has_peers = others or len(found) > 1
     had_come_back = any(suspect.attempted for suspect in present)
     is_tried = len(present) > 1 or not had_come_back or not has_peers
-    is_alone = len(prime) == 1 and is_tried
-    probation = _probation(max(suspect.resumes for suspect in noted))
+    is_alone = len(prime) == 1 and is_tried and not is_shared
+    probation = probation_after(max(suspect.resumes for suspect in noted))
     # The first strike alone proves nothing where there are others: they may all get one.
     most = max(max_resumes, 1) if has_peers else max_resumes
     guilty = [s.run_id for s in noted if s.strikes > most]
@@ -102,5 +106,6 @@ def _cleared(suspect: Suspect) -> Suspect:
     return replace(suspect, attempted=False, resumes=0, strikes=0)
 
 
-def _probation(crashes: int) -> float:
+def probation_after(crashes: int) -> float:
+    """Return the seconds in which suspects are watched, after so many crashes in a row."""
     return min(PROBATION * 2.0 ** min(crashes - 1, DOUBLINGS), LONGEST_PROBATION)

@@ -32,6 +32,7 @@ class LiveRuns:
     """The runs in memory, by the keys of their handlers, and what ended a short while ago.
 
     `phases` counts the runs of this server that have not ended, in memory or not, by phase.
+    `is_shared` is whether other servers may go on with runs that leave memory, or that have ended.
 
     A third of the methods only read its two tables; they stand here, so that nobody else has them.
     """
@@ -47,6 +48,7 @@ class LiveRuns:
     ) -> None:
         self.phases: Counter[Phase] = Counter()
         self.dismissed = False
+        self.is_shared = False
         self._log = log
         self._clock = clock
         self._store_clock = store_clock
@@ -142,6 +144,10 @@ class LiveRuns:
         """The number of runs that are executed."""
         return sum(not (run.is_quiet or run.slot.is_pending) for run in self._runs.values())
 
+    def list_runs(self) -> Sequence[LiveRun]:
+        """Return all of them."""
+        return list(self._runs.values())
+
     def get(self, key: HandlerKey) -> LiveRun | None:
         """Return the handler's run where it is in memory."""
         return self._runs.get(key)
@@ -214,6 +220,10 @@ class LiveRuns:
         """Let go of a run that waits, and that is ready to leave."""
         run.evict()
         del self._runs[run.key]
+        if self.is_shared:
+            run.slot.release()  # also that of its workflow: the run may go on elsewhere
+            if run.visible is not None:
+                self.phases[run.visible.phase] -= 1
 
     # What runs tell.
 
@@ -233,7 +243,8 @@ class LiveRuns:
         """Let go of a run whose end is committed."""
         if run.visible is not None:
             self.count_end(run.visible)
-            self._ended.keep(EndedRun(run.visible, run.tail))
+            if not self.is_shared:
+                self._ended.keep(EndedRun(run.visible, run.tail))
         self._settled.set()
         if self._runs.get(run.key) is run:
             del self._runs[run.key]

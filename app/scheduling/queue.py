@@ -81,7 +81,7 @@ class RunQueue:
 
     def check_room(self, workflow: ServedWorkflow) -> None:
         """Raise `TooManyRuns` where a new run would have to wait, and too many wait already."""
-        can_begin = self.is_open and self._has_room(workflow)
+        can_begin = self.is_open and self.has_room(workflow)
         if self.pending >= self._limits.max_pending_runs and not can_begin:
             raise TooManyRuns(
                 f"{self.pending} runs are queued already, which is the maximum; start the run"
@@ -152,7 +152,13 @@ class RunQueue:
             self._of_workflow[slot.workflow.name] -= 1
         self._grant_all()
 
-    def _has_room(self, workflow: ServedWorkflow) -> bool:
+    @property
+    def room(self) -> int:
+        """The number of runs that may be taken in and begin, of workflows that have room."""
+        return max(self._limits.max_runs - self._at_work - self.pending, 0)
+
+    def has_room(self, workflow: ServedWorkflow) -> bool:
+        """Return whether one more run of a workflow may be at work."""
         if self._at_work >= self._limits.max_runs:
             return False
         most = self._limits.max_runs_per_workflow or self._limits.max_runs
@@ -161,7 +167,7 @@ class RunQueue:
         return self._of_workflow[workflow.name] < most
 
     def _can_begin(self, slot: Slot) -> bool:
-        return (self.is_open or slot.earlier) and self._has_room(slot.workflow)
+        return (self.is_open or slot.earlier) and self.has_room(slot.workflow)
 
     def _grant_all(self) -> None:
         while self._waiting and not self._is_closed:

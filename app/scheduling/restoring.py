@@ -21,7 +21,7 @@ from workflow_server.app.engine.replay import (
     recover,
 )
 from workflow_server.app.engine.served import ServedWorkflow
-from workflow_server.app.errors import NotStarted, StoreFailed
+from workflow_server.app.errors import NotStarted, RunElsewhere, StoreFailed
 from workflow_server.app.reads import UNREACHABLE, Reads
 from workflow_server.app.runs import phase
 from workflow_server.app.runs.commit_log import CommitLog
@@ -43,6 +43,8 @@ MICROS = 1_000_000
 RETRY_PAUSE = 1.0  # seconds until what the store's failure has cut off is tried again
 CLAIMED_AT_ONCE = 20  # runs; they go on in step, and a request waits while all of them take one
 READ_AT_ONCE = 4  # journals of runs, which are in memory whole until their runs are recovered
+
+ELSEWHERE = "Another server has the run, and this one does not ask it; ask again in a moment."
 
 
 class Restorer:
@@ -131,7 +133,8 @@ class Restorer:
         for run_id, result in zip(run_ids, restored, strict=True):
             # What cannot be written of one run keeps no other from being claimed.
             left_out = self._stored.unwritten | self._stored.unwritable
-            if isinstance(result, BaseException) and run_id not in left_out:
+            is_elsewhere = isinstance(result, RunElsewhere)
+            if isinstance(result, BaseException) and not (run_id in left_out or is_elsewhere):
                 raise result
         return [result for result in restored if isinstance(result, LiveRun)]
 
@@ -150,7 +153,10 @@ class Restorer:
 
     async def restore_due(self, run_id: str) -> datetime | None:
         """Restore a waiting run, or return when its timer is really due, if that is later."""
-        due: datetime | None = await self._alone(run_id, self._restore_due)
+        try:
+            due: datetime | None = await self._alone(run_id, self._restore_due)
+        except RunElsewhere:
+            return None  # its server was faster, and has its timer
         return due
 
     def is_put_off(self, run_id: str) -> bool:
@@ -228,7 +234,16 @@ class Restorer:
             return live
         if not (is_attempted and record.attempted):
             record = await self._attempts.write_one(run_id)
-        return await self._go_on(record, behind, is_claimed=is_claimed) if record else None
+        if record is None:
+            await self._check_elsewhere(run_id)
+            return None
+        return await self._go_on(record, behind, is_claimed=is_claimed)
+
+    async def _check_elsewhere(self, run_id: str) -> None:
+        """Raise `RunElsewhere` where another server has a run."""
+        store = self._reads.store
+        if store.peers is not None and await self._reads.ask(store.find_owner(run_id)) is not None:
+            raise RunElsewhere(ELSEWHERE)
 
     async def _go_on(
         self, record: RunRecord, behind: asyncio.Task[Any] | None, *, is_claimed: bool
@@ -283,6 +298,8 @@ class Restorer:
             return None
         tail = self._live.share_tail(record.run_id)
         tail.reach(journal.next_sequence - 1)
+        if self._live.is_shared:
+            self._live.phases[record.phase] += 1
         run = self._live.add(
             record,
             workflow,
@@ -310,7 +327,8 @@ class Restorer:
                 workflow, record.accepted, earlier=earlier, has_begun=recovered.has_begun
             )
         counts = record.slot
-        if record.phase is Phase.HELD and workflow.concurrent_runs is not None:
+        is_limited = workflow.concurrent_runs is not None
+        if (record.phase is Phase.HELD and is_limited) or (counts and self._live.is_shared):
             self._queue.keep_slots(workflow.name, 1)
             counts = True
         return self._queue.take_resting(workflow, record.accepted, counts=counts)

@@ -78,11 +78,13 @@ class StoredRuns:
             self.unwritten.discard(before.run_id)
             if after is None:
                 return
-            self._live.record_committed(before, after)
+            if not self._live.is_shared:
+                self._live.record_committed(before, after)
             if after.phase is Phase.ENDED:
                 tail.end()
                 self._live.count_end(after)
-            if before.phase is Phase.WAITING and before.slot and not after.slot:
+            is_kept = before.phase is Phase.WAITING and before.slot and not self._live.is_shared
+            if is_kept and not after.slot:
                 # Others may have the slot that it kept while it waited.
                 self._queue.give_back(before.workflow_name)
 
