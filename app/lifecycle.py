@@ -50,6 +50,7 @@ from workflow_server.app.telemetry.metrics import Metrics
 from workflow_server.app.telemetry.watchdog import Watchdog
 from workflow_server.schemas.records import Phase, ServerRecord
 from workflow_server.stores.base import Store, StoreError, StoreFenced
+from workflow_server.stores.copying import refuse_unfinished
 from workflow_server.stores.replicas import Peers
 
 logger = get_logger(__name__)
@@ -180,6 +181,7 @@ class Lifecycle:
 
     async def _start_parts(self) -> None:
         await self._store.start()
+        await refuse_unfinished(self._store)
         self._described = None
         self._step_tasks.watch()
         self.store_clock.reset()

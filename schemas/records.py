@@ -4,10 +4,13 @@ A record is frozen; a change makes a new one (`dataclasses.replace`). Times are 
 carried as the UTF-8 bytes that were serialized once, and is never parsed by a store.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from functools import cache
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from workflow_server.schemas.journals import HistoryExtent as HistoryExtent
 from workflow_server.schemas.journals import HistoryRecord as HistoryRecord
@@ -316,6 +319,35 @@ class Batch:
     purged_runs: list[str] = field(default_factory=list)
     released: set[str] = field(default_factory=set)
     clock: ClockRecord | None = None
+
+
+StoredRecord = (
+    RunRecord
+    | EventRecord
+    | TickRecord
+    | PayloadRecord
+    | HistoryRecord
+    | InboxRecord
+    | StateRecord
+    | StateChangeRecord
+    | SnapshotRecord
+)  # what a store has of a run
+
+
+def list_values(record: StoredRecord) -> tuple[Any, ...]:
+    """Return the values of a record, in the order of its fields."""
+    kind: Any = type(record)  # which mypy does not take to be hashable
+    return _values_of(kind)(record)
+
+
+def list_documents(record: StoredRecord) -> list[bytes]:
+    """Return the values of a record that are bytes, and may be large."""
+    return [value for value in list_values(record) if isinstance(value, bytes)]
+
+
+@cache
+def _values_of(kind: type[Any]) -> Callable[[StoredRecord], tuple[Any, ...]]:
+    return attrgetter(*(each.name for each in fields(kind)))
 
 
 class UnfinishedRun(NamedTuple):

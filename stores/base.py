@@ -1,7 +1,7 @@
 """The contract that every store keeps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from workflow_server.schemas.listings import (
@@ -27,6 +27,7 @@ from workflow_server.schemas.records import (
     RunRecord,
     ServerRecord,
     SnapshotRecord,
+    StoredRecord,
     StoredState,
     Suspect,
     TickPage,
@@ -184,6 +185,18 @@ class Store(ABC):
         """
         return None
 
+    async def exists(self) -> bool:
+        """Return whether there is something to open; `start` makes it where there is nothing."""
+        return True
+
+    @abstractmethod
+    async def note_copy(self, source: str | None) -> None:
+        """Write that a store of this name is being copied into this one; None: no more."""
+
+    @abstractmethod
+    async def get_copy(self) -> str | None:
+        """Return the name of the store that is being copied into this one, or None."""
+
     @abstractmethod
     async def get_clock(self) -> ClockRecord | None:
         """Return the clock that was written last, or None where none was."""
@@ -195,6 +208,28 @@ class Store(ABC):
     @abstractmethod
     async def get_run(self, run_id: str) -> RunRecord | None:
         """Return a run, or None for an unknown one."""
+
+    @abstractmethod
+    async def list_run_ids(self, *, after: str | None = None, limit: int) -> Sequence[str]:
+        """Return the ids of runs of all tenants, ended or not, at most `limit`, after one of them.
+
+        They are in the store's own order of run ids.
+        """
+
+    @abstractmethod
+    async def weigh_runs(self, run_ids: Sequence[str]) -> Mapping[str, int]:
+        """Return about how many bytes each of these runs has with all that belongs to it.
+
+        Unknown runs are left out.
+        """
+
+    @abstractmethod
+    async def read_runs(self, run_ids: Sequence[str]) -> Sequence[StoredRecord]:
+        """Return runs with all that belongs to them, however much; unknown ones have nothing.
+
+        Records of one kind that belong to a run are in their order in it, and the run comes after
+        all of them.
+        """
 
     @abstractmethod
     async def list_handlers(self, query: HandlerQuery) -> ListedRuns:

@@ -2,7 +2,7 @@
 
 import bisect
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -32,6 +32,7 @@ from workflow_server.schemas.records import (
     ServerRecord,
     SnapshotRecord,
     Status,
+    StoredRecord,
     StoredState,
     Suspect,
     TickPage,
@@ -78,6 +79,7 @@ class MemoryStore(Store):
         self._is_started = False
         self._clock: ClockRecord | None = None
         self._server = ServerRecord()
+        self._copied: str | None = None
 
     async def start(self) -> None:
         """Begin another incarnation: there is nothing to open."""
@@ -208,6 +210,12 @@ class MemoryStore(Store):
     async def list_servers(self) -> Sequence[ServerRecord]:
         return [self._server]
 
+    async def note_copy(self, source: str | None) -> None:
+        self._copied = source
+
+    async def get_copy(self) -> str | None:
+        return self._copied
+
     async def get_clock(self) -> ClockRecord | None:
         return self._clock
 
@@ -270,6 +278,17 @@ class MemoryStore(Store):
     async def get_run(self, run_id: str) -> RunRecord | None:
         run = self._runs.get(run_id)
         return run.record if run else None
+
+    async def list_run_ids(self, *, after: str | None = None, limit: int) -> Sequence[str]:
+        run_ids = sorted(run_id for run_id in self._runs if after is None or run_id > after)
+        return run_ids[:limit]
+
+    async def weigh_runs(self, run_ids: Sequence[str]) -> Mapping[str, int]:
+        return {run_id: self._runs[run_id].size for run_id in run_ids if run_id in self._runs}
+
+    async def read_runs(self, run_ids: Sequence[str]) -> Sequence[StoredRecord]:
+        runs = [self._runs[run_id] for run_id in run_ids if run_id in self._runs]
+        return [record for run in runs for record in run.list_records()]
 
     async def list_handlers(self, query: HandlerQuery) -> ListedRuns:
         order = self._orders.get(query.tenant, [])

@@ -24,12 +24,15 @@ from workflow_server.schemas.records import (
     Phase,
     RunRecord,
     SnapshotRecord,
+    StateChangeRecord,
     StateRecord,
     Status,
+    StoredRecord,
     StoredState,
     Suspect,
     TickRecord,
     UnfinishedRun,
+    list_documents,
 )
 from workflow_server.schemas.times import to_micros
 from workflow_server.stores.base import count_fitting
@@ -72,6 +75,25 @@ class StoredRun:
         """Replace the snapshot, and drop the ticks before it."""
         self.snapshot = snapshot
         self.ticks = [tick for tick in self.ticks if tick.sequence >= snapshot.tick_sequence]
+
+    def list_records(self) -> list[StoredRecord]:
+        """Return all that belongs to the run, and the run."""
+        run_id, state = self.record.run_id, self.state
+        records: list[StoredRecord] = [*self.events, *self.ticks]
+        records += [self.payloads[number] for number in sorted(self.payloads)]
+        records += [self.history[first] for first in sorted(self.history)]
+        records += self.inbox
+        if state is not None:
+            records.append(StateRecord(run_id, state.state, state.first_change))
+            records += [StateChangeRecord(run_id, *item) for item in sorted(self.changes.items())]
+        if self.snapshot is not None:
+            records.append(self.snapshot)
+        return [*records, self.record]
+
+    @property
+    def size(self) -> int:
+        """The bytes of the documents of all that."""
+        return sum(len(document) for r in self.list_records() for document in list_documents(r))
 
     def read_payloads(self, after: int, limit: int) -> list[PayloadRecord]:
         """Return the first payloads with a number greater than `after`."""

@@ -5,6 +5,7 @@ raw line breaks; a large pack is compressed. Its times are microseconds since th
 first event, then of each the time since the one before it.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
@@ -29,7 +30,11 @@ def pack_events(events: Iterable[EventRecord], *, worth: float) -> list[tuple[An
 
 
 def unpack_events(
-    rows: Iterable[Sequence[Any]], *, after: int, limit: int, max_bytes: int
+    rows: Iterable[Sequence[Any]],
+    *,
+    after: int = -1,
+    limit: int = sys.maxsize,
+    max_bytes: int = sys.maxsize,
 ) -> list[EventRecord]:
     """Return the events of rows with a sequence greater than `after`, at most `limit`.
 

@@ -37,7 +37,9 @@ from workflow_server.stores.postgres_statements import (
     CLAIM,
     DEAD_OWNERS,
     DESCRIBE,
+    END_COPY,
     LET_GO,
+    NOTE_COPY,
     WRITE_SUSPECTS,
     qualify,
 )
@@ -51,6 +53,7 @@ T = TypeVar("T")
 READERS = 4
 SESSION = "SELECT pg_backend_pid()"
 SELECT_READ_ONLY = "SELECT current_setting('transaction_read_only')"  # as of a standby, too
+SELECT_TABLE = "SELECT to_regclass($1) IS NOT NULL"
 CLAIM_TRIES, CLAIM_PAUSE = 10, 0.3  # how often, and every how many seconds, a lock is tried
 CLOSE_TIMEOUT = 3.0  # seconds for reads that are under way when the store is closed
 
@@ -167,6 +170,20 @@ class PostgresStore(SqlStore):
         values = server.address, server.version, [*server.workflows], server.state
         await self._write(lambda writer: self._write_alone(writer, DESCRIBE, *values))
 
+    async def exists(self) -> bool:
+        try:
+            pool = await self._connections.open_pool(1)
+            try:
+                return bool(await pool.fetchval(SELECT_TABLE, f"{self._schema}.runs"))
+            finally:
+                await _close_pool(pool)
+        except ERRORS as error:
+            raise refusal(error, self._connections.url) from error
+
+    async def note_copy(self, source: str | None) -> None:
+        statement = (END_COPY,) if source is None else (NOTE_COPY, source)
+        await self._write(lambda writer: self._write_alone(writer, *statement))
+
     async def _write_alone(self, writer: Connection, sql: str, *arrays: Any) -> bool | None:
         """Write one statement; return None where the incarnation is dead."""
         statement = qualify(sql, self._schema)
@@ -228,7 +245,10 @@ class PostgresStore(SqlStore):
         return await self._read(sql, *values)
 
     async def _read_runs(self, select: str, run_ids: Sequence[str], size: int) -> Rows:
-        return await self._read(f"{select} WHERE run_id = ANY($1::text[])", run_ids)
+        return await self._read_of(f"{select} WHERE {{}}", run_ids)
+
+    async def _read_of(self, sql: str, run_ids: Sequence[str]) -> Rows:
+        return await self._read(sql.format("run_id = ANY($1::text[])"), run_ids)
 
     async def _read_page(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
         return await self._read(sql, *values)

@@ -38,7 +38,7 @@ from workflow_server.stores.rows import (
     WRITTEN_RUN_COLUMNS,
 )
 
-OTHER_TABLES = "runs", "purged_runs", "incarnations", "clock", "procrastinate_workers"
+OTHER_TABLES = "runs", "purged_runs", "incarnations", "clock", "copies", "procrastinate_workers"
 TABLES = "|".join((*TABLES_OF_RUN, *OTHER_TABLES))
 TABLE = re.compile(rf"(\b(?:FROM|INTO|UPDATE|JOIN) |::)({TABLES})\b(?!\.)")
 LARGE_COLUMNS = frozenset({"start_event", "result", "envelopes", "tick", "state", "change"}) | {
@@ -192,6 +192,11 @@ DESCRIBE = (
     " SET address = $2, version = $3, workflows = $4::text[], state = $5"
     " WHERE id = $1 RETURNING 1) SELECT EXISTS (SELECT FROM written)"
 )
+NOTE_COPY = (
+    f"WITH {FENCE}, written AS (INSERT INTO copies (id, source) SELECT 1, $2::text WHERE {FENCED}"
+    f" ON CONFLICT (id) DO UPDATE SET source = excluded.source) SELECT {FENCED}"
+)
+END_COPY = f"WITH {FENCE}, removed AS (DELETE FROM copies WHERE {FENCED}) SELECT {FENCED}"
 REFUSED = (
     "SELECT runs.run_id FROM unnest($2::text[], $3::bigint[], $4::text[])"
     " AS given (run_id, epoch, status) JOIN runs USING (run_id)"

@@ -48,6 +48,7 @@ DUE_COLUMNS = ("due_at", "run_id")
 
 SELECT_SERVERS = f"SELECT {', '.join(SERVER_COLUMNS)} FROM incarnations ORDER BY id"
 SELECT_CLOCK = f"SELECT {', '.join(CLOCK_COLUMNS)} FROM clock"
+SELECT_COPY = "SELECT source FROM copies"
 
 _COUNT = "SELECT phase, workflow_name, COUNT(*), COUNT(*) FILTER (WHERE slot) FROM runs WHERE"
 # In two parts: the runs that are not at work, many perhaps, are counted in the index alone.
@@ -155,6 +156,13 @@ def _page(
         f" FROM ({sizes} LIMIT {placeholder(3)}) AS sizes) AS page WHERE bytes_before < {max_bytes}"
     )
     return f"SELECT {names} {where} AND {order} <= ({last}) ORDER BY {order}"
+
+
+def run_ids_page(after: str | None, limit: int, placeholder: Placeholder) -> Query:
+    """Return the query for the ids of runs after one of them."""
+    value = Values(placeholder)
+    where = f" WHERE run_id > {value(after)}" if after is not None else ""
+    return f"SELECT run_id FROM runs{where} ORDER BY run_id LIMIT {value(limit)}", value
 
 
 def unfinished_page(

@@ -2,9 +2,10 @@
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from workflow_server.schemas.listings import (
@@ -29,6 +30,9 @@ from workflow_server.schemas.records import (
     RunRecord,
     ServerRecord,
     SnapshotRecord,
+    StateChangeRecord,
+    StateRecord,
+    StoredRecord,
     StoredState,
     Suspect,
     TickPage,
@@ -45,7 +49,7 @@ from workflow_server.stores.listings import (
     select_runs,
 )
 from workflow_server.stores.packs import PACK_COLUMNS, unpack_events
-from workflow_server.stores.purging import LIST_PURGED
+from workflow_server.stores.purging import LIST_PURGED, TABLES_OF_RUN
 from workflow_server.stores.queries import (
     COUNT_UNFINISHED,
     DUE_COLUMNS,
@@ -53,6 +57,7 @@ from workflow_server.stores.queries import (
     LAST_ACCEPTED,
     PAGE_BYTES,
     SELECT_CLOCK,
+    SELECT_COPY,
     SELECT_SERVERS,
     SUSPECT_COLUMNS,
     UNFINISHED_COLUMNS,
@@ -62,6 +67,7 @@ from workflow_server.stores.queries import (
     history_page,
     not_resumable_page,
     payloads_page,
+    run_ids_page,
     state_with_changes,
     superseded_page,
     suspects_page,
@@ -69,10 +75,13 @@ from workflow_server.stores.queries import (
     unfinished_page,
 )
 from workflow_server.stores.rows import (
+    CHANGE_COLUMNS,
     HISTORY_COLUMNS,
     INBOX_COLUMNS,
     PAYLOAD_COLUMNS,
+    RUN_COLUMNS,
     SNAPSHOT_COLUMNS,
+    STATE_COLUMNS,
     TICK_COLUMNS,
     documents_size,
     row_to_clock,
@@ -82,6 +91,10 @@ from workflow_server.stores.rows import (
 )
 
 Rows = Sequence[Sequence[Any]]
+# The bytes of a row of each table that has rows of runs.
+SIZES = {"runs": "COALESCE(length(start_event), 0) + COALESCE(length(result), 0)"} | {
+    table: f"length({payload})" for table, (_, payload) in TABLES_OF_RUN.items()
+}
 LARGE_ROWS = 1 << 18  # bytes of documents that are checked beside the event loop
 
 
@@ -109,6 +122,10 @@ class SqlStore(Store):
         """Return the rows of runs of which this is selected, `size` bytes or so, in no order."""
 
     @abstractmethod
+    async def _read_of(self, sql: str, run_ids: Sequence[str]) -> Rows:
+        """Return the rows of a query, in which `{}` stands for that a row is of these runs."""
+
+    @abstractmethod
     async def _read_page(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
         """Return rows of these columns, of which those of documents may be large bytes."""
 
@@ -117,6 +134,10 @@ class SqlStore(Store):
 
     async def list_servers(self) -> Sequence[ServerRecord]:
         return [row_to_server(row) for row in await self._read(SELECT_SERVERS)]
+
+    async def get_copy(self) -> str | None:
+        rows = await self._read(SELECT_COPY)
+        return str(rows[0][0]) if rows else None
 
     async def get_clock(self) -> ClockRecord | None:
         rows = await self._read(SELECT_CLOCK)
@@ -133,6 +154,40 @@ class SqlStore(Store):
     async def get_run(self, run_id: str) -> RunRecord | None:
         rows = await self._read(f"{SELECT_RUNS} WHERE {self._is_run}", run_id)
         return (await _to_runs(rows))[0] if rows else None
+
+    async def list_run_ids(self, *, after: str | None = None, limit: int) -> Sequence[str]:
+        sql, values = run_ids_page(after, limit, self._placeholder)
+        return [run_id for (run_id,) in await self._read_rows(("run_id",), sql, *values)]
+
+    async def weigh_runs(self, run_ids: Sequence[str]) -> Mapping[str, int]:
+        sizes: dict[str, int] = {}
+        for table, payload in SIZES.items():
+            sql = f"SELECT run_id, SUM({payload}) FROM {table} WHERE {{}} GROUP BY run_id"
+            for run_id, size in await self._read_of(sql, run_ids):
+                if run_id in sizes or table == "runs":
+                    sizes[run_id] = sizes.get(run_id, 0) + size
+        return sizes
+
+    async def read_runs(self, run_ids: Sequence[str]) -> Sequence[StoredRecord]:
+        async def read(table: str, columns: Sequence[str]) -> Rows:
+            sql = f"SELECT {', '.join(columns)} FROM {table} WHERE {{}}"
+            return sorted(await self._read_of(sql, run_ids), key=itemgetter(0, 1))
+
+        runs = await _to_runs(await read("runs", RUN_COLUMNS))
+        packs = await read("events", PACK_COLUMNS)
+        records: list[StoredRecord] = [*unpack_events(packs)]
+        records += [TickRecord(*row) for row in await read("ticks", TICK_COLUMNS)]
+        records += [PayloadRecord(*row) for row in await read("payloads", PAYLOAD_COLUMNS)]
+        records += [HistoryRecord(*row) for row in await read("histories", HISTORY_COLUMNS)]
+        records += [InboxRecord(*row) for row in await read("inbox", INBOX_COLUMNS)]
+        states = [StateRecord(*row) for row in await read("states", STATE_COLUMNS)]
+        first = {state.run_id: state.first_change for state in states}
+        changes = [StateChangeRecord(*row) for row in await read("state_changes", CHANGE_COLUMNS)]
+        records += states
+        records += [c for c in changes if c.run_id in first and c.number >= first[c.run_id]]
+        records += [SnapshotRecord(*row) for row in await read("snapshots", SNAPSHOT_COLUMNS)]
+        known = {run.run_id for run in runs}
+        return [*(record for record in records if record.run_id in known), *runs]
 
     async def list_handlers(self, query: HandlerQuery) -> ListedRuns:
         places = listing(replace(query, limit=query.limit + 1), self._placeholder)

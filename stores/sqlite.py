@@ -36,12 +36,14 @@ from workflow_server.stores.sqlite_statements import (
     CLEAR,
     DESCRIBE,
     DROP_PAYLOADS,
+    END_COPY,
     FINISH,
     FOLD_CHANGES,
     FORGET_HISTORY,
     FORGET_RUNS,
     INCARNATION,
     LET_GO,
+    NOTE_COPY,
     NOTE_CURRENT,
     NOTE_EARLIER,
     NOTE_SUPERSEDED,
@@ -68,6 +70,7 @@ FENCED = "The file belongs to another process now."
 COMPRESSION_WORTH = 0.4  # what a MiB costs: about 3 ms to compress it to this, 2 to write it
 LARGE_RUN = 1 << 16  # bytes of a run, from which on a page of them is fetched row by row
 CHUNKS = (256, 64)  # rows a statement; what is left, fewer rows than these, goes into one more
+LISTED = "run_id IN (SELECT value FROM json_each(?1))"
 BLOBS = frozenset({"start_event", "result"})
 BLOBS_OF_PAGES = frozenset({"envelopes", "tick", "beside", "payload", "ticks"})
 
@@ -163,6 +166,13 @@ class SqliteStore(SqlStore):
         values = (server.address, server.version, _list_value(server.workflows), server.state)
         await self._write(lambda connection: connection.execute(DESCRIBE, values))
 
+    async def exists(self) -> bool:
+        return await asyncio.to_thread(self.path.exists)
+
+    async def note_copy(self, source: str | None) -> None:
+        statement = (END_COPY,) if source is None else (NOTE_COPY, (source,))
+        await self._write(lambda connection: connection.execute(*statement))
+
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do the work in a transaction that is this incarnation's."""
         writer, incarnation = self._writer, self._incarnation
@@ -210,11 +220,12 @@ class SqliteStore(SqlStore):
         )
 
     async def _read_runs(self, select: str, run_ids: Sequence[str], size: int) -> Rows:
-        sql = f"{select} WHERE run_id IN (SELECT value FROM json_each(?1))"
-        ids = _list_value(run_ids)
         if size >= LARGE_RUN * len(run_ids):
-            return await self._read(sql, ids)
-        return await self._read_rows(RUN_COLUMNS, sql, ids)
+            return await self._read_of(f"{select} WHERE {{}}", run_ids)
+        return await self._read_rows(RUN_COLUMNS, f"{select} WHERE {LISTED}", _list_value(run_ids))
+
+    async def _read_of(self, sql: str, run_ids: Sequence[str]) -> Rows:
+        return await self._read(sql.format(LISTED), _list_value(run_ids))
 
     async def _read_page(self, columns: Sequence[str], sql: str, *values: Any) -> Rows:
         return await self._fetch(

@@ -57,6 +57,8 @@ LET_GO = tuple(
     for part in (AT_WORK, SUSPECTED)
 )
 DESCRIBE = "UPDATE incarnations SET address = ?, version = ?, workflows = ?, state = ?"
+NOTE_COPY = "INSERT OR REPLACE INTO copies (id, source) VALUES (1, ?)"
+END_COPY = "DELETE FROM copies"
 PUT_EVENTS = f"INSERT OR REPLACE INTO events ({', '.join(PACK_COLUMNS)}) VALUES", ""
 ADD_TICKS = f"INSERT OR IGNORE INTO ticks ({', '.join(TICK_COLUMNS)}) VALUES", ""
 PUT_STATES = f"INSERT OR REPLACE INTO states ({', '.join(STATE_COLUMNS)}) VALUES", ""

@@ -42,6 +42,7 @@ def make_program() -> Program:
     program.command(cls=SourcesCommand, params=[sources, _output_option(), debug])(openapi)
     program.command(params=[store, debug])(migrate)
     program.command(params=[_age_option(), store, debug])(prune)
+    program.command(params=[*_copy_options(), debug])(copy)
     keys = click.Group("key", help="API keys: who may call the server.")
     keys.command("create", params=[*_key_options(), debug])(create_key)
     program.add_command(keys)
@@ -81,6 +82,14 @@ def prune(older_than: str, **flags: Any) -> None:
         prune_handlers(settings, older_than)
 
 
+def copy(source: str, target: str, compare: bool, **flags: Any) -> None:
+    """Copy all runs from one store to another, and compare them; no server uses either."""
+    with _settings_of(flags):
+        from workflow_server.app.commands.copying import copy_store
+
+        copy_store(source, target, compare=compare)
+
+
 def create_key(debug: bool | None, **answers: Any) -> None:
     """Print a new API key, once, and add its hash to a file of keys."""
     with _settings_of({"debug": debug}) as settings:
@@ -105,6 +114,28 @@ def _age_option() -> click.Option:
         metavar="<str>",
         help="Remove handlers that ended longer ago, such as 12h or 30d.",
     )
+
+
+def _copy_options() -> list[click.Option]:
+    return [
+        click.Option(
+            ["--from", "source"],
+            required=True,
+            metavar="<str>",
+            help="URL of the store whose runs are copied, such as sqlite:///runs.db.",
+        ),
+        click.Option(
+            ["--to", "target"],
+            required=True,
+            metavar="<str>",
+            help="URL of an empty store, or of one with a copy that was cut off.",
+        ),
+        click.Option(
+            ["--verify-only", "compare"],
+            is_flag=True,
+            help="Compare the runs of the two stores, and copy none.",
+        ),
+    ]
 
 
 def _key_options() -> list[click.Option]:

@@ -27,7 +27,7 @@ def prune_handlers(settings: Settings, older_than: str) -> None:
     """Remove the handlers, and the earlier runs of others, that ended longer ago; say how many."""
     age = read_duration_of("--older-than", older_than)
     removed = asyncio.run(prune_store(open_store(settings.store), older_than=age))
-    handlers, runs = _count(removed.handlers, "handler"), _count(removed.runs, "earlier run")
+    handlers, runs = count(removed.handlers, "handler"), count(removed.runs, "earlier run")
     click.echo(f"Removed {handlers} and {runs} of other handlers.")
 
 
@@ -45,8 +45,9 @@ def describe_store(server_origin: str | None, store: str) -> str:
     return f"Runs are kept in {hide_password(store)}"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def count(number: int, what: str) -> str:
+    """Return a number of things with their name."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 async def _migrate(url: str) -> None:

@@ -1,7 +1,7 @@
 """A store between the server and a real one, that fails, hangs and dawdles as a script says."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -30,6 +30,7 @@ from workflow_server.schemas.records import (
     RunRecord,
     ServerRecord,
     SnapshotRecord,
+    StoredRecord,
     StoredState,
     Suspect,
     TickPage,
@@ -125,6 +126,23 @@ class FaultyStore(Store):
 
     async def list_servers(self) -> Sequence[ServerRecord]:
         return await self._carry_out("list_servers", self._real.list_servers)
+
+    async def note_copy(self, source: str | None) -> None:
+        await self._carry_out("note_copy", lambda: self._real.note_copy(source))
+
+    async def get_copy(self) -> str | None:
+        return await self._carry_out("get_copy", self._real.get_copy)
+
+    async def list_run_ids(self, *, after: str | None = None, limit: int) -> Sequence[str]:
+        return await self._carry_out(
+            "list_run_ids", lambda: self._real.list_run_ids(after=after, limit=limit)
+        )
+
+    async def weigh_runs(self, run_ids: Sequence[str]) -> Mapping[str, int]:
+        return await self._carry_out("weigh_runs", lambda: self._real.weigh_runs(run_ids))
+
+    async def read_runs(self, run_ids: Sequence[str]) -> Sequence[StoredRecord]:
+        return await self._carry_out("read_runs", lambda: self._real.read_runs(run_ids))
 
     async def get_clock(self) -> ClockRecord | None:
         return await self._carry_out("get_clock", self._real.get_clock)

@@ -29,8 +29,14 @@ from workflow_server.schemas.records import DueRun
 from workflow_server.stores.base import Store
 from workflow_server.stores.memory import MemoryStore
 
-# Asked for at a stop and at a start after a crash, see below, and by no single server.
-ELSEWHERE = {"start", "stop", "let_go", "write_suspects", "list_servers"}
+# Asked for at a stop and at a start after a crash, see below, by no single server, and by a copy.
+ELSEWHERE = {"start", "stop", "let_go", "write_suspects", "list_servers"} | {
+    "get_copy",
+    "list_run_ids",
+    "note_copy",
+    "read_runs",
+    "weigh_runs",
+}
 OPERATIONS = sorted(Store.__abstractmethods__ - ELSEWHERE)
 EVERY_CASE = list(product([*OPERATIONS, "everything"], Fault, (1, 3, FOR_GOOD)))
 CASES = [

@@ -4,11 +4,13 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.support.backends import DURABLE, FRESH_URLS
 from tests.support.calls import answer, get_status, result_of, send, start, wait_ended
 from tests.support.command import run_command, serving
 from tests.support.older_databases import KINDS, OLDER_URLS, TENANT
@@ -26,14 +28,20 @@ class Upgraded:
     theirs: httpx.AsyncClient
 
 
-@pytest.fixture(params=OLDER_URLS)
+@pytest.fixture(params=[*OLDER_URLS, *product(OLDER_URLS, DURABLE)], ids=str)
 async def upgraded(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Upgraded]:
-    """Serve each database with the workflows of its runs."""
+    """Serve each database, and copies of each, with the workflows of its runs."""
     # Served from a folder of its own, as it was when the runs were made.
     shutil.copy(KINDS, tmp_path)
     keys = [make_key(tmp_path, tenant) for tenant in ("", TENANT)]
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(OLDER_URLS[request.param](tmp_path))
+        older, kind = request.param if isinstance(request.param, tuple) else (request.param, None)
+        url = await stack.enter_async_context(OLDER_URLS[older](tmp_path))
+        if kind is not None:
+            copy = await stack.enter_async_context(FRESH_URLS[kind](tmp_path))
+            copied = run_command(tmp_path, "copy", "--from", url, "--to", copy)
+            assert copied.returncode == 0, copied.stderr
+            url = copy
         command = ("kinds.py", "--store", url, "--api-keys", "keys.json")
         server = stack.enter_context(serving(tmp_path, *command))
         mine, theirs = [

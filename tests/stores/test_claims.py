@@ -181,6 +181,8 @@ async def test_an_incarnation_that_was_followed_by_another_writes_nothing(url: s
             partial(store.commit, Batch()),
             partial(store.claim, ["r"]),
             partial(store.describe, SERVER),
+            partial(store.note_copy, "there"),
+            partial(store.note_copy, None),
             store.check,
         )
         for write in writes:
