@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from workflow_server.schemas.problems import Fault
+from workflow_server.schemas.records import HandlerKey
+from workflow_server.stores.replicas import Owner
 
 REALM = "workflow-server"
 
@@ -351,12 +353,6 @@ class Draining(ServiceUnavailable):
     retry_after = 5
 
 
-class RunElsewhere(ServiceUnavailable):
-    """Another server has the run, and this one cannot ask it."""
-
-    code = "run_elsewhere"
-
-
 class RunUnfinished(ServiceUnavailable):
     """The run was accepted, and goes on when the server is back; its handler tells how it ends."""
 
@@ -372,6 +368,21 @@ class RunUnfinished(ServiceUnavailable):
     def headers(self) -> dict[str, str]:
         """Return the headers that say where to ask, from `/workflows/{name}/run`, and when."""
         return {**super().headers, "Location": locate_handler(self._handler_id)}
+
+
+class RunElsewhere(ServiceUnavailable):
+    """The run is at another server, which cannot be reached now; nothing was done."""
+
+    code = "run_elsewhere"
+    retry_after = 5
+
+    def __init__(self, key: HandlerKey, owner: Owner) -> None:
+        """`owner` is the server that has the run of the handler."""
+        super().__init__(
+            f"The run of the handler '{key.id}' is at another server, which cannot be reached now;"
+            " nothing was done. Try again in a moment."
+        )
+        self.owner = owner
 
 
 class StoreFailed(ServiceUnavailable):

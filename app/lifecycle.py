@@ -33,7 +33,9 @@ from workflow_server.app.handlers.registry import HandlerRegistry, new_id
 from workflow_server.app.handlers.retention import Purges, keep_pruning
 from workflow_server.app.reads import Reads
 from workflow_server.app.replicas.draining import give_up_runs
+from workflow_server.app.replicas.exchange import Exchange
 from workflow_server.app.replicas.membership import Membership
+from workflow_server.app.replicas.registry import SharedRegistry
 from workflow_server.app.replicas.takeover import Takeover
 from workflow_server.app.runs.commit_log import LAST_WRITE, CommitLog
 from workflow_server.app.scheduling.claims import Claims
@@ -58,6 +60,7 @@ logger = get_logger(__name__)
 CLOCK_PAUSE = 10.0  # seconds of uptime that a crash may leave out at most
 CHECK_TIMEOUT = 3.0  # seconds in which a store that can be reached says so
 WATCH_PAUSE = 1.0  # seconds between two looks at whose the store is
+CLAIM_TIME = 3.0  # seconds in which the runs of a dead server are claimed by others
 JOIN_PAUSE = 1.0  # seconds between two tries to have the store again
 
 
@@ -124,7 +127,8 @@ class Lifecycle:
         if store.peers is not None:
             self._join(store.peers)
         self.eviction = Eviction(self.live, self.timers, idle_timeout=settings.idle_timeout)
-        self.registry = HandlerRegistry(
+        self.exchange: Exchange | None = None
+        self.registry = (HandlerRegistry if store.peers is None else SharedRegistry)(
             self.reads,
             self.log,
             self.live,
@@ -137,6 +141,16 @@ class Lifecycle:
             metrics=self.metrics,
             make_id=make_id,
         )
+        if isinstance(self.registry, SharedRegistry) and store.peers is not None:
+            bound = store.peers.replicas.stale_after + CLAIM_TIME
+            self.exchange = Exchange(
+                self.reads,
+                store.peers,
+                self.live,
+                bound=bound,
+                is_draining=lambda: self.registry.is_draining,
+            )
+            self.registry.exchange = self.exchange
         self._watchdog = Watchdog(self.metrics, find_step=find_step, find_run=find_run)
         self._step_tasks = StepTasks()
         self._tasks: list[asyncio.Task[None]] = []
@@ -214,6 +228,8 @@ class Lifecycle:
                 "retention",
             )
         self._watchdog.start()
+        if self.exchange is not None:
+            await self.exchange.start()
         self.registry.is_started = True
 
     async def _begin_beating(self) -> None:
@@ -257,6 +273,7 @@ class Lifecycle:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
+        self.registry.is_draining = True
         await self._stop_parts()
 
     async def _stop_parts(self) -> None:
@@ -270,6 +287,8 @@ class Lifecycle:
         await self.restorer.stop()
         await self._watchdog.stop()
         self.eviction.clear()
+        if self.exchange is not None:
+            await self.exchange.stop()
         if not self.log.fenced.is_set():
             await self.live.keep_whole()
         await self.live.abandon()

@@ -13,7 +13,8 @@ from starlette.routing import BaseRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from workflow_server.app.access import Access
-from workflow_server.app.settings import Limits, ServiceSettings
+from workflow_server.app.replicas.registry import SharedRegistry
+from workflow_server.app.settings import MIB, Limits, ServiceSettings
 from workflow_server.routers import (
     events,
     handlers,
@@ -34,6 +35,7 @@ from workflow_server.routers.headers import SecureHeaders
 from workflow_server.routers.heads import Heads
 from workflow_server.routers.hosts import HostGuard, HostRule
 from workflow_server.routers.http_rules import HttpRules
+from workflow_server.routers.internal import InternalRoutes
 from workflow_server.routers.origins import LOCALHOST, OriginGuard
 from workflow_server.routers.problems import add_problem_handlers
 from workflow_server.routers.request_ids import RequestIds
@@ -105,6 +107,7 @@ def create_app(
         telemetry=_telemetry(root_path),
     )
     app.state.services = services
+    _add_internal_routes(app, services, settings)
     serve_document(app, services.catalog, root_path=root_path.rstrip("/"))
     _include_routers(app, services.access, settings)
     # After the guard of access, which says who asks.
@@ -119,6 +122,19 @@ def create_app(
     add_problem_handlers(app)
     _shorten_refusal(app)
     return app
+
+
+def _add_internal_routes(app: FastAPI, services: Services, limits: Limits) -> None:
+    """Let other servers ask this one, where servers share a store, before all else is looked at."""
+    exchange, registry = services.lifecycle.exchange, services.lifecycle.registry
+    if exchange is not None and isinstance(registry, SharedRegistry):
+        routes = Middleware(
+            InternalRoutes,
+            registry=registry,
+            exchange=exchange,
+            max_body=2 * limits.max_body_size + MIB,  # a text has longer escapes than a client's
+        )
+        app.user_middleware.insert(0, routes)
 
 
 def _telemetry(root_path: str) -> TelemetryConfig:

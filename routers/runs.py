@@ -158,7 +158,7 @@ async def run_workflow(
     `Location` is that of the handler.
     """
     live = await registry.start_run(workflow, body, tenant=tenant)
-    return _answer(await live.wait_ended(), registry, room, view, accepted=False)
+    return _answer(await registry.wait_ended(live), registry, room, view, accepted=False)
 
 
 @router.post(

@@ -5,6 +5,7 @@ dead: in one, the runs would be read later than the incarnations.
 """
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,16 +13,25 @@ from typing import Any
 
 import asyncpg
 
-from workflow_server.schemas.records import ServerRecord, Suspect
+from workflow_server.schemas.records import Phase, ServerRecord, Suspect
 from workflow_server.stores.base import StoreFenced
 from workflow_server.stores.postgres_connections import Connections, SocketConnection
 from workflow_server.stores.postgres_errors import ERRORS, unavailable
 from workflow_server.stores.postgres_statements import FENCE, FENCED
 from workflow_server.stores.queries import RUNNING, SUSPECT_COLUMNS
-from workflow_server.stores.replicas import Beat, Owner, Peers, Pulse, Replicas
+from workflow_server.stores.replicas import (
+    Beat,
+    Owner,
+    Peers,
+    Pulse,
+    Replicas,
+    RunCount,
+    Whereabouts,
+)
 from workflow_server.stores.rows import SERVER_COLUMNS, row_to_server, row_to_suspect
 from workflow_server.stores.sql import Rows
 
+SECRET_BYTES = 32
 BEAT_PART = 0.6  # of the time after which a server is stale, in which a beat is answered or fails
 FRESH_BEATS = 1.5  # heartbeats ago that a server has beaten at most if it may remove others
 CLOCK_JUMP = 5_000_000  # microseconds that the database's clock was set back by, at least
@@ -47,6 +57,16 @@ FIND_OWNER = (
     "SELECT incarnations.id, incarnations.address FROM runs"
     " JOIN incarnations ON incarnations.id = runs.owner"
     f" WHERE runs.run_id = $1 AND {RUNNING}"
+)
+FIND_RUNS = (
+    f"SELECT runs.run_id, NOT ({RUNNING}), runs.epoch, incarnations.id, incarnations.address"
+    " FROM runs LEFT JOIN incarnations ON incarnations.id = runs.owner"
+    " WHERE runs.run_id = ANY($1::text[])"
+)
+COUNT_RUNS = (
+    "SELECT incarnations.id, phase, count(*) FROM runs"
+    " LEFT JOIN incarnations ON incarnations.id = runs.owner"
+    f" WHERE {RUNNING} GROUP BY incarnations.id, phase"
 )
 LIST_MEMBERS = (
     f"SELECT {', '.join(f'incarnations.{name}' for name in SERVER_COLUMNS)}, incarnations.id,"
@@ -98,6 +118,13 @@ CLAIM_NEXT = _write(
     " ORDER BY accepted, run_id LIMIT $3 FOR UPDATE SKIP LOCKED",
     "owner = $1, attempted = true, epoch = epoch + 1",
 )
+# The first server to ask makes it.
+MAKE_SECRET = (
+    f"WITH {FENCE}, written AS (INSERT INTO shared_secret (id, value) SELECT 1, $2 WHERE {FENCED}"
+    " ON CONFLICT (id) DO NOTHING RETURNING value)"
+    f" SELECT {FENCED}, written.value FROM (SELECT) AS once LEFT JOIN written ON true"
+)
+GET_SECRET = "SELECT value FROM shared_secret"
 # The clock goes on by what has passed in the database since the last beat of any server, and stands
 # still where the database's own was set back. Beats that overtake one another are of one moment.
 BEAT = (
@@ -206,6 +233,18 @@ class PostgresPeers(Peers):
         rows = await self._read(COUNT_UNCLAIMED, sorted(workflows), limit)
         return int(rows[0][0])
 
+    async def find_runs(self, run_ids: Collection[str]) -> Sequence[Whereabouts]:
+        return [_row_to_whereabouts(row) for row in await self._read(FIND_RUNS, list(run_ids))]
+
+    async def count_runs(self) -> Sequence[RunCount]:
+        rows = await self._read(COUNT_RUNS)
+        return [RunCount(owner, Phase(phase), runs) for owner, phase, runs in rows]
+
+    async def get_secret(self) -> str:
+        await self._write(MAKE_SECRET, secrets.token_urlsafe(SECRET_BYTES))
+        ((secret,),) = await self._read(GET_SECRET)
+        return str(secret)
+
 
 class PostgresPulse(Pulse):
     """Heartbeats through a connection that is made anew where it is lost."""
@@ -278,6 +317,12 @@ class PostgresPulse(Pulse):
 
 def _ids(rows: Rows) -> list[str]:
     return [run_id for (run_id,) in rows if run_id is not None]
+
+
+def _row_to_whereabouts(row: Sequence[Any]) -> Whereabouts:
+    run_id, has_ended, epoch, incarnation, address = row
+    owner = Owner(incarnation, address) if incarnation is not None else None
+    return Whereabouts(run_id, has_ended, epoch, owner)
 
 
 def _row_to_member(row: Sequence[Any]) -> ServerRecord:

@@ -38,7 +38,10 @@ from workflow_server.stores.rows import (
     WRITTEN_RUN_COLUMNS,
 )
 
-OTHER_TABLES = "runs", "purged_runs", "incarnations", "clock", "copies", "procrastinate_workers"
+OTHER_TABLES = (
+    *("runs", "purged_runs", "incarnations", "clock", "copies"),
+    *("procrastinate_workers", "shared_secret"),
+)
 TABLES = "|".join((*TABLES_OF_RUN, *OTHER_TABLES))
 TABLE = re.compile(rf"(\b(?:FROM|INTO|UPDATE|JOIN) |::)({TABLES})\b(?!\.)")
 LARGE_COLUMNS = frozenset({"start_event", "result", "envelopes", "tick", "state", "change"}) | {

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from workflow_server.schemas.records import Suspect
+from workflow_server.schemas.records import Phase, Suspect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,28 @@ class Owner:
 
     incarnation: int
     address: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """The place of a run: at its `owner`, or, while it has not ended, at no server that is alive.
+
+    `epoch` counts how often the run changed hands.
+    """
+
+    run_id: str
+    has_ended: bool
+    epoch: int
+    owner: Owner | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunCount:
+    """The number of running runs in a phase that an incarnation has; None: that nobody has."""
+
+    incarnation: int | None
+    phase: Phase
+    runs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +160,15 @@ class Peers(ABC):
     @abstractmethod
     async def count_unclaimed(self, workflows: Collection[str], *, limit: int) -> int:
         """Return how many runs `claim_next` could claim, counted up to `limit`."""
+
+    @abstractmethod
+    async def find_runs(self, run_ids: Collection[str]) -> Sequence[Whereabouts]:
+        """Return where runs are, in no order; unknown ones are left out."""
+
+    @abstractmethod
+    async def count_runs(self) -> Sequence[RunCount]:
+        """Return how many running runs each incarnation has in each phase, in no order."""
+
+    @abstractmethod
+    async def get_secret(self) -> str:
+        """Return the secret by which the servers of the store know one another."""

@@ -12,14 +12,13 @@ from workflow_server.app.errors import (
     NotStarted,
     RunElsewhere,
     RunNotFound,
-    StreamTaken,
 )
 from workflow_server.app.handlers.histories import StepPage, read_state, read_steps
 from workflow_server.app.handlers.paging import LARGE_STEPS_AT_ONCE, PAGES_AT_ONCE, TenantSlots
+from workflow_server.app.handlers.refusals import taken
 from workflow_server.app.reads import Reads
 from workflow_server.app.runs.run import LiveRun
 from workflow_server.app.scheduling.live import LiveRuns
-from workflow_server.app.scheduling.restoring import ELSEWHERE
 from workflow_server.app.streams.subscription import SharedPositions, Subscription
 from workflow_server.app.streams.tail import EventTail
 from workflow_server.app.telemetry.metrics import Metrics
@@ -30,11 +29,8 @@ from workflow_server.schemas.listings import (
     ListedRuns,
     RunPosition,
 )
-from workflow_server.schemas.records import (
-    HandlerKey,
-    Phase,
-    RunRecord,
-)
+from workflow_server.schemas.records import HandlerKey, Phase, RunRecord
+from workflow_server.stores.replicas import Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +56,15 @@ class Stored:
     record: RunRecord
 
 
-Place = Here | Recent | Stored
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The handler's run is in memory at another server; `record` is what was last committed."""
+
+    owner: Owner
+    record: RunRecord
+
+
+Place = Here | Recent | Stored | Elsewhere
 
 
 class HandlerReading:
@@ -182,8 +186,13 @@ class HandlerReading:
     ) -> Subscription:
         """Return a reader of a run's events after a cursor, independent of all other readers."""
         place = await self._find_run(key, run_id)
+        return self._read_place(place, await self._tail_of(place), after=after)
+
+    def _read_place(
+        self, place: Place, tail: EventTail | None, *, after: int | Literal["now"]
+    ) -> Subscription:
+        """Return a reader of the run at a place, whose tail is this one."""
         record = place.record
-        tail = await self._tail_of(place)
         last = record.first_sequence + record.event_count - 1
         if after == "now":
             after = tail.last if tail else last
@@ -216,7 +225,7 @@ class HandlerReading:
         record = await self.get(key, run_id=run_id)
         position = self._positions.of(record.run_id)
         if not await position.acquire(acquire_timeout):
-            raise _taken(record)
+            raise taken(key)
         try:
             subscription = await self.subscribe(key, after=position.cursor, run_id=record.run_id)
         except BaseException:
@@ -233,7 +242,7 @@ class HandlerReading:
         record = await self.get(key, run_id=run_id)
         position = self._positions.look(record.run_id)
         if position.held:
-            raise _taken(record)
+            raise taken(key)
         return await self.subscribe(key, after=position.cursor, run_id=record.run_id)
 
     def _check_started(self) -> None:
@@ -261,14 +270,12 @@ class HandlerReading:
                 return tail
             case Stored(record=record):
                 return None if record.phase is Phase.ENDED else await self._stored_tail(record)
+            case Elsewhere(owner=owner, record=record):
+                raise RunElsewhere(record.key, owner)
             case unreachable:
                 assert_never(unreachable)
 
     async def _stored_tail(self, record: RunRecord) -> EventTail:
-        if (peers := self._store.peers) is not None:
-            owner = await self._reads.ask(self._store.find_owner(record.run_id))
-            if owner is not None and owner.incarnation != peers.incarnation:
-                raise RunElsewhere(ELSEWHERE)
         # There before the store is asked: the run may be restored, go on and leave meanwhile.
         tail = self._live.share_tail(record.run_id)
         if not tail.known:
@@ -277,10 +284,3 @@ class HandlerReading:
             if latest is None or latest.phase is Phase.ENDED:
                 tail.end()  # while the store was asked
         return tail
-
-
-def _taken(record: RunRecord) -> StreamTaken:
-    return StreamTaken(
-        f"Another reader without a cursor reads the events of '{record.handler_id}'; give"
-        " `after_sequence` to read them independently."
-    )

@@ -2,8 +2,21 @@
 
 from typing import assert_never
 
-from workflow_server.app.errors import HandlerEnded, HandlerHeld, RunNotCurrent
-from workflow_server.schemas.records import Phase, RunRecord, Status
+from workflow_server.app.errors import (
+    HandlerEnded,
+    HandlerHeld,
+    RunNotCurrent,
+    StreamTaken,
+)
+from workflow_server.schemas.records import HandlerKey, Phase, RunRecord, Status
+
+
+def taken(key: HandlerKey) -> StreamTaken:
+    """Return why a run's shared reading position is not had."""
+    return StreamTaken(
+        f"Another reader without a cursor reads the events of '{key.id}'; give `after_sequence` to"
+        " read them independently."
+    )
 
 
 def check_current(record: RunRecord, run_id: str | None, what: str) -> None:

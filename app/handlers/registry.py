@@ -6,7 +6,7 @@ The registry decides; routers translate.
 import asyncio
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Literal, assert_never
 
@@ -24,10 +24,18 @@ from workflow_server.app.errors import (
     InvalidHandlerId,
     NothingToCancel,
     OutcomeUnknown,
+    RunElsewhere,
     StoreFailed,
 )
 from workflow_server.app.handlers.inputs import RunInputs
-from workflow_server.app.handlers.reading import HandlerReading, Here, Place, Recent, Stored
+from workflow_server.app.handlers.reading import (
+    Elsewhere,
+    HandlerReading,
+    Here,
+    Place,
+    Recent,
+    Stored,
+)
 from workflow_server.app.handlers.refusals import cannot_take, check_current, how_it_ended
 from workflow_server.app.json_size import LARGE
 from workflow_server.app.reads import UNREACHABLE, Reads
@@ -127,6 +135,10 @@ class HandlerRegistry(HandlerReading):
             return self._begin(key, workflow, run_input, previous, keeps_history=keeps)
         finally:
             self._reserved.discard(key)
+
+    def wait_ended(self, live: LiveRun) -> Awaitable[RunRecord]:
+        """Return the final record of a run once its end is committed; see `LiveRun.wait_ended`."""
+        return live.wait_ended()
 
     async def send_event(
         self,
@@ -264,7 +276,7 @@ class HandlerRegistry(HandlerReading):
         while True:
             place = await self.find(key)
             match place:
-                case Here() | Recent():
+                case Here() | Recent() | Elsewhere():
                     return place
                 case Stored(record=record):
                     if record.phase is Phase.ENDED or (is_tried and record.phase is Phase.HELD):
@@ -285,6 +297,8 @@ class HandlerRegistry(HandlerReading):
                 return live
             case Here(record=record) | Recent(record=record) | Stored(record=record):
                 raise cannot_take(record)
+            case Elsewhere(owner=owner):
+                raise RunElsewhere(key, owner)
             case unreachable:
                 assert_never(unreachable)
 
@@ -319,6 +333,8 @@ class HandlerRegistry(HandlerReading):
                     if await self._restorer.cancel_stored(record.run_id):
                         return (await self.find(key)).record, True
                     # It goes on meanwhile, for it was tried once more.
+                case Elsewhere(owner=owner):
+                    raise RunElsewhere(key, owner)
                 case unreachable:
                     assert_never(unreachable)
 

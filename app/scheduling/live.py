@@ -60,6 +60,7 @@ class LiveRuns:
         self._settled = asyncio.Event()
         self._well = asyncio.Event()
         self._watchers: list[Callable[[LiveRun], None]] = []
+        self._leaving: list[Callable[[HandlerKey, str], None]] = []
 
     def start(self) -> None:
         """Forget the runs of an earlier start; they stayed while the last commit was made."""
@@ -67,6 +68,10 @@ class LiveRuns:
         self._tails.clear()  # they are closed
         self.phases.clear()
         self.dismissed = False
+
+    def watch_leaving(self, watcher: Callable[[HandlerKey, str], None]) -> None:
+        """Call a function with each run, by its handler and its id, that has left memory."""
+        self._leaving.append(watcher)
 
     def watch_waiting(self, watcher: Callable[[LiveRun], None]) -> None:
         """Call a function whenever a run begins to wait."""
@@ -164,6 +169,10 @@ class LiveRuns:
         """Return the one tail of a run that has not ended, not `known` yet where it is new."""
         return self._tails.setdefault(run_id, EventTail(known=False))
 
+    def get_tail(self, run_id: str) -> EventTail | None:
+        """Return the tail of a run where somebody has it."""
+        return self._tails.get(run_id)
+
     def has_tail(self, run_id: str) -> bool:
         """Return whether a run has a tail here, as every run in memory has."""
         return run_id in self._tails
@@ -224,6 +233,8 @@ class LiveRuns:
             run.slot.release()  # also that of its workflow: the run may go on elsewhere
             if run.visible is not None:
                 self.phases[run.visible.phase] -= 1
+        for watcher in self._leaving:
+            watcher(run.key, run.run_id)
 
     # What runs tell.
 

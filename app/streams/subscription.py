@@ -7,6 +7,7 @@ in pages too. So a reader costs the same whether it is fast, slow or gone.
 import asyncio
 from collections import OrderedDict
 from itertools import islice
+from typing import Protocol
 
 from prometheus_client import Gauge
 
@@ -42,6 +43,15 @@ class SharedPosition:
     def release(self) -> None:
         """Let another reader hold the position."""
         self._lock.release()
+
+
+class HeldPosition(Protocol):
+    """A reading position that one reader holds, and moves."""
+
+    cursor: int
+
+    def release(self) -> None:
+        """Let another reader hold the position."""
 
 
 class SharedPositions:
@@ -98,7 +108,7 @@ class Subscription:
         self._reads = reads
         self._tail = tail
         self._last = last
-        self._position: SharedPosition | None = None
+        self._position: HeldPosition | None = None
         self._readers = readers
         self._opened = False
 
@@ -164,7 +174,7 @@ class Subscription:
             raise StoreFailed("The store has failed; the stream cannot go on for now.") from error
         return [Page(events)] if events else []
 
-    def share(self, position: SharedPosition) -> None:
+    def share(self, position: HeldPosition) -> None:
         """Move a position along that the reader holds, and give it back at the end."""
         self._position = position
 

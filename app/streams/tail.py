@@ -77,6 +77,9 @@ class EventTail:
         """Take in that the store has events up to the last one, or had when it was asked."""
         self.known = True
         if last > self.last:
+            # What is in memory would be followed by a gap.
+            self._pages.clear()
+            self._events = self._bytes = 0
             self.last = last
             self._wake()
 

@@ -1,0 +1,101 @@
+"""The exchange with other servers: whom to ask of a run, and how what they say comes in."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from workflow_server.app.errors import ServiceError
+from workflow_server.app.reads import Reads
+from workflow_server.app.replicas.forwarding import Forwarding, NotTaken
+from workflow_server.app.replicas.peers import Connections
+from workflow_server.app.replicas.positions import Leases, RemotePosition
+from workflow_server.app.replicas.tails import Feeds
+from workflow_server.app.replicas.whereabouts import Watch
+from workflow_server.app.scheduling.live import LiveRuns
+from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.schemas.internal import MOVE_POSITION, Done, MoveMessage, Position
+from workflow_server.schemas.records import HandlerKey
+from workflow_server.stores.replicas import Owner, Peers
+
+logger = get_logger(__name__)
+
+
+class Exchange:
+    """What a server and its peers say to each other, from its start to its stop.
+
+    `bound` is the time in seconds in which the runs of a server that has failed go on elsewhere.
+    """
+
+    def __init__(
+        self,
+        reads: Reads,
+        store: Peers,
+        live: LiveRuns,
+        *,
+        bound: float,
+        is_draining: Callable[[], bool],
+    ) -> None:
+        self._reads = reads
+        self._store = store
+        self._live = live
+        self._peers = Connections()
+        self._watch = Watch(reads, store)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.forwarding = Forwarding(self._peers, bound=bound, is_draining=is_draining)
+        self.feeds = Feeds(live, reads, self._peers, self._watch, bound=bound)
+        self.leases = Leases()
+        self.secret = ""
+        live.watch_leaving(self._follow_left)
+
+    async def start(self) -> None:
+        """Ask and answer other servers from now on; raises `StoreError`."""
+        self.secret = await self._store.get_secret()
+        self._peers.start(self.secret)
+        self.feeds.start(self._store.incarnation)
+        self.keep(self._watch.run(), "whereabouts")
+
+    async def stop(self) -> None:
+        """Stop what is under way with other servers."""
+        await self.feeds.stop()
+        self.leases.stop()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._peers.stop()
+
+    async def find_owner(self, run_id: str) -> Owner | None:
+        """Return the other server that has a run; None where none has it, or this one."""
+        for place in await self._reads.ask(self._store.find_runs([run_id])):
+            if place.owner is not None and place.owner.incarnation != self._store.incarnation:
+                return place.owner
+        return None
+
+    def hold_position(self, owner: Owner, position: Position) -> RemotePosition | None:
+        """Return a position that another server has leased to a reader here, if it has."""
+        if position.lease is None:
+            return None
+
+        async def tell(message: MoveMessage) -> None:
+            try:
+                await self.forwarding.ask(owner, MOVE_POSITION, message, Done)
+            except (NotTaken, ServiceError) as error:
+                # It is lost with its server, as it would be by a restart.
+                logger.info("reading position not told", reason=str(error))
+
+        return RemotePosition(position.lease, position.cursor, tell, self.keep)
+
+    def keep(self, work: Coroutine[Any, Any, None], name: str = "exchange") -> None:
+        """Carry out what nobody awaits, until the stop."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _follow_left(self, key: HandlerKey, run_id: str) -> None:
+        """Feed the tail of a run that has left memory, where it still has readers."""
+        asyncio.get_running_loop().call_soon(self._follow_tail, key, run_id)
+
+    def _follow_tail(self, key: HandlerKey, run_id: str) -> None:
+        tail = self._live.get_tail(run_id)
+        if tail is not None:
+            self.feeds.follow(key, run_id, tail, None)
