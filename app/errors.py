@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from workflow_server.schemas.problems import Fault
-from workflow_server.schemas.records import HandlerKey
-from workflow_server.stores.replicas import Owner
+from workflow_server.stores.replicas import NOBODY, Owner
 
 REALM = "workflow-server"
 
@@ -173,6 +172,12 @@ class StepNotFound(NotFound):
     """The run has no attempt of a step with this sequence, or does not keep it any more."""
 
     code = "step_not_found"
+
+
+class ServerNotFound(NotFound):
+    """No server of this number is alive."""
+
+    code = "server_not_found"
 
 
 class NothingToCancel(NotFound):
@@ -376,13 +381,16 @@ class RunElsewhere(ServiceUnavailable):
     code = "run_elsewhere"
     retry_after = 5
 
-    def __init__(self, key: HandlerKey, owner: Owner) -> None:
-        """`owner` is the server that has the run of the handler."""
-        super().__init__(
-            f"The run of the handler '{key.id}' is at another server, which cannot be reached now;"
-            " nothing was done. Try again in a moment."
-        )
+    def __init__(self, detail: str, *, owner: Owner = NOBODY) -> None:
+        """`owner` is the server that has the run."""
+        super().__init__(detail)
         self.owner = owner
+
+
+class ServerUnreachable(ServiceUnavailable):
+    """The server is there, as far as is known, and cannot be reached now."""
+
+    code = "server_unreachable"
 
 
 class StoreFailed(ServiceUnavailable):

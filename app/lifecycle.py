@@ -29,11 +29,13 @@ from workflow_server.app.engine.left_behind import StepTasks
 from workflow_server.app.engine.served import ServedWorkflow
 from workflow_server.app.errors import StoreFailed
 from workflow_server.app.forks import drop_in_children
-from workflow_server.app.handlers.registry import HandlerRegistry, new_id
+from workflow_server.app.handlers.ids import new_id
+from workflow_server.app.handlers.registry import HandlerRegistry
 from workflow_server.app.handlers.retention import Purges, keep_pruning
 from workflow_server.app.reads import Reads
 from workflow_server.app.replicas.draining import give_up_runs
 from workflow_server.app.replicas.exchange import Exchange
+from workflow_server.app.replicas.members import Members
 from workflow_server.app.replicas.membership import Membership
 from workflow_server.app.replicas.registry import SharedRegistry
 from workflow_server.app.replicas.takeover import Takeover
@@ -151,6 +153,7 @@ class Lifecycle:
                 is_draining=lambda: self.registry.is_draining,
             )
             self.registry.exchange = self.exchange
+        self.members = Members(self.reads, self.live, self.exchange, drain=self.begin_drain)
         self._watchdog = Watchdog(self.metrics, find_step=find_step, find_run=find_run)
         self._step_tasks = StepTasks()
         self._tasks: list[asyncio.Task[None]] = []
@@ -262,6 +265,11 @@ class Lifecycle:
             self._spawn(give_up_runs(self.live, self.eviction), "giving up")
         await self.live.wait_quiet(grace)
         self.dismiss()
+
+    def begin_drain(self) -> None:
+        """Drain in the background, with the grace of a stop, unless that has begun."""
+        if not self.registry.is_draining:
+            self._spawn(self.drain(self._settings.shutdown_timeout), "drain")
 
     def dismiss(self) -> None:
         """Send away everybody who reads a live run or waits for one: the server stops."""

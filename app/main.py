@@ -22,6 +22,7 @@ from workflow_server.routers import (
     metrics,
     results,
     runs,
+    servers,
     steps,
     ui,
     workflows,
@@ -50,6 +51,7 @@ GUARDED_ROUTERS = (
     events.router,
     results.router,
     metrics.router,
+    servers.router,
 )
 OPEN_ROUTERS = (health.router, ui.router)  # to everybody, also where access is restricted
 # They are asked by whatever address a supervisor knows.
@@ -132,6 +134,7 @@ def _add_internal_routes(app: FastAPI, services: Services, limits: Limits) -> No
             InternalRoutes,
             registry=registry,
             exchange=exchange,
+            members=services.lifecycle.members,
             max_body=2 * limits.max_body_size + MIB,  # a text has longer escapes than a client's
         )
         app.user_middleware.insert(0, routes)

@@ -22,6 +22,7 @@ TAGS = {
     "handlers": "Handlers and their runs: listed, inspected, cancelled.",
     "events": "The events of runs: read as a stream, sent into a run.",
     "health": "Probes and metrics.",
+    "servers": "The servers that share a store: listed, and drained before they are stopped.",
 }
 MAX_PLACES = 8  # at which one server is reached; a path of a mount may have parameters
 

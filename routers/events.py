@@ -17,6 +17,7 @@ from workflow_server.app.errors import (
     InvalidEvent,
     OutcomeUnknown,
     QuestionNotOpen,
+    RunElsewhere,
     RunNotCurrent,
     RunNotFound,
     StreamTaken,
@@ -74,7 +75,7 @@ def _read_now(value: object) -> object:
     response_class=Response,
     summary="Read a handler's events",
     responses={
-        **problems(HandlerNotFound, RunNotFound, StreamTaken, TooManyStreams),
+        **problems(HandlerNotFound, RunNotFound, StreamTaken, TooManyStreams, RunElsewhere),
         **describe_stream(),
     },
 )
@@ -181,6 +182,7 @@ async def stream_events(
         HandlerEnded,
         HandlerHeld,
         RunNotCurrent,
+        RunElsewhere,
         QuestionNotOpen,
         BodyTooLarge,
         ClientTooSlow,

@@ -15,6 +15,7 @@ from workflow_server.app.errors import (
     InvalidCursor,
     NothingToCancel,
     OutcomeUnknown,
+    RunElsewhere,
     RunNotCurrent,
     RunNotFound,
     UnknownField,
@@ -229,7 +230,9 @@ async def list_runs(
     "/handlers/{handler_id}/cancel",
     response_model=CancelResponse,
     summary="Cancel a handler",
-    responses=problems(HandlerNotFound, NothingToCancel, RunNotCurrent, OutcomeUnknown),
+    responses=problems(
+        HandlerNotFound, NothingToCancel, RunNotCurrent, RunElsewhere, OutcomeUnknown
+    ),
 )
 async def cancel_handler(
     key: HandlerKeyDep, registry: RegistryDep, purge: PurgeDep, run_id: CurrentRunId = None

@@ -25,6 +25,7 @@ from workflow_server.app.json_size import building_values
 from workflow_server.app.replicas.exchange import Exchange
 from workflow_server.app.replicas.forwarding import MISDIRECTED
 from workflow_server.app.replicas.frames import BEAT, END, frame
+from workflow_server.app.replicas.members import Members
 from workflow_server.app.replicas.peers import SECRET_HEADER
 from workflow_server.app.replicas.registry import SharedRegistry
 from workflow_server.app.replicas.tails import BEAT_PAUSE
@@ -34,6 +35,7 @@ from workflow_server.routers.problems import service_problem
 from workflow_server.routers.streaming import wait_for_hang_up
 from workflow_server.schemas.internal import (
     CANCEL,
+    DRAIN,
     FOLLOW,
     MOVE_POSITION,
     PREFIX,
@@ -42,6 +44,7 @@ from workflow_server.schemas.internal import (
     Cancelled,
     CancelMessage,
     Done,
+    DrainMessage,
     FollowMessage,
     Misdirected,
     MoveMessage,
@@ -63,17 +66,25 @@ class InternalRoutes:
     """
 
     def __init__(
-        self, app: ASGIApp, *, registry: SharedRegistry, exchange: Exchange, max_body: int
+        self,
+        app: ASGIApp,
+        *,
+        registry: SharedRegistry,
+        exchange: Exchange,
+        members: Members,
+        max_body: int,
     ) -> None:
         self._app = app
         self._registry = registry
         self._exchange = exchange
+        self._members = members
         self._max_body = max_body
         self._routes: Mapping[str, Serve] = {
             SEND: self._send,
             CANCEL: self._cancel,
             TAKE_POSITION: self._take_position,
             MOVE_POSITION: self._move_position,
+            DRAIN: self._drain,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,6 +146,10 @@ class InternalRoutes:
 
     async def _move_position(self, body: bytes) -> Done:
         self._exchange.leases.move(MoveMessage.model_validate_json(body))
+        return Done()
+
+    async def _drain(self, body: bytes) -> Done:
+        self._members.drain_here(DrainMessage.model_validate_json(body).incarnation)
         return Done()
 
 

@@ -89,6 +89,12 @@ class MoveMessage(BaseModel):
     released: bool
 
 
+class DrainMessage(BaseModel):
+    """The wish that the server of this incarnation takes no more runs, and gives up its own."""
+
+    incarnation: int
+
+
 class Done(BaseModel):
     """What was asked for is done, or has begun."""
 

@@ -30,6 +30,9 @@ class Owner:
     address: str | None
 
 
+NOBODY = Owner(0, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
     """The place of a run: at its `owner`, or, while it has not ended, at no server that is alive.

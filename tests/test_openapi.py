@@ -14,7 +14,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from tests.support.examples import EXAMPLES, make_example_server
 from tests.support.live import make_client, serving
 from workflow_server.app.access import Access
-from workflow_server.app.handlers.registry import HANDLER_ID
+from workflow_server.app.handlers.ids import HANDLER_ID
 from workflow_server.app.main import ROUTERS
 from workflow_server.app.server import WorkflowServer
 
@@ -38,6 +38,8 @@ GENERIC = {
     ("get", "/livez"): "get_liveness",
     ("get", "/readyz"): "get_readiness",
     ("get", "/metrics"): "get_metrics",
+    ("get", "/servers"): "list_servers",
+    ("post", "/servers/{server_id}/drain"): "drain_server",
 }
 # Those of the workflows, which the generic routes serve.
 TYPED = {
@@ -46,7 +48,7 @@ TYPED = {
     for path, suffix in [("run", ""), ("run-nowait", "_nowait")]
 }
 OPERATIONS = GENERIC | TYPED
-TAGS = ["workflows", "handlers", "events", "health", *EXAMPLES]
+TAGS = ["workflows", "handlers", "events", "health", "servers", *EXAMPLES]
 ANYWHERE = {"400", "403", "431", "500", "503", "505"}
 SERVED = ANYWHERE | {"421", "429"}
 BODY = {"408", "413", "415"}
@@ -55,6 +57,8 @@ ERRORS = {
     ("get", "/livez"): ANYWHERE,
     ("get", "/readyz"): ANYWHERE,
     ("get", "/metrics"): SERVED,
+    ("get", "/servers"): SERVED,
+    ("post", "/servers/{server_id}/drain"): SERVED | {"404"},
     ("get", "/workflows"): SERVED,
     ("get", "/workflows/{name}/schema"): SERVED | {"404"},
     ("get", "/workflows/{name}/events"): SERVED | {"404"},

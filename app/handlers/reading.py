@@ -10,12 +10,11 @@ from workflow_server.app.errors import (
     Draining,
     HandlerNotFound,
     NotStarted,
-    RunElsewhere,
     RunNotFound,
 )
 from workflow_server.app.handlers.histories import StepPage, read_state, read_steps
 from workflow_server.app.handlers.paging import LARGE_STEPS_AT_ONCE, PAGES_AT_ONCE, TenantSlots
-from workflow_server.app.handlers.refusals import taken
+from workflow_server.app.handlers.refusals import elsewhere, taken
 from workflow_server.app.reads import Reads
 from workflow_server.app.runs.run import LiveRun
 from workflow_server.app.scheduling.live import LiveRuns
@@ -271,7 +270,7 @@ class HandlerReading:
             case Stored(record=record):
                 return None if record.phase is Phase.ENDED else await self._stored_tail(record)
             case Elsewhere(owner=owner, record=record):
-                raise RunElsewhere(record.key, owner)
+                raise elsewhere(record.key, owner)
             case unreachable:
                 assert_never(unreachable)
 

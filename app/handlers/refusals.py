@@ -5,10 +5,28 @@ from typing import assert_never
 from workflow_server.app.errors import (
     HandlerEnded,
     HandlerHeld,
+    RunElsewhere,
     RunNotCurrent,
     StreamTaken,
 )
 from workflow_server.schemas.records import HandlerKey, Phase, RunRecord, Status
+from workflow_server.stores.replicas import Owner
+
+PERHAPS_PURGED = (
+    "The store failed while this was removed: it may or may not be gone; ask again later."
+)
+NOT_PURGED = (
+    "The run was stopped, and the store failed before the handler was removed; ask again later."
+)
+
+
+def elsewhere(key: HandlerKey, owner: Owner) -> RunElsewhere:
+    """Return why nothing is done with a run that another server has."""
+    return RunElsewhere(
+        f"The run of the handler '{key.id}' is at another server, which cannot be reached now;"
+        " nothing was done. Try again in a moment.",
+        owner=owner,
+    )
 
 
 def taken(key: HandlerKey) -> StreamTaken:

@@ -4,8 +4,6 @@ The registry decides; routers translate.
 """
 
 import asyncio
-import re
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Literal, assert_never
@@ -21,12 +19,11 @@ from workflow_server.app.errors import (
     Draining,
     EventTooLarge,
     HandlerRunning,
-    InvalidHandlerId,
     NothingToCancel,
     OutcomeUnknown,
-    RunElsewhere,
     StoreFailed,
 )
+from workflow_server.app.handlers.ids import check_handler_id, new_id
 from workflow_server.app.handlers.inputs import RunInputs
 from workflow_server.app.handlers.reading import (
     Elsewhere,
@@ -36,7 +33,14 @@ from workflow_server.app.handlers.reading import (
     Recent,
     Stored,
 )
-from workflow_server.app.handlers.refusals import cannot_take, check_current, how_it_ended
+from workflow_server.app.handlers.refusals import (
+    NOT_PURGED,
+    PERHAPS_PURGED,
+    cannot_take,
+    check_current,
+    elsewhere,
+    how_it_ended,
+)
 from workflow_server.app.json_size import LARGE
 from workflow_server.app.reads import UNREACHABLE, Reads
 from workflow_server.app.runs.answers import running
@@ -48,29 +52,12 @@ from workflow_server.app.scheduling.queue import RunQueue
 from workflow_server.app.scheduling.restoring import Restorer
 from workflow_server.app.settings import Limits
 from workflow_server.app.telemetry.metrics import Metrics
-from workflow_server.schemas import names
 from workflow_server.schemas.handlers import RunRequest
 from workflow_server.schemas.records import EndedHandler, HandlerKey, Phase, RunRecord, Status
 from workflow_server.schemas.times import MICROSECOND, from_micros
 from workflow_server.stores.base import StoreError
 
-HANDLER_ID = re.compile(names.HANDLER_ID)
-ID_BYTES = 8
-ID_LENGTH = 10
-
-PERHAPS_PURGED = (
-    "The store failed while this was removed: it may or may not be gone; ask again later."
-)
-NOT_PURGED = (
-    "The run was stopped, and the store failed before the handler was removed; ask again later."
-)
-
 GIVEN_UP = "The server is about to stop, and another one goes on with the run; ask again."
-
-
-def new_id() -> str:
-    """Return a random id of 10 characters of the URL-safe alphabet (60 bits)."""
-    return secrets.token_urlsafe(ID_BYTES)[:ID_LENGTH]
 
 
 class HandlerRegistry(HandlerReading):
@@ -298,7 +285,7 @@ class HandlerRegistry(HandlerReading):
             case Here(record=record) | Recent(record=record) | Stored(record=record):
                 raise cannot_take(record)
             case Elsewhere(owner=owner):
-                raise RunElsewhere(key, owner)
+                raise elsewhere(key, owner)
             case unreachable:
                 assert_never(unreachable)
 
@@ -334,7 +321,7 @@ class HandlerRegistry(HandlerReading):
                         return (await self.find(key)).record, True
                     # It goes on meanwhile, for it was tried once more.
                 case Elsewhere(owner=owner):
-                    raise RunElsewhere(key, owner)
+                    raise elsewhere(key, owner)
                 case unreachable:
                     assert_never(unreachable)
 
@@ -345,11 +332,8 @@ class HandlerRegistry(HandlerReading):
         """
         if not handler_id:
             handler_id = self._make_id()
-        elif len(handler_id) > names.MAX_NAME_LENGTH or not HANDLER_ID.fullmatch(handler_id):
-            raise InvalidHandlerId(
-                "A handler id is 1 to 255 characters of A-Z a-z 0-9 . _ ~ -, but not '.' or '..',"
-                " and others are not allowed."
-            )
+        else:
+            check_handler_id(handler_id)
         key = HandlerKey(tenant, handler_id)
         await self._wait_purged(key)
         if self._is_in_use(key):

@@ -1,7 +1,7 @@
 """The exchange with other servers: whom to ask of a run, and how what they say comes in."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from workflow_server.app.errors import ServiceError
@@ -15,7 +15,7 @@ from workflow_server.app.scheduling.live import LiveRuns
 from workflow_server.app.telemetry.logs import get_logger
 from workflow_server.schemas.internal import MOVE_POSITION, Done, MoveMessage, Position
 from workflow_server.schemas.records import HandlerKey
-from workflow_server.stores.replicas import Owner, Peers
+from workflow_server.stores.replicas import Owner, Peers, RunCount
 
 logger = get_logger(__name__)
 
@@ -63,6 +63,15 @@ class Exchange:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._peers.stop()
+
+    @property
+    def incarnation(self) -> int:
+        """The number of this life of the server."""
+        return self._store.incarnation
+
+    async def count_runs(self) -> Sequence[RunCount]:
+        """Return how many runs each server has; raises `StoreFailed`."""
+        return await self._reads.ask(self._store.count_runs())
 
     async def find_owner(self, run_id: str) -> Owner | None:
         """Return the other server that has a run; None where none has it, or this one."""

@@ -132,8 +132,9 @@ def read_problem(body: bytes) -> ServiceError | NotTaken:
 
 
 def _find_error(base: type[ServiceError], problem: Problem) -> ServiceError | None:
-    """Return the error of a problem's code, among those that take a sentence alone."""
-    if base.code == problem.code and base.__init__ is ServiceError.__init__:
+    """Return the error of a problem's code and status, among those that take a sentence alone."""
+    is_same = (base.code, base.status) == (problem.code, problem.status)
+    if is_same and base.__init__ is ServiceError.__init__:
         return base(problem.detail, faults=problem.errors)
     found = (_find_error(error, problem) for error in base.__subclasses__())
     return next((error for error in found if error is not None), None)

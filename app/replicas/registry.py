@@ -6,12 +6,11 @@ from typing import Any, Literal, NamedTuple, assert_never
 
 from workflow_server.app.errors import (
     HandlerNotFound,
-    RunElsewhere,
     RunUnfinished,
     ServiceUnavailable,
 )
 from workflow_server.app.handlers.reading import Elsewhere, Here, Place, Recent, Stored
-from workflow_server.app.handlers.refusals import taken
+from workflow_server.app.handlers.refusals import elsewhere, taken
 from workflow_server.app.handlers.registry import HandlerRegistry
 from workflow_server.app.replicas.exchange import Exchange
 from workflow_server.app.replicas.positions import WAIT_AT_ONCE
@@ -32,9 +31,7 @@ from workflow_server.schemas.internal import (
     SendMessage,
 )
 from workflow_server.schemas.records import HandlerKey, Phase, RunRecord
-from workflow_server.stores.replicas import Owner, Whereabouts
-
-NOBODY = Owner(0, None)
+from workflow_server.stores.replicas import NOBODY, Owner, Whereabouts
 
 
 class HeldPosition(NamedTuple):
@@ -153,9 +150,9 @@ class SharedRegistry(HandlerRegistry):
         place = await self._find_run(key, run_id)
         match place:
             case Elsewhere(owner=owner):
-                raise RunElsewhere(key, owner)
+                raise elsewhere(key, owner)
             case Stored(record=record) if record.phase is not Phase.ENDED:
-                raise RunElsewhere(key, NOBODY)
+                raise elsewhere(key, NOBODY)
             case Here() | Recent() | Stored():
                 return place
             case unreachable:
@@ -219,7 +216,7 @@ class SharedRegistry(HandlerRegistry):
         async def here() -> HeldPosition:
             place = await self._find_run(key, message.run_id)
             if isinstance(place, Elsewhere):
-                raise RunElsewhere(key, place.owner)
+                raise elsewhere(key, place.owner)
             return HeldPosition(message.run_id, None, None)
 
         async def there(owner: Owner) -> HeldPosition:

@@ -50,6 +50,11 @@ class Feeds:
         """Begin with nothing fed, as an incarnation of this number."""
         self._me = me
 
+    @property
+    def count(self) -> int:
+        """The number of tails that are fed."""
+        return len(self._fed)
+
     def follow(
         self, key: HandlerKey, run_id: str, tail: EventTail, place: Whereabouts | None
     ) -> None:
