@@ -1,5 +1,6 @@
 """Fixtures that every test may use: servers on loopback, over real HTTP."""
 
+import inspect
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,12 +11,17 @@ from hypothesis import settings
 from tests.support.canary import Canary, plant_canary
 from tests.support.live import open_client
 from tests.support.seeds import SEED
+from tests.support.waiting import DEADLINE
 from tests.support.workflows import add_all
 from workflow_server.app.server import WorkflowServer
 
 # The same examples in every run, and none that fails because the machine is busy.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
+
+# A client that says nothing of it waits for five seconds, which a busy machine may need.
+patience: httpx.Timeout = inspect.signature(httpx.get).parameters["timeout"].default
+patience.connect = patience.read = patience.write = patience.pool = DEADLINE
 
 
 def pytest_report_header() -> str:

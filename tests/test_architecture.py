@@ -7,6 +7,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import httpx
+
+from tests.support.live import NO_TLS
+from tests.support.waiting import DEADLINE
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("app", "routers", "schemas", "stores")
 SEAM = ROOT / "app" / "engine"
@@ -121,3 +126,8 @@ def test_no_docstring_of_the_product_opens_with_a_question() -> None:
     docstrings = list_docstrings(list_product())
     assert [place for place, docstring in docstrings if QUESTION.match(docstring)] == []
     assert len(docstrings) > len(list_product())
+
+
+def test_clients_of_tests_wait_for_a_busy_machine() -> None:
+    with httpx.Client(verify=NO_TLS) as client:
+        assert client.timeout == httpx.Timeout(DEADLINE)

@@ -18,6 +18,7 @@ from tests.support.calls import send, start, wait_ended, wait_question
 from tests.support.command import RunningServer, serving, write
 from tests.support.credentials import AUDIENCE, ISSUER, KeyBook, bearer, claims, run_provider, sign
 from tests.support.streams import Frame, read_until
+from tests.support.waiting import DEADLINE
 from workflow_server.app.access import Scope
 
 # Part of all that clients send and workflows make of it; no name or id has it.
@@ -114,7 +115,7 @@ class Watched:
     def read_log(self, *, by: int = signal.SIGTERM) -> list[dict[str, Any]]:
         """End the server, and return its log."""
         self.server.process.send_signal(by)
-        text, _ = self.server.process.communicate(timeout=30)
+        text, _ = self.server.process.communicate(timeout=DEADLINE)
         lines = [*self.server.lines, *text.splitlines()]
         hidden = (MARK, *self.secrets)
         assert [line for line in lines if any(secret in line for secret in hidden)] == []
@@ -146,7 +147,7 @@ async def watching(folder: Path, store: str, *flags: str) -> AsyncIterator[Watch
         }
         with serving(folder, "flows.py", *flags, **variables) as server:
             async with httpx.AsyncClient(
-                base_url=server.url, headers=bearer(key), timeout=30
+                base_url=server.url, headers=bearer(key), timeout=DEADLINE
             ) as client:
                 yield Watched(server, client, [key])
 

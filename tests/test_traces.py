@@ -89,14 +89,14 @@ def tracing(folder: Path, collector: Collector, **variables: str) -> Iterator[Ru
 def end(server: RunningServer) -> str:
     """End a server as SIGTERM does, and return what it has printed since it listened."""
     server.process.terminate()
-    text, _ = server.process.communicate(timeout=30)
+    text, _ = server.process.communicate(timeout=DEADLINE)
     assert server.process.returncode == 0
     return text
 
 
 async def call_flow(server: RunningServer, mode: str = "", **headers: str) -> httpx.Response:
     """Run the flow to its end."""
-    async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=DEADLINE) as client:
         return await client.post(
             "/workflows/flow/run",
             json={"handler_id": "one", "start_event": {"text": MARK, "mode": mode}},

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.support.command import COMMAND, RunningServer, run_command, serving, write, write_echo
+from tests.support.waiting import DEADLINE
 from workflow_server.app.commands.stores import describe_store
 from workflow_server.routers.ui import find_remedy
 
@@ -102,7 +103,7 @@ class TestServing:
         write_echo(tmp_path / "flows.py", "echo = Echo()")
         with serving(tmp_path, "flows.py") as server:
             server.process.send_signal(number)
-            assert server.process.wait(timeout=10) == 0
+            assert server.process.wait(timeout=DEADLINE) == 0
 
 
 class TestServersOfTheUsersOwn:

@@ -14,7 +14,7 @@ import pytest
 from tests.support.calls import run, start, wait_begun
 from tests.support.command import RunningServer, serving, write
 from tests.support.sockets import Connection, connect, read_stream
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 
 FLOWS = """
 import asyncio
@@ -93,13 +93,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
 @pytest.fixture
 async def served(running: RunningServer) -> AsyncIterator[Served]:
     """Yield the server and a client of it."""
-    async with httpx.AsyncClient(base_url=running.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=running.url, timeout=DEADLINE) as client:
         yield Served(running, client)
 
 
 async def read_problem(connection: Connection) -> tuple[int, str]:
     """Return status and code of the problem with which the server closes a connection."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         head = await connection.read_head()
         length = int(head.partition("content-length: ")[2].split()[0])
         problem = json.loads(await connection.reader.readexactly(length))
@@ -142,7 +142,7 @@ async def test_a_second_head_that_does_not_end_is_given_up(served: Served) -> No
 
 
 async def test_who_says_nothing_is_told_nothing(served: Served) -> None:
-    async with connect(served.client) as silent, asyncio.timeout(10):
+    async with connect(served.client) as silent, asyncio.timeout(DEADLINE):
         assert await silent.reader.read(-1) == b""
 
 
@@ -163,13 +163,17 @@ async def test_a_body_that_comes_bit_by_bit_is_given_up(served: Served) -> None:
 
 
 async def test_a_request_that_is_slow_but_in_time_is_answered(served: Served) -> None:
-    async with connect(served.client) as slow:
-        body = b'{"start_event": {"lines": 1, "pause": 0}}'
-        head = "\r\n".join([*HEAD, f"Content-Length: {len(body)}", "", ""]).encode()
-        for part in (head[:10], head[10:], body[:9], body[9:]):
-            slow.writer.write(part)
-            await asyncio.sleep(TIMEOUT / 10)
-        assert await slow.read_status() == 200
+    async def is_answered_in_parts() -> bool:
+        async with connect(served.client) as slow:
+            body = b'{"start_event": {"lines": 1, "pause": 0}}'
+            head = "\r\n".join([*HEAD, f"Content-Length: {len(body)}", "", ""]).encode()
+            for part in (head[:10], head[10:], body[:9], body[9:]):
+                slow.writer.write(part)
+                await asyncio.sleep(TIMEOUT / 10)
+            return await slow.read_status() == 200
+
+    # On a machine that is busy with something else, one may be too late.
+    await until(is_answered_in_parts)
 
 
 async def test_an_answer_may_take_longer_than_a_request(served: Served) -> None:
@@ -261,8 +265,8 @@ async def test_what_never_ends_is_refused_before_it_fills_the_memory(
 
 
 async def test_a_second_head_that_never_ends_cuts_off_the_first_request(served: Served) -> None:
-    body = b'{"start_event": {"lines": 1, "pause": 60}}'
-    async with connect(served.client) as endless, asyncio.timeout(10):
+    body = b'{"start_event": {"lines": 1, "pause": 600}}'
+    async with connect(served.client) as endless, asyncio.timeout(DEADLINE):
         await endless.send(*HEAD, f"Content-Length: {len(body)}")
         endless.writer.write(body + b"GET / HTTP/1.1\r\nX-Endless: " + b"x" * 2 * READ)
         with suppress(ConnectionResetError):
@@ -324,7 +328,7 @@ async def test_clients_that_read_nothing_are_dropped_and_hold_nobody_up(
         async with read_stream(served.client, handler_id, "after_sequence=-1") as reader:
             body = await reader.reader.read(-1)
         grown = served.resident - memory
-        await until(lambda: served.connections < DEAF / 2, within=30)
+        await until(lambda: served.connections < DEAF / 2)
     assert body.count(b"\nid: ") == 3_001
     assert grown < 50 * MIB
 

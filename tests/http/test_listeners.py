@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 import uvloop
 
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
 from workflow_server.app.http.listeners import accept_last
 
 SO_LOCK_FILTER = 44
@@ -38,6 +38,7 @@ def connect_without_a_pause(
                 client.connect(address)
             except (ConnectionRefusedError, TimeoutError):
                 return
+            client.settimeout(DEADLINE)
             try:
                 seen["greeted" if client.recv(5) == b"hello" else "cut off"] += 1
             except OSError as error:

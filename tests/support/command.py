@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 
+from tests.support.waiting import DEADLINE
+
 COMMAND = str(Path(sys.executable).with_name("workflow-server"))
 
 # The last thing that the command says when it listens, as text and as JSON; and a program that has
 # a server of its own.
 ANNOUNCED = re.compile(r'Runs are kept |\{.*"event": "serving"')
+LOG_SIZE = 1 << 20  # bytes that a server can print while nobody reads them
 READY = "Uvicorn running on "
 
 ECHO = dedent("""
@@ -79,7 +82,7 @@ def run_command(
         env=make_environment(**variables),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
     )
 
@@ -103,6 +106,7 @@ def running(folder: Path, *command: str, **variables: str) -> Iterator[RunningSe
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        pipesize=LOG_SIZE,
     ) as process:
         try:
             yield RunningServer(process, tuple(_read_until_ready(process)))

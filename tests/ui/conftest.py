@@ -9,14 +9,16 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.command import serving
+from tests.support.waiting import DEADLINE
 from tests.ui.pages import Ui
 
 ROOT = Path(__file__).parents[2]
 FLOWS = str(Path(__file__).with_name("flows.py"))
 BUILT = ROOT / "routers" / "ui_dist" / "index.html"
+PATIENCE = DEADLINE * 1_000  # milliseconds
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--no-sandbox",
@@ -53,6 +55,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.url
 
 
+@pytest.fixture(scope="package", autouse=True)
+def _patience() -> Iterator[None]:
+    """Wait as long for what shall be seen as for what shall be clicked."""
+    expect.set_options(timeout=PATIENCE)
+    yield
+    expect.set_options(timeout=None)
+
+
 @pytest.fixture
 def api(url: str) -> Iterator[httpx.Client]:
     """Yield a client of the server's API."""
@@ -74,7 +84,7 @@ def page(browser: Browser) -> Iterator[Page]:
     """Yield a page on which nothing may go wrong unseen, and from which nothing may leave."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(PATIENCE)
     faults: list[str] = []
     hosts: set[str | None] = set()
     page.on("pageerror", lambda error: faults.append(str(error)))

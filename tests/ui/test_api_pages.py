@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, expect
 
 from tests.support.command import run_command, serving
+from tests.ui.conftest import PATIENCE
 
-TIMEOUT = 60_000.0  # milliseconds; the pages' scripts are large
 EXAMPLES = str(Path(__file__).parents[2] / "examples")
 
 
@@ -29,21 +29,13 @@ def base_url(request: pytest.FixtureRequest, page: Page, tmp_path: Path) -> Iter
         yield base_url
 
 
-@pytest.fixture(autouse=True)
-def patience() -> Iterator[None]:
-    """Wait as long for what shall be seen as for what shall be clicked."""
-    expect.set_options(timeout=TIMEOUT)
-    yield
-    expect.set_options(timeout=None)
-
-
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """Yield a page from which nothing may leave: what is not for the server is blocked."""
     page = browser.new_context(viewport={"width": 1280, "height": 1300}).new_page()
     requests: list[Request] = []
     faults: list[str] = []
-    page.set_default_timeout(TIMEOUT)
+    page.set_default_timeout(PATIENCE)
     page.on("request", lambda request: requests.append(request))
     page.on("pageerror", lambda error: faults.append(str(error)))
     yield page
