@@ -52,10 +52,10 @@ check: $(VENV)/.development
 	$(SIDE_BY_SIDE) lint check-routes check-more-routes check-units
 
 check-routes: $(VENV)/.development
-	$(BIN)/python -m pytest -q $(wildcard tests/routers/test_[a-l]*.py)
+	$(BIN)/python -m pytest -q $(wildcard tests/routers/test_[a-m]*.py)
 
 check-more-routes: $(VENV)/.development
-	$(BIN)/python -m pytest -q $(wildcard tests/routers/test_[m-z]*.py)
+	$(BIN)/python -m pytest -q $(wildcard tests/routers/test_[n-z]*.py)
 
 check-units: $(VENV)/.development
 	$(BIN)/python -m pytest -q tests/test_architecture.py tests/engine tests/runs tests/streams \
@@ -161,8 +161,9 @@ $(VENV)/.runtime: requirements.lock requirements-build.lock pyproject.toml | $(B
 	WORKFLOW_SERVER_BUILD_UI=no $(PIP) install --no-deps --no-build-isolation --editable .
 	touch $@
 
+# Python compiles what is used of these packages when it is used first; all of them take it longer.
 $(VENV)/.development: requirements-dev.lock $(VENV)/.runtime
-	$(PIP) install --require-hashes -r requirements-dev.lock
+	$(PIP) install --no-compile --require-hashes -r requirements-dev.lock
 	touch $@
 
 # Apart from the others, so that the tools do not choose the versions of what they look at.

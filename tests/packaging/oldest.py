@@ -14,7 +14,7 @@ from tests.packaging.wheel import ROOT, lend_tools, run
 # Without the search for inputs, and without what waits for a deadline.
 SUITE = (
     *("tests/engine", "tests/runs", "tests/streams", "tests/scheduling", "tests/telemetry"),
-    *("tests/routers", "--ignore=tests/routers/test_hostile_fields.py"),
+    "tests/routers",
     "--deselect=tests/routers/test_health.py::test_a_server_is_ready_while_it_resumes",
     *("tests/access/test_tokens.py", "tests/app/test_settings.py", "tests/app/test_options.py"),
 )

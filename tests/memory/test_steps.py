@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.routers.test_large_answers import memory_of
+from tests.memory.measuring import memory_of
 from tests.support.backends import DURABLE, FRESH_URLS
 from tests.support.command import serving, write
 from tests.support.waiting import until
