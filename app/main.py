@@ -28,6 +28,7 @@ from workflow_server.routers import (
     workflows,
 )
 from workflow_server.routers.access import SCHEMES, AccessGuard
+from workflow_server.routers.api_pages import serve_page_files
 from workflow_server.routers.bodies import BodyLimit
 from workflow_server.routers.client_limits import ClientLimits
 from workflow_server.routers.dependencies import Services
@@ -108,6 +109,7 @@ def create_app(
         swagger_ui_parameters={"defaultModelsExpandDepth": 0},  # there are many, so folded
         telemetry=_telemetry(root_path),
     )
+    serve_page_files(app)
     app.state.services = services
     _add_internal_routes(app, services, settings)
     serve_document(app, services.catalog, root_path=root_path.rstrip("/"))

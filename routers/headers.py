@@ -10,7 +10,7 @@ ALWAYS = (
     (b"x-frame-options", b"DENY"),
     # Not `no-referrer`: forms of our own pages would then come without their origin.
     (b"referrer-policy", b"same-origin"),
-    # For the API pages, whose scripts are inline: ReDoc would load its maker's logo from elsewhere.
+    # For the API pages, whose scripts are inline.
     (
         b"content-security-policy",
         b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline';"

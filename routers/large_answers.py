@@ -7,6 +7,7 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 JSON = "application/json"
+CUT_OFF = "workflow_server.cut_off"  # the extension of a scope that closes its connection
 SMALL = 1 << 18  # bytes of an answer that is sent at once, and needs no slot
 WRITE_BYTES = 1 << 16
 STALLED = 60.0  # seconds after which a client that takes nothing of a large answer is cut off
@@ -36,6 +37,7 @@ class LargeAnswer(Response):
                     async with asyncio.timeout(STALLED):
                         await send({"type": "http.response.body", "body": part, "more_body": True})
         except TimeoutError:
+            cut_off(scope)
             return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -43,6 +45,17 @@ class LargeAnswer(Response):
         for piece in self._pieces:
             for start in range(0, len(piece), WRITE_BYTES):
                 yield piece[start : start + WRITE_BYTES]
+
+
+def cut_off(scope: Scope) -> None:
+    """Close the connection of a request in the middle of its answer.
+
+    Another server than ours does that itself, when the answer's task ends, and logs an error.
+    """
+    method = scope.get("extensions", {}).get(CUT_OFF)
+    close = method() if method is not None else None
+    if close is not None:
+        close()
 
 
 def answer_in_pieces(

@@ -22,7 +22,7 @@ from workflow_server.app.engine.codec import find_tail, with_emission, without_q
 from workflow_server.app.streams.subscription import Subscription
 from workflow_server.app.streams.tail import Page
 from workflow_server.routers.dependencies import Confirm
-from workflow_server.routers.large_answers import SMALL
+from workflow_server.routers.large_answers import SMALL, cut_off
 from workflow_server.routers.large_pages import LOOK, LargePages
 from workflow_server.schemas.records import EventRecord
 
@@ -204,7 +204,8 @@ class _InOneTask(Response):
                     sending = send({"type": "http.response.body", "body": piece, "more_body": True})
                     del piece  # it may be large, and the next one a long time off
                     if not await self._large_pages.in_time(sending):
-                        return  # It reads on by its cursor.
+                        cut_off(scope)  # It reads on by its cursor.
+                        return
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
             if not connected.expired():

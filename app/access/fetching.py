@@ -6,19 +6,24 @@ say, is never too late. So the connection is shut down when the time is over, wh
 
 import socket
 import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
-from threading import Timer
+from threading import Thread, Timer
 from time import monotonic
 from typing import Any
+
+Place = tuple[Any, ...]  # of a name, as `socket.getaddrinfo` tells it
+SHORTEST = 0.001  # seconds of a timeout: none at all would be no wait
 
 
 def fetch(address: str, *, timeout: float, max_bytes: int) -> bytes:
     """Return the body that an address answers with; blocks for `timeout` seconds at most.
 
     Follows no redirect. Raises OSError, HTTPException, or ValueError for more than `max_bytes`. A
-    name may be looked up for longer.
+    thread that looks a name up for longer is left behind.
     """
     deadline = _Deadline(timeout)
     try:
@@ -47,15 +52,20 @@ class _Deadline:
         self._sockets: list[socket.socket] = []
 
     @property
+    def left(self) -> float:
+        """The seconds that are left."""
+        return max(self._end - monotonic(), 0)
+
+    @property
     def is_over(self) -> bool:
         """Return whether the time is over."""
-        return monotonic() >= self._end
+        return self.left == 0
 
     def watch(self, connected: socket.socket) -> None:
         """Shut a socket down at the end, also while TLS is agreed upon."""
         # TLS takes the socket itself over; a copy of its descriptor is the same connection.
         twin = connected.dup()
-        timer = Timer(max(self._end - monotonic(), 0), _shut_down, (twin,))
+        timer = Timer(self.left, _shut_down, (twin,))
         timer.daemon = True
         self._sockets.append(twin)
         self._timers.append(timer)
@@ -91,10 +101,37 @@ class _WatchedHttps(HTTPSConnection):
         self._create_connection = partial(_connect, deadline)
 
 
-def _connect(deadline: _Deadline, *args: Any, **options: Any) -> socket.socket:
-    connected = socket.create_connection(*args, **options)
-    deadline.watch(connected)
-    return connected
+def _connect(deadline: _Deadline, address: tuple[str, int], *_: Any) -> socket.socket:
+    """Return a connection to the first place of a name that answers."""
+    fault: OSError = TimeoutError()
+    for family, kind, protocol, _name, place in _look_up(deadline, *address):
+        connected = socket.socket(family, kind, protocol)
+        try:
+            connected.settimeout(max(deadline.left, SHORTEST))
+            connected.connect(place)
+        except OSError as error:
+            connected.close()
+            fault = error
+        else:
+            deadline.watch(connected)
+            return connected
+    raise fault
+
+
+def _look_up(deadline: _Deadline, host: str, port: int) -> Sequence[Place]:
+    """Return the places of a name; a resolver that does not answer is not waited for."""
+    found: Future[Sequence[Place]] = Future()
+
+    def ask() -> None:
+        try:
+            found.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except OSError as error:
+            found.set_exception(error)
+        except BaseException as error:  # noqa: BLE001  # of names that are none, say
+            found.set_exception(OSError(f"{host} cannot be looked up: {error}"))
+
+    Thread(target=ask, name="look-up", daemon=True).start()
+    return found.result(timeout=deadline.left)
 
 
 class _Http(urllib.request.HTTPHandler):

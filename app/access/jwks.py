@@ -115,7 +115,7 @@ class KeySet:
         if self._fetching is not None:
             _, pending = await asyncio.wait({self._fetching}, timeout=patience)
             if pending and patience >= self._timeout:
-                self._failed = True  # a name that is looked up has a time of its own
+                self._failed = True  # it is about to end
 
     async def _fetch(self) -> None:
         try:

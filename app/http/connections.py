@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from types import FrameType
 from typing import Any, Literal, Protocol
+from weakref import WeakMethod
 
 import httptools
 import uvicorn
@@ -35,6 +36,7 @@ from workflow_server.app.http.framing import (
 from workflow_server.app.http.listeners import accept_last
 from workflow_server.app.settings import Limits
 from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.routers.large_answers import CUT_OFF
 from workflow_server.routers.problems import service_problem
 
 logger = get_logger(__name__)
@@ -68,6 +70,7 @@ class Connection(HttpToolsProtocol):
         self._stalled_since: float | None = None
         self._unparsed = 0  # bytes that belong to no finished head, and to no body
         self._fault: ServiceError | None = None
+        self._extensions = {CUT_OFF: WeakMethod(self.cut_off)}  # of the scope of each request
         self._served: RequestResponseCycle | None = None  # `cycle` is the last one that has come
 
     def look_after(self, now: float) -> None:
@@ -102,6 +105,15 @@ class Connection(HttpToolsProtocol):
         """Close the connection without sending what is left."""
         logger.info("client dropped", reason=reason)
         self.transport.abort()
+
+    def cut_off(self) -> None:
+        """Close the connection in the middle of the answer that it carries.
+
+        The answer's task may end then, and is not blamed for what it leaves out.
+        """
+        self.drop("it takes its answer too slowly")
+        if self._served is not None:
+            self._served.disconnected = True
 
     def refuse(self, error: ServiceError) -> None:
         """Answer with a problem and close; where another answer is due, close at once."""
@@ -244,6 +256,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._served = cycle
+        cycle.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]  # a method of ours
         super()._start_asgi_task(cycle, app)
 
     def _read_head(self) -> tuple[str, bytes, bytes, list[tuple[bytes, bytes]]]:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -271,6 +272,33 @@ async def test_a_fetch_has_one_deadline_for_all_of_it(answer: Answer) -> None:
                 await make_verifier(keys).verify(sign(claims()))
             # The thread has come to its end too, and the next fetch is another one.
             await until(lambda: not keys.is_fetching)
+
+
+async def test_a_name_that_is_looked_up_for_ever_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = threading.Event()
+
+    def look_up(*_: Any, **__: Any) -> list[Any]:
+        answered.wait()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    keys = KeySet("https://keys.example/jwks", timeout=0.3)
+    try:
+        async with asyncio.timeout(DEADLINE):
+            with pytest.raises(IdentityUnavailable):
+                await make_verifier(keys).verify(sign(claims()))
+            # Nothing of ours waits for the resolver, so the next fetch is another one.
+            await until(lambda: not keys.is_fetching)
+    finally:
+        answered.set()
+
+
+async def test_a_name_without_an_address_is_no_error_of_ours() -> None:
+    for host in ("nobody.invalid", "x" * 300 + ".example"):
+        with pytest.raises(IdentityUnavailable):
+            await make_verifier(KeySet(f"https://{host}/jwks")).verify(sign(claims()))
 
 
 async def test_a_source_that_accepts_and_never_answers_tls_is_given_up() -> None:

@@ -64,12 +64,12 @@ async def test_a_listing_whose_client_hangs_up_is_given_up_and_none_begins_for_i
 
 
 async def test_a_client_that_takes_nothing_of_a_large_answer_is_given_up(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("workflow_server.routers.large_answers.STALLED", 1.0)
     store = MemoryStore()
     async with (
-        open_client(WorkflowServer(workflow_store=store)) as client,
+        open_client(WorkflowServer(workflow_store=store), own_connections=True) as client,
         AsyncExitStack() as stack,
     ):
         await store.commit(batch_of(make_ended("h", RESULT)))
@@ -79,6 +79,7 @@ async def test_a_client_that_takes_nothing_of_a_large_answer_is_given_up(
             await reader.read_head()
         response = await client.get("/handlers/h", timeout=60)
         assert len(response.content) > len(RESULT)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_client_that_takes_a_large_answer_too_slowly_is_given_up(

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from workflows import Workflow
 
 from tests.support.waiting import DEADLINE
+from workflow_server.app.http.connections import make_connection_class
 from workflow_server.app.server import WorkflowServer
 
 # Of no certificates: to read those of the world takes longer than most tests, and nothing here is
@@ -47,7 +48,9 @@ class _Uvicorn(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving_app(app: ASGIApp, *, lifespan: str = "on", port: int = 0) -> AsyncIterator[str]:
+async def serving_app(
+    app: ASGIApp, *, lifespan: str = "on", port: int = 0, http: type[asyncio.Protocol] | None = None
+) -> AsyncIterator[str]:
     """Serve an ASGI application, on any free port if none is given, and yield its base URL."""
     config = uvicorn.Config(
         app,
@@ -55,6 +58,7 @@ async def serving_app(app: ASGIApp, *, lifespan: str = "on", port: int = 0) -> A
         port=port,
         log_level="warning",
         ws="none",
+        http=http or "auto",
         lifespan=lifespan,  # type: ignore[arg-type]  # a literal, given by tests
         timeout_graceful_shutdown=int(DEADLINE),
     )
@@ -75,9 +79,12 @@ async def serving_app(app: ASGIApp, *, lifespan: str = "on", port: int = 0) -> A
 
 
 @asynccontextmanager
-async def serving(server: WorkflowServer, *, port: int = 0) -> AsyncIterator[str]:
-    """Serve a `WorkflowServer` and yield its base URL."""
-    async with serving_app(server.app, port=port) as base_url:
+async def serving(
+    server: WorkflowServer, *, port: int = 0, own_connections: bool = False
+) -> AsyncIterator[str]:
+    """Serve a `WorkflowServer` and yield its base URL; by uvicorn's connections, or by ours."""
+    http = make_connection_class(server.settings) if own_connections else None
+    async with serving_app(server.app, port=port, http=http) as base_url:
         try:
             yield base_url
         finally:
@@ -91,10 +98,12 @@ def make_client(base_url: str) -> httpx.AsyncClient:
 
 
 @asynccontextmanager
-async def open_client(server: WorkflowServer) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve a `WorkflowServer` and yield a client of it."""
+async def open_client(
+    server: WorkflowServer, *, own_connections: bool = False
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve a `WorkflowServer` as `serving` does, and yield a client of it."""
     async with (
-        serving(server) as base_url,
+        serving(server, own_connections=own_connections) as base_url,
         make_client(base_url) as client,
     ):
         yield client

@@ -7,11 +7,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Request, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect
 
 from tests.support.command import run_command, serving
 from tests.ui.conftest import PATIENCE
 
+REFUSED = "status of 401"  # as a test provokes
 EXAMPLES = str(Path(__file__).parents[2] / "examples")
 
 
@@ -31,15 +32,18 @@ def base_url(request: pytest.FixtureRequest, page: Page, tmp_path: Path) -> Iter
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """Yield a page from which nothing may leave: what is not for the server is blocked."""
+    """Yield a page from which nothing may leave, and which may find no fault with what it gets."""
     page = browser.new_context(viewport={"width": 1280, "height": 1300}).new_page()
     requests: list[Request] = []
     faults: list[str] = []
+    said: list[ConsoleMessage] = []
     page.set_default_timeout(PATIENCE)
     page.on("request", lambda request: requests.append(request))
     page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: said.append(message))
     yield page
-    left = [r.url for r in requests if r.failure != "csp" and r.url.startswith("http")]
+    left = [request.url for request in requests if request.url.startswith("http")]
+    faults += [one.text for one in said if one.type == "error" and REFUSED not in one.text]
     page.context.close()
     assert (faults, {urlsplit(url).hostname for url in left}) == ([], {"127.0.0.1"})
 
