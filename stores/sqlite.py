@@ -5,8 +5,9 @@ import errno
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from itertools import chain
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -14,19 +15,12 @@ from pydantic_core import to_json
 
 from workflow_server.schemas.records import Batch, RunRecord, ServerRecord, Suspect
 from workflow_server.stores.base import StoreError, StoreFenced, StoreFull, StoreUnavailable
-from workflow_server.stores.batches import (
-    batch_to_rows,
-    leave_out,
-)
-from workflow_server.stores.purging import (
-    LIST_PURGED,
-    REMOVE_RUNS,
-    list_parts,
-)
+from workflow_server.stores.batches import batch_to_rows, leave_out
+from workflow_server.stores.purging import LIST_PURGED, REMOVE_RUNS, list_parts
 from workflow_server.stores.rows import RUN_COLUMNS, row_to_run
 from workflow_server.stores.sql import Rows, SqlStore
 from workflow_server.stores.sqlite_file import SqliteFile, open_reader, open_writer
-from workflow_server.stores.sqlite_pages import fetch_page
+from workflow_server.stores.sqlite_pages import fetch_page, split_runs
 from workflow_server.stores.sqlite_statements import (
     ADD_CHANGES,
     ADD_PAYLOADS,
@@ -55,6 +49,9 @@ from workflow_server.stores.sqlite_statements import (
     PUT_STATES,
     REFUSED,
     REMOVE_PARTS,
+    SELECT_CLAIMED,
+    SELECT_PRESENT,
+    SELECT_SIZES,
     SUPERSEDE,
     TAKE_FROM_INBOX,
     TRIM_TICKS,
@@ -144,23 +141,29 @@ class SqliteStore(SqlStore):
         return await self._write(lambda connection: _write_batch(connection, incarnation, batch))
 
     async def claim(self, run_ids: Sequence[str]) -> Sequence[RunRecord]:
-        value = _list_value(run_ids)
-        rows: Rows = await self._write(
-            lambda connection: connection.execute(CLAIM, (self._incarnation, value)).fetchall()
-        )
-        claimed = {run.run_id: run for run in map(row_to_run, rows)}
+        claimed: dict[str, RunRecord] = {}
+        for part in await self._split(run_ids):
+            values = self._incarnation, _list_value(part)
+            rows: Rows = await self._write(partial(_claim, values=values))
+            claimed |= {run.run_id: run for run in map(row_to_run, rows)}
         return [claimed[run_id] for run_id in run_ids if run_id in claimed]
 
     async def write_suspects(self, suspects: Sequence[Suspect]) -> None:
-        values = [(suspect.resumes, suspect.strikes, suspect.run_id) for suspect in suspects]
-        await self._write(lambda connection: connection.executemany(WRITE_SUSPECT, values))
+        given = {suspect.run_id: suspect for suspect in suspects}
+        for part in await self._split(given):
+            values = [(given[run_id].resumes, given[run_id].strikes, run_id) for run_id in part]
+            await self._write(methodcaller("executemany", WRITE_SUSPECT, values))
 
     async def let_go(self) -> None:
-        def write(connection: sqlite3.Connection) -> None:
-            for statement in LET_GO:
-                connection.execute(statement, (self._incarnation,))
+        for select in SELECT_PRESENT:
+            present = [run_id for (run_id,) in await self._read(select, self._incarnation)]
+            for part in await self._split(present):
+                values = [(self._incarnation, _list_value(part))]
+                await self._write(methodcaller("executemany", LET_GO, values))
 
-        await self._write(write)
+    async def _split(self, run_ids: Iterable[str]) -> list[list[str]]:
+        """Return runs in the parts in which they are written."""
+        return split_runs(await self._read(SELECT_SIZES, _list_value([*run_ids])))
 
     async def describe(self, server: ServerRecord) -> None:
         values = (server.address, server.version, _list_value(server.workflows), server.state)
@@ -318,6 +321,12 @@ def _write_fenced(
         return work(connection)
 
     return _transact(connection, work_fenced)
+
+
+def _claim(connection: sqlite3.Connection, *, values: tuple[int, str]) -> Rows:
+    """Take runs for an incarnation, and return them."""
+    connection.execute(CLAIM, values)
+    return connection.execute(SELECT_CLAIMED, values).fetchall()
 
 
 def _write_batch(connection: sqlite3.Connection, incarnation: int, batch: Batch) -> list[str]:

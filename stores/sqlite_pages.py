@@ -1,11 +1,11 @@
-"""Rows of SQLite, many fetched in one step of a statement.
+"""Rows of SQLite: many fetched in one step of a statement, and large ones written in parts.
 
 Each step lets go of the interpreter's lock, and while the event loop is busy it takes up to
 `sys.getswitchinterval()`, 5 ms, to get it back.
 """
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from pydantic_core import from_json
@@ -41,3 +41,22 @@ def fetch_page(
                 row[place] = piece[start:end]
                 start = end
     return rows
+
+
+PART_BYTES = 8 << 20  # of runs that one transaction writes, or one run
+
+
+def split_runs(sizes: Iterable[tuple[str, int]]) -> list[list[str]]:
+    """Return runs, each given with its bytes, in parts that a transaction may write.
+
+    SQLite writes a row again as a whole, whatever of it has changed.
+    """
+    parts: list[list[str]] = []
+    room = 0
+    for run_id, size in sizes:
+        if size > room or not parts:
+            parts.append([])
+            room = PART_BYTES
+        parts[-1].append(run_id)
+        room -= size
+    return parts

@@ -33,11 +33,17 @@ PUT_RUNS = (
     + " WHERE runs.epoch = excluded.epoch"
     f" AND (runs.owner IS NULL OR runs.owner = ({INCARNATION})) AND {STAYS_ENDED}",
 )
-# Every other incarnation is dead.
+GIVEN_IDS = "SELECT value FROM json_each(?{})"
+# Every other incarnation is dead. What was written already, here and below, is left alone: SQLite
+# would write it again whole, and who was cut off and comes again would come no further.
 CLAIM = (
     "UPDATE runs SET owner = ?1, epoch = epoch + (owner IS NOT ?1), attempted = 1"
-    " WHERE run_id IN (SELECT value FROM json_each(?2)) AND status = 'running'"
-    f" RETURNING {', '.join(RUN_COLUMNS)}"
+    f" WHERE run_id IN ({GIVEN_IDS.format(2)}) AND status = 'running'"
+    " AND (owner IS NOT ?1 OR NOT attempted)"
+)
+SELECT_CLAIMED = (
+    f"SELECT {', '.join(RUN_COLUMNS)} FROM runs"
+    f" WHERE run_id IN ({GIVEN_IDS.format(2)}) AND status = 'running' AND owner = ?1"
 )
 REFUSED = (
     "SELECT runs.run_id FROM json_each(?1) AS given"
@@ -48,13 +54,20 @@ REFUSED = (
 )
 WRITE_SUSPECT = (
     "UPDATE runs SET phase = iif(phase = 'working', 'queued', phase),"
-    " slot = slot AND phase <> 'working', owner = NULL, attempted = 0, resumes = ?, strikes = ?"
-    " WHERE run_id = ? AND status = 'running'"
+    " slot = slot AND phase <> 'working', owner = NULL, attempted = 0, resumes = ?1, strikes = ?2"
+    " WHERE run_id = ?3 AND status = 'running' AND (phase = 'working' OR owner IS NOT NULL"
+    " OR attempted OR resumes <> ?1 OR strikes <> ?2)"
 )
-LET_GO = tuple(
+SELECT_PRESENT = tuple(
+    f"SELECT run_id FROM runs WHERE {part} AND owner = ?1" for part in (AT_WORK, SUSPECTED)
+)
+LET_GO = (
     "UPDATE runs SET owner = NULL, attempted = 0, resumes = 0, strikes = 0"
-    f" WHERE {part} AND owner = ?"
-    for part in (AT_WORK, SUSPECTED)
+    f" WHERE run_id IN ({GIVEN_IDS.format(2)}) AND owner = ?1"
+)
+SELECT_SIZES = (
+    "SELECT run_id, ifnull(length(start_event), 0) + ifnull(length(result), 0) FROM runs"
+    f" WHERE run_id IN ({GIVEN_IDS.format(1)})"
 )
 DESCRIBE = "UPDATE incarnations SET address = ?, version = ?, workflows = ?, state = ?"
 NOTE_COPY = "INSERT OR REPLACE INTO copies (id, source) VALUES (1, ?)"

@@ -1,14 +1,17 @@
 """Large records: no value, page or statement of a store grows with their number."""
 
+import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.backends import opened_store
 from tests.support.postgres import temporary_schema
 from tests.support.records import NOON, batch_of, make_record
 from workflow_server.schemas.listings import HandlerPosition, HandlerQuery, RunPosition
@@ -17,7 +20,9 @@ from workflow_server.schemas.records import (
     EventRecord,
     HandlerKey,
     PayloadRecord,
+    Phase,
     RunRecord,
+    Status,
     TickRecord,
 )
 from workflow_server.stores.base import PAGE_OF_RUNS_BYTES, Store, StoreError, StoreUnavailable
@@ -185,3 +190,31 @@ async def test_what_sqlite_cannot_write_is_said_of_the_batch_and_not_of_the_stor
     # All of them in one value would be larger than one may be.
     assert len((await store.list_handlers(HandlerQuery(limit=RUNS))).records) == 2
     await store.stop()
+
+
+@pytest.mark.parametrize("work", ["write_suspects", "claim", "let_go"])
+async def test_others_write_while_sqlite_writes_of_many_large_runs_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    monkeypatch.setattr("workflow_server.stores.sqlite_pages.PART_BYTES", LARGE)
+    async with opened_store(f"sqlite:///{tmp_path / 'runs.db'}") as store:
+        runs = [
+            replace(make_large(number), status=Status.RUNNING, phase=Phase.WORKING)
+            for number in range(RUNS)
+        ]
+        for run in runs:
+            await store.commit(batch_of(run))
+        suspects = [replace(each, strikes=1) for each in await store.list_suspects(limit=RUNS)]
+        assert len(suspects) == RUNS
+        works: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "write_suspects": lambda: store.write_suspects(suspects),
+            "claim": lambda: store.claim([run.run_id for run in runs]),
+            "let_go": store.let_go,
+        }
+        working = asyncio.create_task(works[work]())
+        turns = 0
+        while not working.done():
+            await store.commit(batch_of(make_record("small")))
+            turns += 1
+        await working
+    assert turns >= RUNS // 2
