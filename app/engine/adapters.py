@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from time import perf_counter
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.dispatcher import active_instrument_tags, instrument_tags
@@ -75,8 +75,11 @@ class RunAdapter(EventWriter):
     async def write_to_event_stream(self, event: Event) -> None:
         await self._session.write_event(event)
 
-    def write_at_once(self, event: Event) -> bool:
-        return self._session.write_at_once(event)
+    def write_at_once(self, event: Event) -> None:
+        self._session.write_at_once(event)
+
+    def refuse(self, sentence: str) -> NoReturn:
+        self._session.refuse(sentence)
 
     async def get_now(self) -> float:
         return self._session.now()

@@ -1,14 +1,30 @@
 """Pace of a step: a run that has much uncommitted goes on when the store has taken it.
 
 A step writes events without waiting for anything, and the engine has no place at which it could be
-made to. So a step is carried out here from one of its own waits to the next.
+made to. So a step is carried out here from one of its own waits to the next. What it writes between
+two of them nobody can store meanwhile, so that is bounded too.
 """
 
 from collections.abc import Awaitable, Generator
 from types import coroutine
 from typing import Any, Protocol, TypeVar
 
+MAX_AT_ONCE_BYTES = 64 << 20  # of events that a run has not committed, while its step waits never
+TOO_MUCH = (
+    f"A step has written {MAX_AT_ONCE_BYTES >> 20} MiB of events without an `await`, and the server"
+    " can store none of them meanwhile. Put `await asyncio.sleep(0)` into its loop."
+)
+MAX_SENT_AT_ONCE = 100_000  # events that a step sends to others, and that it has not waited for
+TOO_MANY = (
+    f"A step has sent {MAX_SENT_AT_ONCE:,} events without an `await`, and no step can take one of"
+    " them meanwhile. Put `await asyncio.sleep(0)` into its loop."
+)
+
 T = TypeVar("T")
+
+
+class TooMuchAtOnce(RuntimeError):
+    """A step writes or sends more events than may be while it does not wait."""
 
 
 class Room(Protocol):

@@ -24,6 +24,10 @@ class Journal(TickJournal, Protocol):
     def has_room(self) -> bool:
         """Return whether the uncommitted tail is within its bound."""
 
+    @property
+    def is_full(self) -> bool:
+        """Return whether the uncommitted tail is as long as it may be where nobody waits."""
+
     async def wait_for_room(self) -> None:
         """Return when the uncommitted tail is within its bound again."""
 

@@ -6,6 +6,7 @@ comes from outside (a delivery, a request to cancel) goes to the engine as ticks
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from workflows.events import Event, InputRequiredEvent, StopEvent, WorkflowIdleEvent
 from workflows.runtime.control_loop.reduce import _reduce_tick
@@ -25,6 +26,7 @@ from workflow_server.app.clocks import MICROS, StoreClock
 from workflow_server.app.engine.asking import end_of, find_place
 from workflow_server.app.engine.attempt import Attempt, note_attempt
 from workflow_server.app.engine.codec import NotSerializable
+from workflow_server.app.engine.pace import TOO_MUCH, TooMuchAtOnce
 from workflow_server.app.engine.recording import Recorder
 from workflow_server.app.engine.run_input import Delivery, RunInput
 from workflow_server.app.engine.snapshots import Timer, find_reruns, timers_of
@@ -240,13 +242,19 @@ class Session:
         if not self._journal.is_open:
             await self._journal.wait_for_room()
 
-    def write_at_once(self, event: Event) -> bool:
-        """Put an event into the stream, unless too much is uncommitted; say whether it is there."""
-        # A question is written at once in any case: its place in the step is known only now.
-        if not self._journal.has_room and not isinstance(event, InputRequiredEvent):
-            return False
+    def write_at_once(self, event: Event) -> None:
+        """Put an event into the stream, for a step, which waits for room at its next wait.
+
+        One that never waits gets `TooMuchAtOnce`: the store can be given nothing meanwhile.
+        """
+        if self._journal.is_full:
+            self.refuse(TOO_MUCH)
         self._write(event)
-        return True
+
+    def refuse(self, sentence: str) -> NoReturn:
+        """End the run for what a step does without a wait, and let the step know why."""
+        self._recorder.cannot_go_on(sentence)
+        raise TooMuchAtOnce(sentence)
 
     def on_tick(self, tick: WorkflowTick) -> None:
         """Write down a tick, and with a step's result the state that the step left."""

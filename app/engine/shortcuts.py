@@ -6,7 +6,7 @@ all three, a 100-event stream takes about half of the processor's time.
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from llama_index_instrumentation.dispatcher import Dispatcher
 from llama_index_instrumentation.event_handlers import NullEventHandler
@@ -18,15 +18,21 @@ from workflows.events import Event
 from workflows.runtime.types.plugin import InternalRunAdapter
 from workflows.runtime.types.results import InternalContextVar
 
+from workflow_server.app.engine.pace import MAX_SENT_AT_ONCE, TOO_MANY
+
 Steps = dict[str, StepFunction[..., Any]]
 
 
 class EventWriter(InternalRunAdapter):
-    """An adapter that can take an event for the stream at once."""
+    """An adapter that takes an event for the stream at once."""
 
-    def write_at_once(self, event: Event) -> bool:
-        """Write an event to the stream, unless that has to wait; say whether it is written."""
+    def write_at_once(self, event: Event) -> None:
+        """Write an event to the stream; `TooMuchAtOnce` past what a step writes without a wait."""
         raise TypeError(f"{type(self).__name__} does not write at once.")
+
+    def refuse(self, sentence: str) -> NoReturn:
+        """End the run as failed, for the reason that the sentence gives, and raise that too."""
+        raise TypeError(f"{type(self).__name__} does not refuse.")
 
 
 def take_shortcuts(workflow: Workflow) -> None:
@@ -88,18 +94,22 @@ def is_observed(dispatcher: Dispatcher) -> bool:
 class _DirectContext(InternalContext[Any]):
     """The engine's context of a step, which writes events to the stream at once.
 
-    The engine makes a task for each. In a thread, where a step that is no coroutine runs, the
-    engine's own way says what is wrong.
+    The engine makes a task for each, and for each that is sent to a step. In a thread, where a step
+    that is no coroutine runs, the engine's own way says what is wrong.
     """
 
     def write_event_to_stream(self, ev: Event | None) -> None:
         adapter = self._internal_adapter
         if ev is not None and isinstance(adapter, EventWriter) and _in_event_loop():
-            written = adapter.write_at_once(ev)
+            adapter.write_at_once(ev)
         else:
-            written = False
-        if not written:
             super().write_event_to_stream(ev)
+
+    def send_event(self, message: Event, step: str | None = None) -> None:
+        adapter = self._internal_adapter
+        if len(self._workers) >= MAX_SENT_AT_ONCE and isinstance(adapter, EventWriter):
+            adapter.refuse(TOO_MANY)
+        super().send_event(message, step)
 
 
 def shorten_writing() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from workflow_server.app.engine.outcome import Outcome
+from workflow_server.app.engine.pace import MAX_AT_ONCE_BYTES
 from workflow_server.app.runs import phase
 from workflow_server.app.runs.commit_log import CommitLog
 from workflow_server.app.runs.history import History
@@ -104,6 +105,11 @@ class RunJournal:
     def has_room(self) -> bool:
         """Return whether the uncommitted tail is within its bound, and the server is certain."""
         return self.uncommitted_bytes <= MAX_UNCOMMITTED_BYTES and not self._log.is_in_doubt
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether the uncommitted tail is as long as it may be where nobody waits."""
+        return self.uncommitted_bytes > MAX_AT_ONCE_BYTES
 
     @property
     def keeps_history(self) -> bool:
