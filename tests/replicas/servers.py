@@ -1,4 +1,4 @@
-"""Real servers that share a schema, each a process, with its client."""
+"""Servers that share a schema, each with its client: in processes of their own, or here."""
 
 import asyncio
 import signal
@@ -12,64 +12,78 @@ from typing import Any
 import httpx
 
 from tests.replicas import working
+from tests.replicas.working import KINDS
 from tests.support.command import COMMAND, make_environment
-from tests.support.live import NO_TLS
+from tests.support.live import NO_TLS, open_client
 from tests.support.ports import find_port
 from tests.support.waiting import DEADLINE, until
+from workflow_server.app.lifecycle import Lifecycle
+from workflow_server.app.server import WorkflowServer
 
 ROOT = Path(__file__).parents[2]
-HEARTBEAT, STALE = 0.3, 2.0  # seconds
+HEARTBEAT, STALE = 0.3, 3.0  # seconds
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Server:
-    """A server of its own process, and a client of it."""
+    """A server, its name, and a client of it."""
+
+    name: str
+    client: httpx.AsyncClient
+
+    async def is_up(self) -> bool:
+        """Return whether it takes runs."""
+        try:
+            response = await self.client.get("/readyz", timeout=5)
+        except httpx.TransportError:
+            return False
+        return response.status_code == 200
+
+    async def handler(self, handler_id: str) -> dict[str, Any]:
+        """Return a handler as this server shows it; nothing where it does not."""
+        shown: dict[str, Any] = (await self.client.get(f"/handlers/{handler_id}")).json()
+        return shown if "phase" in shown else {}
+
+    async def result(self, handler_id: str) -> Any:
+        """Return the result of a run once it has completed."""
+
+        await until(lambda: self.shows(handler_id, "ended"))
+        handler = await self.handler(handler_id)
+        assert handler["status"] == "completed", handler["error"]
+        return handler["result"]["value"]["result"]
+
+    async def shows(self, handler_id: str, phase: str) -> bool:
+        """Return whether this server shows a run in a phase."""
+        shown: str | None = (await self.handler(handler_id)).get("phase")
+        return shown == phase
+
+
+@dataclass(kw_only=True)
+class ServerProcess(Server):
+    """A server in a process of its own."""
 
     process: Process
-    client: httpx.AsyncClient
-    url: str
-
-    @property
-    def pid(self) -> int:
-        """Return the id of the process."""
-        return self.process.pid
 
     async def kill(self) -> None:
         """End it at once."""
         self.process.kill()
         await self.process.wait()
 
-    async def is_up(self) -> bool:
-        """Return whether it takes runs."""
-        try:
-            return (await self.client.get("/readyz", timeout=5)).is_success
-        except httpx.TransportError:
-            return False
 
-    async def handler(self, handler_id: str) -> dict[str, Any]:
-        """Return a handler as this server shows it; nothing where it does not answer."""
-        response = await self.client.get(f"/handlers/{handler_id}")
-        return dict(response.json()) if response.is_success else {}
+@dataclass(kw_only=True)
+class ServerHere(Server):
+    """A server in the test's process."""
 
-    async def result(self, handler_id: str) -> Any:
-        """Return the result of a run once it has completed."""
-
-        async def has_ended() -> bool:
-            return (await self.handler(handler_id)).get("status", "running") != "running"
-
-        await until(has_ended)
-        handler = await self.handler(handler_id)
-        assert handler["status"] == "completed", handler["error"]
-        return handler["result"]["value"]["result"]
+    lifecycle: Lifecycle
 
 
 @asynccontextmanager
-async def served(url: str, folder: Path, *flags: str, **variables: str) -> AsyncIterator[Server]:
-    """Yield a server with replicas, once it takes runs; it is killed where it still runs then."""
+async def process_of(url: str, folder: Path, *flags: str) -> AsyncIterator[ServerProcess]:
+    """Yield a server, once it takes runs; it is killed where it still runs then."""
     port = find_port()
-    environment = make_environment(WORKING_FOLDER=str(folder), PYTHONPATH=str(ROOT), **variables)
+    environment = make_environment(WORKING_FOLDER=str(folder), PYTHONPATH=str(ROOT))
     arguments = (
-        *("serve", working.__file__, "--store", url, "--port", str(port), "--replicas"),
+        *("serve", working.__name__, "--store", url, "--port", str(port), "--replicas"),
         *("--heartbeat", str(HEARTBEAT), "--stale-after", str(STALE), "--idle-timeout", "0.2"),
         *("--max-resumes", "1", *flags),
     )
@@ -79,9 +93,9 @@ async def served(url: str, folder: Path, *flags: str, **variables: str) -> Async
         )
     base_url = f"http://127.0.0.1:{port}"
     async with httpx.AsyncClient(base_url=base_url, timeout=DEADLINE, verify=NO_TLS) as client:
-        server = Server(process, client, base_url)
+        server = ServerProcess(name=str(process.pid), client=client, process=process)
         try:
-            await until(server.is_up)
+            await until(server.is_up, within=3 * DEADLINE)  # several may start at once
             yield server
         finally:
             if process.returncode is None:
@@ -91,18 +105,32 @@ async def served(url: str, folder: Path, *flags: str, **variables: str) -> Async
 
 
 @asynccontextmanager
-async def all_served(
+async def here(url: str, folder: Path, name: str, **options: Any) -> AsyncIterator[ServerHere]:
+    """Yield a server in the test's process."""
+    server = WorkflowServer(
+        workflow_store=url,
+        **{
+            "replicas": True,
+            "heartbeat": HEARTBEAT,
+            "stale_after": STALE,
+            "idle_timeout": 0.2,
+            **options,
+        },
+    )
+    for kind, workflow in KINDS.items():
+        server.add_workflow(kind, workflow(name, folder))
+    async with open_client(server) as client:
+        yield ServerHere(name=name, client=client, lifecycle=server.lifecycle)
+
+
+@asynccontextmanager
+async def processes(
     url: str, folder: Path, count: int, *flags: str
-) -> AsyncIterator[Sequence[Server]]:
-    """Yield several servers that share a schema."""
+) -> AsyncIterator[Sequence[ServerProcess]]:
+    """Yield several servers, each in a process of its own."""
     async with AsyncExitStack() as stack:
-        started = [served(url, folder, *flags) for _ in range(count)]
+        started = [process_of(url, folder, *flags) for _ in range(count)]
         yield await asyncio.gather(*map(stack.enter_async_context, started))
-
-
-async def is_shown(server: Server, handler_id: str, phase: str) -> bool:
-    """Return whether a server shows a run in a phase."""
-    return (await server.handler(handler_id)).get("phase") == phase
 
 
 def open_gate(folder: Path, name: str = "gate") -> None:

@@ -1,4 +1,4 @@
-"""Workflows that say which process has done what, as a file that several servers serve."""
+"""Workflows that say which server has done what, also as a file that several processes serve."""
 
 import asyncio
 import os
@@ -8,13 +8,11 @@ from pathlib import Path
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
-FOLDER = Path(os.environ.get("WORKING_FOLDER", "."))  # where a file opens a gate, or is poison
-
 
 class Began(Event):
-    """Says which process has begun a step."""
+    """Says which server has begun a step."""
 
-    pid: int
+    server: str
 
 
 class Named(StartEvent):
@@ -23,18 +21,27 @@ class Named(StartEvent):
     gate: str = "gate"
 
 
-class Gated(Workflow):
-    """Ends when a file of the gate's name is there."""
+class Signing(Workflow):
+    """Signs with the name of its server; gates are files in a folder, which are open when there."""
+
+    def __init__(self, server: str, folder: Path) -> None:
+        super().__init__(timeout=None)
+        self.server = server
+        self.folder = folder
+
+
+class Gated(Signing):
+    """Ends when its gate is open."""
 
     @step
     async def wait(self, ctx: Context, ev: Named) -> StopEvent:
-        ctx.write_event_to_stream(Began(pid=os.getpid()))
-        while not (FOLDER / ev.gate).exists():  # noqa: ASYNC110  # another process makes it
+        ctx.write_event_to_stream(Began(server=self.server))
+        while not (self.folder / ev.gate).exists():  # noqa: ASYNC110  # another process opens it
             await asyncio.sleep(0.05)
-        return StopEvent(result=os.getpid())
+        return StopEvent(result=self.server)
 
 
-class Asking(Workflow):
+class Asking(Signing):
     """Asks, and ends with the answer."""
 
     @step
@@ -42,30 +49,32 @@ class Asking(Workflow):
         answer = await ctx.wait_for_event(
             HumanResponseEvent, waiter_event=InputRequiredEvent(), timeout=600
         )
-        return StopEvent(result=[answer.get("response"), os.getpid()])
+        return StopEvent(result=f"{answer.get('response')} {self.server}")
 
 
-class Sleeping(Workflow):
-    """Waits for a timer, of so many seconds, and ends with the process that went on."""
+class Sleeping(Signing):
+    """Waits for a timer of so many seconds."""
 
     @step
     async def sleep(self, ctx: Context, ev: Named) -> StopEvent:
         with suppress(TimeoutError):
             await ctx.wait_for_event(HumanResponseEvent, timeout=float(ev.gate))
-        return StopEvent(result=os.getpid())
+        return StopEvent(result=self.server)
 
 
-class Poison(Workflow):
-    """Ends its process as long as a file is there."""
+class Poison(Signing):
+    """Ends its process while its gate is open."""
 
     @step
     async def end(self, ctx: Context, ev: Named) -> StopEvent:
-        if (FOLDER / ev.gate).exists():
+        if (self.folder / ev.gate).exists():
             os._exit(9)
-        return StopEvent(result=os.getpid())
+        return StopEvent(result=self.server)
 
 
-gated = Gated(timeout=None)
-asking = Asking(timeout=None)
-sleeping = Sleeping(timeout=None)
-poison = Poison(timeout=None)
+KINDS = {"gated": Gated, "asking": Asking, "sleeping": Sleeping, "poison": Poison}
+
+if "WORKING_FOLDER" in os.environ:
+    given = str(os.getpid()), Path(os.environ["WORKING_FOLDER"])
+    gated, asking, sleeping = Gated(*given), Asking(*given), Sleeping(*given)
+    poison = Poison(*given)
