@@ -44,7 +44,7 @@ RETRY_PAUSE = 1.0  # seconds until what the store's failure has cut off is tried
 CLAIMED_AT_ONCE = 20  # runs; they go on in step, and a request waits while all of them take one
 READ_AT_ONCE = 4  # journals of runs, which are in memory whole until their runs are recovered
 
-ELSEWHERE = "Another server has the run, and this one does not ask it; ask again in a moment."
+ELSEWHERE = "Another server has just taken the run; ask again in a moment."
 
 
 class Restorer:
