@@ -46,7 +46,7 @@ def fetch_page(
 PART_BYTES = 8 << 20  # of runs that one transaction writes, or one run
 
 
-def split_runs(sizes: Iterable[tuple[str, int]]) -> list[list[str]]:
+def split_runs(sizes: Iterable[Sequence[Any]]) -> list[list[str]]:
     """Return runs, each given with its bytes, in parts that a transaction may write.
 
     SQLite writes a row again as a whole, whatever of it has changed.
