@@ -187,7 +187,7 @@ async def test_a_server_that_drains_gives_up_what_waits_at_once(url: str, tmp_pa
 async def test_nobody_is_fenced_by_an_outage_of_the_database(url: str, tmp_path: Path) -> None:
     target = urlsplit(url)
     async with tcp_proxy(target.hostname or "", target.port or 5432) as proxy:
-        through = target._replace(netloc=f"{target.username}@127.0.0.1:{proxy.port}").geturl()
+        through = url.replace(target.netloc, f"{target.username}@127.0.0.1:{proxy.port}")
         async with here(through, tmp_path, "a") as a, here(through, tmp_path, "b") as b:
             await begin(a, "r")
             before = await list_members(url), await owner_of(url, "r")

@@ -18,7 +18,8 @@ async def read_on(client: httpx.AsyncClient, handler_id: str) -> list[Frame]:
 
 def count_readers(member: Member) -> int:
     """Return how many streams are read at a server."""
-    return int(member.server.lifecycle.metrics.readers._value.get())
+    [metric] = member.server.lifecycle.metrics.readers.collect()
+    return int(metric.samples[0].value)
 
 
 def is_read(member: Member) -> bool:
