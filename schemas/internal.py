@@ -96,7 +96,7 @@ class DrainMessage(BaseModel):
 
 
 class Done(BaseModel):
-    """What was asked for is done, or has begun."""
+    """The answer that all is done, or has begun."""
 
 
 class Misdirected(BaseModel):

@@ -1,4 +1,4 @@
-"""What servers that share a schema of Postgres do with one another's runs, and their heartbeats.
+"""Heartbeats of servers that share a schema of Postgres, and claims of one another's runs.
 
 The dead are listed in one statement and their runs are taken in another, by the numbers of the
 dead: in one, the runs would be read later than the incarnations.

@@ -21,7 +21,7 @@ logger = get_logger(__name__)
 
 
 class Exchange:
-    """What a server and its peers say to each other, from its start to its stop.
+    """All that a server and its peers say to each other, from its start to its stop.
 
     `bound` is the time in seconds in which the runs of a server that has failed go on elsewhere.
     """

@@ -157,7 +157,7 @@ class Feeds:
 
 
 class Feed:
-    """What feeds one tail, which it does not keep."""
+    """Feeds one tail, which it does not keep."""
 
     def __init__(self, key: HandlerKey, run_id: str, tail: "ref[EventTail]") -> None:
         self.key = key

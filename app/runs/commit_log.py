@@ -35,7 +35,7 @@ SEARCH_TIME = 60.0  # seconds after which the search for what cannot be written 
 
 
 class Doubt(Protocol):
-    """Whether this server may be dead to others that share the store with it."""
+    """A doubt: this server may be dead to others that share the store with it."""
 
     @property
     def is_in_doubt(self) -> bool:
