@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.app.test_shutdown import find_free_port
+from tests.support.ports import find_port
 from tests.support.waiting import DEADLINE, until
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +74,7 @@ class Hosted:
 @asynccontextmanager
 async def launching(host: Host, store: str, **variables: str) -> AsyncIterator[Hosted]:
     """Yield a process that begins to serve, or refuses to."""
-    port = find_free_port()
+    port = find_port()
     command = [part.format(port=port) for part in host.command]
     process = await asyncio.create_subprocess_exec(
         sys.executable,

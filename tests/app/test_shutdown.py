@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from tests.support.calls import answer, start, start_asker, wait_begun, wait_ended
+from tests.support.ports import find_port
 from tests.support.problems import problem_of
 from tests.support.sockets import read_stream
 from tests.support.streams import iterate_frames, read_frames
@@ -41,14 +41,6 @@ class Served:
     port: int
 
 
-def find_free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port: int = trial.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
     """Yield a server that answers."""
@@ -59,7 +51,7 @@ async def served() -> AsyncIterator[Served]:
 @asynccontextmanager
 async def serving(store: str = "memory:", *, grace: float = GRACE) -> AsyncIterator[Served]:
     """Yield a server that answers."""
-    port = find_free_port()
+    port = find_port()
     command = [sys.executable, "-c", PROGRAM, str(port), store, str(grace)]
     process = await asyncio.create_subprocess_exec(
         *command, cwd=ROOT, stdout=DEVNULL, stderr=DEVNULL

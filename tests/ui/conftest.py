@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,13 +11,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.command import serving
-from tests.support.waiting import DEADLINE
-from tests.ui.pages import Ui
+from tests.support.ports import find_port
+from tests.ui.pages import PATIENCE, Ui
 
 ROOT = Path(__file__).parents[2]
 FLOWS = str(Path(__file__).with_name("flows.py"))
 BUILT = ROOT / "routers" / "ui_dist" / "index.html"
-PATIENCE = DEADLINE * 1_000  # milliseconds
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--no-sandbox",
@@ -73,10 +71,7 @@ def api(url: str) -> Iterator[httpx.Client]:
 @pytest.fixture
 def free_port() -> int:
     """Return a port that nobody listens on."""
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        port: int = trial.getsockname()[1]
-        return port
+    return find_port()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect
 
 from tests.support.command import run_command, serving
-from tests.ui.conftest import PATIENCE
+from tests.ui.pages import PATIENCE
 
 REFUSED = "status of 401"  # as a test provokes
 EXAMPLES = str(Path(__file__).parents[2] / "examples")
