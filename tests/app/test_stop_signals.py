@@ -96,7 +96,7 @@ async def wait_begun_as(client: httpx.AsyncClient, handler_id: str) -> None:
     """Return when a run that another request starts has begun."""
 
     async def accepted() -> bool:
-        return (await client.get(f"/handlers/{handler_id}")).status_code == 202
+        return (await client.get(f"/handlers/{handler_id}")).status_code != 404
 
     await until(accepted)
     await wait_begun(client, handler_id)

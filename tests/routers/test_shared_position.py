@@ -158,7 +158,7 @@ async def test_a_reader_that_takes_over_misses_nothing(client: httpx.AsyncClient
     seen = []
     for number in range(10):
         async with client.stream(
-            "GET", f"/events/{handler_id}", params={"acquire_timeout": 5}
+            "GET", f"/events/{handler_id}", params={"acquire_timeout": 60}
         ) as response:
             seen.append((await anext(iterate_frames(response))).value)
         await answer(client, handler_id, str(number))
@@ -172,7 +172,7 @@ async def test_the_position_is_let_go_when_the_run_ends(client: httpx.AsyncClien
         types = [frame.type async for frame in reader]
 
         async def consumed() -> bool:
-            response = await client.get(f"/events/{handler_id}", params={"acquire_timeout": 5})
+            response = await client.get(f"/events/{handler_id}", params={"acquire_timeout": 60})
             return response.status_code == 204
 
         await until(consumed)
