@@ -91,7 +91,7 @@ outage-test: $(VENV)/.development
 	$(BIN)/python -m tests.durability.crash --victim database $(CRASH_OPTIONS)
 
 # Lets every operation of every store fail, hang and be slow, before and after it has taken place,
-# once, three times and for good: 630 cases, half an hour. FAULT_OPTIONS are pytest's.
+# once, three times and for good: 1,260 cases, two hours. FAULT_OPTIONS are pytest's.
 fault-test: $(VENV)/.development
 	EVERY_FAULT=1 $(BIN)/python -m pytest tests/durability/test_faulty_store.py $(FAULT_OPTIONS)
 

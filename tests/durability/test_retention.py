@@ -135,6 +135,23 @@ async def test_retention_removes_nothing_that_goes_on_or_is_young(url: str) -> N
             await until(lambda: has_only(client, waiting))
 
 
+async def test_a_clock_that_is_set_lets_retention_remove_nothing_that_is_young(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = OffsetClock()
+    clock.install(monkeypatch)
+    async with (
+        opened_store(url) as store,
+        open_client(make_server(store, timedelta(hours=1))) as client,
+    ):
+        young = await run_all(client)
+        clock.set_by(86_400)
+        for _ in range(2):  # so one look at least was whole
+            await expire(store)
+            await until(lambda: is_removed(store))
+        assert sorted(await list_ids(client)) == sorted(young)
+
+
 async def has_only(client: httpx.AsyncClient, handler_id: str) -> bool:
     """Return whether there is one handler, this one."""
     return await list_ids(client) == [handler_id]

@@ -222,10 +222,13 @@ async def test_others_are_answered_while_a_run_waits_for_the_store(store: Script
     assert behind <= 3  # the one that was under way, the quick run's, and one while it is answered
 
 
+@pytest.mark.parametrize(
+    ("name", "bound"), [("MAX_COMING_BYTES", 4 * UNIT), ("MAX_COMING_BYTES", 1), ("MAX_COMING", 4)]
+)
 async def test_events_that_a_run_does_not_take_are_refused_past_a_bound(
-    store: ScriptedStore, monkeypatch: pytest.MonkeyPatch
+    store: ScriptedStore, monkeypatch: pytest.MonkeyPatch, name: str, bound: int
 ) -> None:
-    monkeypatch.setattr("workflow_server.app.runs.answers.MAX_COMING_BYTES", 4 * UNIT)
+    monkeypatch.setattr(f"workflow_server.app.runs.answers.{name}", bound)
     async with serving_all(store) as (_, client):
         handler_id = await start(client, "taking")
         await wait_begun(client, handler_id)
@@ -244,4 +247,5 @@ async def test_events_that_a_run_does_not_take_are_refused_past_a_bound(
     refused = [number for number, answer in enumerate(answers) if answer.status_code != 200]
     problems = {problem_of(answers[number]) for number in refused}
     assert problems == {(429, "too_many_events")}
+    assert taken  # one is always taken, however large
     assert sorted([*taken, *refused]) == list(range(ROUNDS))
