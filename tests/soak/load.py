@@ -6,6 +6,7 @@ All that an errand leaves behind is an ended handler, which retention removes.
 import asyncio
 import json
 import random
+import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
@@ -119,13 +120,18 @@ async def converse(client: httpx.AsyncClient) -> None:
 
 async def look_around(client: httpx.AsyncClient) -> None:
     for path in ("/handlers?limit=50", "/metrics", "/openapi.json", "/workflows", "/", "/health"):
-        assert (await client.get(path)).status_code == 200
+        answer = await client.get(path)
+        assert answer.status_code == 200, (path, answer.status_code, answer.text[:200])
 
 
 async def list_what_is_large(client: httpx.AsyncClient) -> None:
     """Lists results of which a few fill a page, to its end, and then without them."""
     text = "a" * LARGE_TEXT
-    names = [(await run(client, "greeter", name=text))["handler_id"] for _ in range(2)]
+    prefix = f"large-{secrets.token_hex(4)}-"
+    names = {f"{prefix}{number}" for number in range(2)}
+    for name in names:
+        body: Json = {"start_event": {"name": text}, "handler_id": name}
+        assert (await client.post("/workflows/greeter/run", json=body)).status_code == 200
     cursor: str | None = None
     for _ in range(LARGE_PAGES):
         params = {"workflow_name": "greeter", **({"cursor": cursor} if cursor else {})}
@@ -133,8 +139,9 @@ async def list_what_is_large(client: httpx.AsyncClient) -> None:
         cursor = page["next_cursor"]
         if cursor is None:
             break
-    listed = (await client.get("/handlers?fields=status&limit=1000")).json()["handlers"]
-    assert set(names) <= {handler["handler_id"] for handler in listed}
+    query = {"fields": "status", "handler_id_prefix": prefix}
+    listed = (await client.get("/handlers", params=query)).json()["handlers"]
+    assert {handler["handler_id"] for handler in listed} == names
 
 
 async def send_what_is_large(client: httpx.AsyncClient) -> None:

@@ -142,4 +142,6 @@ async def _commits(client: httpx.AsyncClient) -> bool:
 
 
 async def _is_healthy(client: httpx.AsyncClient) -> bool:
-    return (await client.get("/health")).status_code == 200
+    with suppress(httpx.RemoteProtocolError):  # of a connection that was kept for long enough
+        return (await client.get("/health")).status_code == 200
+    return False
