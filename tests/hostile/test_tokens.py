@@ -301,6 +301,28 @@ async def test_a_name_without_an_address_is_no_error_of_ours() -> None:
             await make_verifier(KeySet(f"https://{host}/jwks")).verify(sign(claims()))
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_source_that_sends_elsewhere_is_not_followed(status: int) -> None:
+    asked: list[int] = []
+
+    async def note(writer: asyncio.StreamWriter) -> None:
+        asked.append(status)
+        writer.close()
+
+    async with slow_source(note, first=True) as elsewhere:
+
+        async def redirect(writer: asyncio.StreamWriter) -> None:
+            head = f"HTTP/1.1 {status} Elsewhere\r\nLocation: {elsewhere}\r\n"
+            writer.write(f"{head}Content-Length: 0\r\n\r\n".encode())
+            await writer.drain()
+            writer.close()
+
+        async with slow_source(redirect, first=True) as url:
+            with pytest.raises(IdentityUnavailable):
+                await make_verifier(KeySet(url, timeout=DEADLINE)).verify(sign(claims()))
+    assert asked == []
+
+
 async def test_a_source_that_accepts_and_never_answers_tls_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         source = f"https://127.0.0.1:{listener.getsockname()[1]}/jwks"
