@@ -114,3 +114,35 @@ async def test_a_server_that_is_killed_again_and_again_fails_none_of_its_runs(
         (tmp_path / "released").touch()
         ended = [await server.wait_ended(name, within=FOUND) for name in names]
         assert [handler["error"] for handler in ended] == [None] * 3
+
+
+async def list_in_phase(client: httpx.AsyncClient, phase: str) -> list[str]:
+    """Return the handlers whose runs are in a phase."""
+    listed = (await client.get("/handlers", params={"phase": phase})).json()["handlers"]
+    return sorted(handler["handler_id"] for handler in listed)
+
+
+@pytest.mark.parametrize("kind", DURABLE)
+async def test_suspects_that_wait_can_be_cancelled_and_survive_further_crashes(
+    kind: str, tmp_path: Path
+) -> None:
+    names = [f"held-{number}" for number in range(4)]
+    async with supervised(kind, tmp_path, max_resumes=1, probation=3600.0) as server:
+        for name in names:
+            await start(server.client, "held", name)
+        await until(lambda: is_at_work(server.client, names[-1]))
+        for starts in (2, 3):
+            server.kill()
+            await server.wait_starts(starts)
+            await server.wait_healthy()
+        put_off = await list_in_phase(server.client, "queued")
+        answer = await server.client.post(f"/handlers/{put_off[0]}/cancel")
+        assert answer.json() == {"status": "cancelled"}
+        assert (await server.find(put_off[0]) or {})["status"] == "cancelled"
+        server.kill()
+        await server.wait_starts(4)
+        await server.wait_healthy()
+        (tmp_path / "released").touch()
+        ended = [await server.wait_ended(name, within=FOUND) for name in names]
+        statuses = {handler["handler_id"]: handler["status"] for handler in ended}
+        assert statuses == {**dict.fromkeys(names, "completed"), put_off[0]: "cancelled"}
