@@ -89,7 +89,7 @@ class Payloads:
         self._sizes: dict[int, int] = {}
         self.bytes = 0  # of all of them
         for record in records:
-            self._add(record.number, _digest(record.payload), _references(record.payload))
+            self._add(record.number, _digest(record.payload), find_numbers(record.payload))
             self._weigh(record.number, len(record.payload))
 
     def __len__(self) -> int:
@@ -218,7 +218,7 @@ class Payloads:
         number = self._numbers.get(digest)
         if number is None:
             number = self._next
-            self._add(number, digest, _references(encoded) if inner is None else inner)
+            self._add(number, digest, find_numbers(encoded) if inner is None else inner)
             self._weigh(number, len(encoded))
             stripped.added.append((number, encoded))
         stripped.numbers.add(number)
@@ -372,12 +372,12 @@ def _digest(payload: bytes) -> bytes:
     return blake2b(payload, digest_size=DIGEST_SIZE).digest()
 
 
-def _references(payload: bytes) -> frozenset[int]:
-    """Return the numbers of the payloads to which a payload refers."""
-    if HEAD not in payload:
+def find_numbers(document: bytes) -> frozenset[int]:
+    """Return the numbers of the payloads to which a document, or a payload, itself refers."""
+    if HEAD not in document:
         return frozenset()
-    with building_values(payload):
-        return frozenset(_find_references(from_json(payload)))
+    with building_values(document):
+        return frozenset(_find_references(from_json(document)))
 
 
 def _find_references(node: Tree) -> Iterable[int]:

@@ -10,6 +10,7 @@ from workflow_server.app.engine.attempt import MAX_KEPT_BYTES, shorten
 from workflow_server.app.engine.giving_way import GivingWay
 from workflow_server.app.engine.payloads import (
     PayloadMissing,
+    find_numbers,
     has_payloads,
     measure_whole,
     put_back,
@@ -27,14 +28,12 @@ from workflow_server.app.errors import HistoryNotKept, StepNotFound
 from workflow_server.app.handlers.paging import TenantSlots
 from workflow_server.app.reads import Reads
 from workflow_server.app.runs.history import KeptTick, unpack
-from workflow_server.schemas.records import RunRecord, TickRecord
+from workflow_server.schemas.records import RunRecord
 
 PAGE_BYTES = 4 << 20  # of steps, after which a page ends
 READ_PACKS = 8
 READ_TICKS = 200
-READ_PAYLOADS = 1_000
 LARGE = 1 << 14  # bytes of a tick that is read beside the event loop
-MOST_PAYLOAD_BYTES = 16 << 20  # of a run that goes on, for which a page has memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +165,6 @@ async def _read_ticks(
         # First, since ticks go into packs meanwhile, and never back.
         page = await reads.ask(store.read_ticks(run_id, after=after, limit=READ_TICKS))
         packs = await reads.ask(store.read_history(run_id, after=after, limit=READ_PACKS))
-        payloads: dict[int, bytes] | None = None
-        if with_values and not packs and any(has_payloads(record.tick) for record in page.ticks):
-            payloads = await _read_payloads(run_id, reads)
-            # Payloads go in the commit that packs the ticks which have them.
-            packs = await reads.ask(store.read_history(run_id, after=after, limit=READ_PACKS))
         for pack in packs:
             for kept in unpack(pack):
                 if kept.sequence > after:
@@ -179,37 +173,47 @@ async def _read_ticks(
         if packs:
             continue
         for record in page.ticks:
+            tick = record.tick
+            if with_values and has_payloads(tick):
+                payloads = await _read_payloads(run_id, reads, tick)
+                # Payloads go in the commit that packs the ticks which have them.
+                if await reads.ask(store.read_history(run_id, after=after, limit=1)):
+                    break
+                tick = await asyncio.to_thread(_whole, tick, payloads)
             after = record.sequence
-            whole = record.tick
-            if payloads is not None:
-                whole = await asyncio.to_thread(_whole, record, payloads)
-            beside = record.beside.split(b"\n") if record.beside else ()
-            yield KeptTick(after, whole, beside)
-        if page.is_last:
-            return
+            yield KeptTick(after, tick, record.beside.split(b"\n") if record.beside else ())
+        else:
+            if page.is_last:
+                return
 
 
-async def _read_payloads(run_id: str, reads: Reads) -> dict[int, bytes]:
-    """Return the first payloads of a run, as many as a page has memory for."""
+async def _read_payloads(run_id: str, reads: Reads, tick: bytes) -> dict[int, bytes]:
+    """Return the payloads to which a tick refers, until they are more than is kept of a tick."""
     payloads: dict[int, bytes] = {}
-    size, after = 0, -1
-    while size < MOST_PAYLOAD_BYTES:
-        page = await reads.ask(reads.store.read_payloads(run_id, after=after, limit=READ_PAYLOADS))
+    size, wanted = 0, set(find_numbers(tick))
+    while wanted and size <= MAX_KEPT_BYTES:
+        first = min(wanted)
+        limit = next(count for count in range(1, len(wanted) + 1) if first + count not in wanted)
+        page = await reads.ask(reads.store.read_payloads(run_id, after=first - 1, limit=limit))
         if not page:
             break
-        payloads |= {record.number: record.payload for record in page}
-        size, after = size + sum(len(record.payload) for record in page), page[-1].number
+        found = {record.number: record.payload for record in page if record.number in wanted}
+        payloads |= found
+        size += sum(map(len, found.values()))
+        wanted = {number for number in wanted if number > page[-1].number}
+        inner = {number for payload in found.values() for number in find_numbers(payload)}
+        wanted |= inner - payloads.keys()
     return payloads
 
 
-def _whole(record: TickRecord, payloads: dict[int, bytes]) -> bytes:
+def _whole(tick: bytes, payloads: dict[int, bytes]) -> bytes:
     """Return a tick with its large values, or without any.
 
     That is where one of them is missing, or where it has more than is kept once the run has ended.
     """
-    if measure_whole(record.tick, payloads) <= MAX_KEPT_BYTES:
+    if measure_whole(tick, payloads) <= MAX_KEPT_BYTES:
         try:
-            return put_back(record.tick, payloads)
+            return put_back(tick, payloads)
         except PayloadMissing:
             pass
-    return shorten(without_payloads(record.tick), most=0)
+    return shorten(without_payloads(tick), most=0)

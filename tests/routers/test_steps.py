@@ -323,6 +323,47 @@ async def test_of_values_that_are_not_kept_the_step_is_told_without_them(
     assert page["steps"][0]["started_at"] <= page["steps"][0]["ended_at"]
 
 
+class Text(Event):
+    text: str
+
+
+class Hoarding(Workflow):
+    """Keeps large events in memory, and goes on with small ones."""
+
+    @step
+    async def begin(self, ctx: Context, ev: StartEvent) -> Text | Holder:
+        for number in range(HOARDED):
+            ctx.send_event(Holder(held=number, text="x" * 900_000))
+        return Text(text="y" * 1_000)
+
+    @step
+    async def hoard(self, ctx: Context, ev: Holder) -> StopEvent | None:
+        ctx.collect_events(ev, [Holder] * (HOARDED + 1))
+        return None
+
+    @step
+    async def end(self, ctx: Context, ev: Text) -> StopEvent:
+        await ctx.wait_for_event(HumanResponseEvent, waiter_event=Question(prompt="1"))
+        return StopEvent()
+
+
+HOARDED = 20
+
+
+async def test_a_run_that_holds_much_and_goes_on_shows_its_small_values() -> None:
+    async with serve_workflow(Hoarding(timeout=None)) as client:
+        handler_id = await start(client, "it")
+        await until_begun_or_ended(client, handler_id)
+        steps: list[Json] = []
+        page: Json = {"next_cursor": -1}
+        while page["next_cursor"] is not None:
+            after = {} if page["next_cursor"] == -1 else {"cursor": page["next_cursor"]}
+            page = await get_steps(client, handler_id, **after)
+            steps += page["steps"]
+    (ended,) = (step for step in steps if step["step"] == "end")
+    assert ended["input"]["value"] == {"text": "y" * 1_000}
+
+
 THREADS: list[threading.Thread] = []
 
 
@@ -359,10 +400,6 @@ async def until_begun_or_ended(client: httpx.AsyncClient, handler_id: str) -> No
         return await phase_of(client, handler_id) in ("waiting", "ended")
 
     await until(is_at_rest)
-
-
-class Text(Event):
-    text: str
 
 
 class Gated(Workflow):
