@@ -1,7 +1,17 @@
 """The history of a run in packs: large enough, in order, and bounded."""
 
+import secrets
+
 from workflow_server.app.engine.replay import Kept
-from workflow_server.app.runs.history import MAX_HISTORY_BYTES, PACK_BYTES, History
+from workflow_server.app.runs.history import (
+    MAX_HISTORY_BYTES,
+    MAX_LINE_BYTES,
+    PACK_BYTES,
+    History,
+    KeptTick,
+    unpack,
+)
+from workflow_server.schemas.journals import CHANGED, SNAPSHOT, WHOLE
 from workflow_server.schemas.records import HistoryExtent, HistoryRecord, TickRecord
 from workflow_server.stores.compression import expand
 
@@ -55,3 +65,35 @@ def test_of_a_long_history_the_first_packs_are_forgotten_by_steps() -> None:
     assert history.forget() == 0
     fill(history, b"{}")
     assert history.forget() == 2 * PACK_BYTES
+
+
+def test_what_a_tick_left_stands_beside_it_and_what_a_run_begins_with_beside_the_first() -> None:
+    history = History("r")
+    begun = [history.add_beside(WHOLE, b"{}"), history.add_beside(SNAPSHOT, b"[]")]
+    history.add(b'{"tick":0}')
+    beside = history.take_beginning(), history.take_beginning()
+    history.add(b'{"tick":1}')
+    changed = history.add_beside(CHANGED, b"{1}")
+    too_large = history.add_beside(CHANGED, bytes(MAX_LINE_BYTES))
+    (pack,) = history.take_packs()
+    assert (begun, beside) == ([b"", b""], (b"={}\n*[]", b""))
+    assert (changed, too_large) == (b"+{1}", b"=")
+    assert (pack.first, pack.last) == (0, 1)
+    assert list(unpack(pack)) == [
+        KeptTick(0, b'{"tick":0}', [b"={}", b"*[]"]),
+        KeptTick(1, b'{"tick":1}', [b"+{1}", b"="]),
+    ]
+
+
+def test_a_snapshot_is_kept_in_the_beginning_and_after_so_many_bytes_of_packs() -> None:
+    history = History("r")
+    due = [history.is_base_due]
+    fill(history, b"{}")
+    history.restore(Kept(HistoryExtent(1, 10)))
+    due.append(history.is_base_due)
+    while not history.is_base_due:
+        fill(history, secrets.token_hex(PACK_BYTES).encode())
+    fill(history, b"{}")
+    history.add(b"{}")
+    kept = history.add_beside(SNAPSHOT, b"[]")
+    assert (due, kept, history.is_base_due) == ([True, False], b"*[]", False)
