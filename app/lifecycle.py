@@ -20,9 +20,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import urlsplit
 
-from workflow_server.app.address import show_url
 from workflow_server.app.clocks import Clock, StoreClock, utc_now
 from workflow_server.app.engine.adapters import find_run, find_step
 from workflow_server.app.engine.left_behind import StepTasks
@@ -36,9 +34,8 @@ from workflow_server.app.reads import Reads
 from workflow_server.app.replicas.draining import give_up_runs
 from workflow_server.app.replicas.exchange import Exchange
 from workflow_server.app.replicas.members import Members
-from workflow_server.app.replicas.membership import Membership
+from workflow_server.app.replicas.others import Others
 from workflow_server.app.replicas.registry import SharedRegistry
-from workflow_server.app.replicas.takeover import Takeover
 from workflow_server.app.runs.commit_log import LAST_WRITE, CommitLog
 from workflow_server.app.scheduling.claims import Claims
 from workflow_server.app.scheduling.eviction import Eviction
@@ -55,7 +52,6 @@ from workflow_server.app.telemetry.watchdog import Watchdog
 from workflow_server.schemas.records import Phase, ServerRecord
 from workflow_server.stores.base import Store, StoreError, StoreFenced
 from workflow_server.stores.copying import refuse_unfinished
-from workflow_server.stores.replicas import Peers
 
 logger = get_logger(__name__)
 
@@ -123,11 +119,21 @@ class Lifecycle:
             on_misfit=settings.on_misfit,
         )
         self.timers = Timers(self.reads, self.restorer.restore_due, clock=store_clock)
-        self._membership: Membership | None = None
-        self._takeover: Takeover | None = None
-        self._former = 0
+        self._others: Others | None = None
         if store.peers is not None:
-            self._join(store.peers)
+            self._others = Others(
+                store.peers,
+                self.reads,
+                workflows,
+                self.log,
+                self.live,
+                self.queue,
+                self.restorer,
+                self.turns,
+                self.timers,
+                clock=store_clock,
+                settings=settings,
+            )
         self.eviction = Eviction(self.live, self.timers, idle_timeout=settings.idle_timeout)
         self.exchange: Exchange | None = None
         self.registry = (HandlerRegistry if store.peers is None else SharedRegistry)(
@@ -164,31 +170,6 @@ class Lifecycle:
         self._observe()
         drop_in_children(store.descriptors)
 
-    def _join(self, peers: Peers) -> None:
-        """Build what is about the other servers that share the store."""
-        self.live.is_shared = True
-        membership = self._membership = Membership(
-            peers.replicas,
-            self.store_clock,
-            on_fenced=self.log.fenced.set,
-            on_changed=lambda: takeover.look(),
-        )
-        self.log.doubt = membership
-        takeover = self._takeover = Takeover(
-            self.reads,
-            peers,
-            membership,
-            self._workflows,
-            self.live,
-            self.queue,
-            self.restorer,
-            self.turns,
-            self.timers,
-            clock=self.store_clock,
-            max_resumes=self._settings.max_resumes,
-            pause=peers.replicas.heartbeat,
-        )
-
     async def start(self) -> None:
         """Open the store and begin to take requests; `StoreError` where it cannot be opened."""
         self.registry.is_draining = False
@@ -202,7 +183,8 @@ class Lifecycle:
         self._described = None
         self._step_tasks.watch()
         self.store_clock.reset()
-        await self._begin_beating()
+        if self._others is not None:
+            await self._join(self._others)
         self.log.start()
         self.live.start()
         self.queue.start()
@@ -210,11 +192,10 @@ class Lifecycle:
         self.trials.start()
         self.claims.start()
         self._spawn(self.claims.run(), "claims")
-        if self._takeover is None:
+        if self._others is None:
             self._spawn(self.trials.run(), "trials")
         else:
-            self._takeover.start(former=self._former)
-            self._spawn(self._takeover.run(), "takeover")
+            self._spawn(self._others.takeover.run(), "takeover")
         await self.claims.wait_first_look()
         self._spawn(self.eviction.run(), "eviction")
         self._spawn(self.timers.run(), "timers")
@@ -235,21 +216,12 @@ class Lifecycle:
             await self.exchange.start()
         self.registry.is_started = True
 
-    async def _begin_beating(self) -> None:
-        """Be alive to the other servers that share the store, if any."""
-        peers = self._store.peers
-        if peers is None or self._membership is None:
-            return
+    async def _join(self, others: Others) -> None:
         try:
-            await self._membership.start(peers.open_pulse())
+            self.address = await others.join(self.address)
         except StoreError:
             await self._store.stop()
             raise
-        port = urlsplit(self.address or "").port
-        if self._settings.advertise_address is not None:
-            self.address = self._settings.advertise_address
-        elif peers.host is not None and port is not None:
-            self.address = show_url(peers.host, port)
 
     async def drain(self, grace: float) -> None:
         """Take no new runs, give those at work up to `grace` seconds, and send everybody away.
@@ -260,8 +232,8 @@ class Lifecycle:
         self.registry.is_draining = True
         self.queue.close()
         self._spawn(self._describe(), "description")
-        if self._takeover is not None:
-            self._takeover.close()
+        if self._others is not None:
+            self._others.takeover.close()
             self._spawn(give_up_runs(self.live, self.eviction), "giving up")
         await self.live.wait_quiet(grace)
         self.dismiss()
@@ -304,8 +276,8 @@ class Lifecycle:
         self._step_tasks.leave()
         if self.log.healthy:
             await self._let_go()
-        if self._membership is not None:
-            await self._membership.stop()
+        if self._others is not None:
+            await self._others.membership.stop()
         await self._store.stop()
 
     async def _keep_store(self) -> None:
@@ -354,7 +326,8 @@ class Lifecycle:
         """Stop without writing, and start again when the store can be had."""
         logger.error("store is no longer this server's, and nothing is written to it")
         self.log.fence()
-        self._former = self._store.peers.incarnation if self._store.peers is not None else 0
+        if self._others is not None:
+            self._others.lose()
         await self._stop_parts()
         reason = ""
         while not self.registry.is_started and not self.registry.is_draining:

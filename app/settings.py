@@ -13,12 +13,12 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
     field_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from workflow_server.app.origin_patterns import compile_origin_pattern
+from workflow_server.app.sharing import Sharing
 from workflow_server.schemas.hosts import read_host, read_network
 
 ENV_PREFIX = "WORKFLOW_SERVER_"
@@ -139,7 +139,7 @@ class Limits(BaseModel):
     )
 
 
-class ServiceSettings(Limits):
+class ServiceSettings(Sharing, Limits):
     """Settings of the service; a `WorkflowServer` takes each as an option."""
 
     persistence_backoff: Annotated[
@@ -199,28 +199,6 @@ class ServiceSettings(Limits):
         default=None,
         description="Regular expression (RE2) for whole origins whose pages may call.",
     )
-    replicas: bool = Field(
-        default=False,
-        description="Whether this server shares its Postgres with others, which go on with its runs"
-        " when it ends.",
-    )
-    advertise_address: str | None = Field(
-        default=None,
-        min_length=1,
-        description="URL under which the others reach this server, such as http://10.0.0.7:8000; by"
-        " default, the address from which it connects to Postgres, and its port.",
-    )
-    heartbeat: float = Field(
-        default=1.0,
-        gt=0,
-        description="Seconds between the heartbeats of a server with replicas.",
-    )
-    stale_after: float = Field(
-        default=5.0,
-        gt=0,
-        description="Seconds without a heartbeat after which the others go on with its runs; at"
-        " least three heartbeats.",
-    )
     shutdown_timeout: float = Field(
         default=10.0,
         ge=0,
@@ -240,14 +218,6 @@ class ServiceSettings(Limits):
     @classmethod
     def _take_none_for_never(cls, value: Any) -> Any:
         return 0.0 if value is None else value
-
-    @field_validator("stale_after")
-    @classmethod
-    def _check_stale_after(cls, value: float, info: ValidationInfo) -> float:
-        heartbeat = info.data.get("heartbeat", 0.0)
-        if value < 3 * heartbeat:
-            raise ValueError(f"it is less than three heartbeats of {heartbeat:g} s")
-        return value
 
     @field_validator("cors_origin_pattern")
     @classmethod

@@ -13,6 +13,7 @@ from workflow_server.app.settings import (
     flag_of,
     read_duration,
 )
+from workflow_server.app.sharing import Sharing
 
 # The order of `--help`. All others stand in between: who may call, what the service does, limits.
 FIRST = (
@@ -52,7 +53,7 @@ def make_sources_argument() -> click.Argument:
 def list_options() -> list[click.Parameter]:
     """Return an option for every setting that has a flag, in the order of `--help`."""
     rest: list[str] = []
-    for model in (Settings, ServiceSettings, Limits):
+    for model in (Settings, ServiceSettings, Sharing, Limits):
         own = model.__annotations__
         rest += [name for name in model.model_fields if name in own and name not in FIRST + LAST]
     return [make_option(name) for name in (*FIRST, *rest, *LAST) if flag_of(name)]

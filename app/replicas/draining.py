@@ -5,6 +5,7 @@ import asyncio
 from workflow_server.app.runs.run import LiveRun
 from workflow_server.app.scheduling.eviction import Eviction
 from workflow_server.app.scheduling.live import LiveRuns
+from workflow_server.schemas.records import Phase
 
 
 async def give_up_runs(live: LiveRuns, eviction: Eviction) -> None:
@@ -23,5 +24,10 @@ async def give_up_runs(live: LiveRuns, eviction: Eviction) -> None:
 
 
 async def _hand_over(run: LiveRun, live: LiveRuns) -> None:
-    if await run.hand_over():
+    journal, record = run.journal, run.journal.record
+    if record.phase is not Phase.QUEUED or record.not_resumable_because is not None:
+        return
+    journal.release()
+    await journal.wait_committed()
+    if journal.is_committed and run.slot.is_pending and not journal.is_failed:
         live.evict(run)

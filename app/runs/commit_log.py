@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from workflow_server.app.clocks import StoreClock
+from workflow_server.app.runs.doubt import Alone, Doubt
 from workflow_server.app.telemetry.logs import get_logger
 from workflow_server.app.telemetry.metrics import Metrics
 from workflow_server.schemas.records import Batch, EndedHandler
@@ -32,17 +33,6 @@ RECOVERY_PAUSE = 0.5  # seconds between the failure of a batch and the next try
 BATCH_BYTES = 8 << 20  # after which a batch takes no more journals
 BATCH_PURGES = 100
 SEARCH_TIME = 60.0  # seconds after which the search for what cannot be written is given up
-
-
-class Doubt(Protocol):
-    """A doubt: this server may be dead to others that share the store with it."""
-
-    @property
-    def is_in_doubt(self) -> bool:
-        """Return whether it may be, so that nothing is begun."""
-
-    async def wait_certain(self) -> None:
-        """Return when that is known, one way or the other."""
 
 
 class Journal(Protocol):
@@ -150,7 +140,7 @@ class CommitLog:
         self._failed = False
         self._began: float | None = None
         self._elsewhere: Collection[str] = ()
-        self.doubt: Doubt | None = None  # where no others share the store, there is none
+        self.doubt: Doubt = Alone()
         self.fenced = asyncio.Event()
 
     @property
@@ -162,17 +152,7 @@ class CommitLog:
     @property
     def is_failing(self) -> bool:
         """Return whether the store has failed for good, and is not back yet; or is not heard."""
-        return self._failed or self.is_in_doubt
-
-    @property
-    def is_in_doubt(self) -> bool:
-        """Return whether this server may be dead to the others."""
-        return self.doubt is not None and self.doubt.is_in_doubt
-
-    async def wait_certain(self) -> None:
-        """Return when it is known whether this server is alive to the others."""
-        if self.doubt is not None:
-            await self.doubt.wait_certain()
+        return self._failed or self.doubt.is_in_doubt
 
     def start(self) -> None:
         """Start committing, and know nothing of an earlier life; needs a running event loop.

@@ -104,7 +104,7 @@ class RunJournal:
     @property
     def has_room(self) -> bool:
         """Return whether the uncommitted tail is within its bound, and the server is certain."""
-        return self.uncommitted_bytes <= MAX_UNCOMMITTED_BYTES and not self._log.is_in_doubt
+        return self.uncommitted_bytes <= MAX_UNCOMMITTED_BYTES and not self._log.doubt.is_in_doubt
 
     @property
     def is_full(self) -> bool:
@@ -291,7 +291,7 @@ class RunJournal:
     async def wait_for_room(self) -> None:
         """Return when the uncommitted tail is within its bound again."""
         while not (self.has_room or self.is_open or self.is_failed):
-            await self._log.wait_certain()
+            await self._log.doubt.wait_certain()
             await self.wait_committed()
 
     def drain(self, batch: Batch) -> int:

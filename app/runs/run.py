@@ -311,16 +311,6 @@ class LiveRun:
         """Leave memory; `prepare_eviction` has just returned true."""
         self._execution.evict()
 
-    async def hand_over(self) -> bool:
-        """Return whether the run, which is queued, can leave memory now, and nobody has it."""
-        record = self.journal.record
-        if record.phase is not Phase.QUEUED or record.not_resumable_because is not None:
-            return False
-        self.journal.release()
-        await self.journal.wait_committed()
-        is_written = self.journal.is_committed and not self.journal.is_failed
-        return is_written and self.slot.is_pending
-
     def dismiss(self) -> None:
         """Send away everybody who reads or waits: the server stops.
 

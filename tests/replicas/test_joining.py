@@ -13,6 +13,8 @@ from tests.stores.test_conformance import batch_of, make_run
 from tests.support.backends import opened_store
 from tests.support.postgres import connect, schema_of
 from tests.support.waiting import until
+from workflow_server.app.server import WorkflowServer
+from workflow_server.app.settings import SettingsError
 from workflow_server.schemas.records import Batch, Phase, ServerRecord, Suspect
 from workflow_server.stores.base import StoreError, StoreFenced
 from workflow_server.stores.postgres import PostgresStore
@@ -325,3 +327,23 @@ async def test_a_server_that_joins_while_runs_are_taken_keeps_its_runs(
         await taking
         has = await watching.fetchval(f"SELECT owner FROM {schema}.runs WHERE run_id = 'theirs'")
         assert has == await watching.fetchval(newest)
+
+
+@pytest.mark.parametrize("store", ["sqlite:///runs.db", "memory:"])
+def test_a_store_of_one_server_is_refused_with_replicas(store: str) -> None:
+    with pytest.raises(StoreError, match="--replicas takes a Postgres that the servers share"):
+        WorkflowServer(workflow_store=store, replicas=True)
+
+
+def test_the_time_to_be_stale_is_at_least_three_heartbeats() -> None:
+    with pytest.raises(SettingsError, match="less than three heartbeats of 2 s"):
+        WorkflowServer(heartbeat=2.0, stale_after=5.0)
+
+
+async def test_a_missing_package_is_told_with_what_installs_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "procrastinate.schema", None)
+    with pytest.raises(StoreError, match=r"pip install 'workflow-server\[replicas\]'"):
+        async with joined(url):
+            pass

@@ -3,11 +3,8 @@
 import asyncio
 import signal
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
-
-import httpx
 
 from tests.durability.test_incarnations import see_all
 from tests.replicas.servers import STALE, Server, here, open_gate, process_of, processes
@@ -196,6 +193,7 @@ async def test_nobody_is_fenced_by_an_outage_of_the_database(url: str, tmp_path:
             late = await a.client.post("/workflows/gated/run-nowait", json={})
             assert (late.status_code, late.json()["code"]) == (503, "store_unavailable")
             proxy.open.set()
+            open_gate(tmp_path, "open")
             for server in (a, b):
                 await until(lambda server=server: takes_run(server))  # type: ignore[misc]
             await asyncio.sleep(STALE)  # in which servers may begin to remove others
@@ -206,20 +204,18 @@ async def test_nobody_is_fenced_by_an_outage_of_the_database(url: str, tmp_path:
 
 async def takes_run(server: Server) -> bool:
     """Return whether a server carries a run out."""
-    body = {"start_event": {"gate": "closed"}}
-    return (await server.client.post("/workflows/poison/run", json=body)).is_success
+    body = {"start_event": {"gate": "open"}}
+    return (await server.client.post("/workflows/gated/run", json=body)).is_success
 
 
 async def test_a_run_that_ends_its_server_is_given_up_and_the_others_go_on(
     url: str, tmp_path: Path
 ) -> None:
-    open_gate(tmp_path, "poison")
     async with processes(url, tmp_path, 3) as servers:
         for number, server in enumerate(servers[1:]):
             await begin(server, f"innocent{number}")
-        body = {"handler_id": "p", "start_event": {"gate": "poison"}}
-        with suppress(httpx.TransportError):  # it ends in the midst of its answer, perhaps
-            await servers[0].client.post("/workflows/poison/run-nowait", json=body)
+        await start(servers[0].client, "poison", "p", gate="poison")
+        open_gate(tmp_path, "poison")
         await until(lambda: is_given_up(url))
         left = [server for server in servers if await server.is_up()]
         assert left

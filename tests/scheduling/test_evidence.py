@@ -165,3 +165,23 @@ def test_among_poison_runs_and_kills_the_others_complete(
     run_until_quiet(SimulatedServer(runs, max_resumes=5), kills)
     failed = {number for number, run in enumerate(runs) if run.status == "failed"}
     assert failed == set(poison)
+
+
+def test_where_others_are_at_work_beside_it_the_one_that_had_just_come_back_gets_the_strike() -> (
+    None
+):
+    found = [
+        suspect("beside", present=True),
+        suspect("back", present=True, attempted=True, resumes=1),
+    ]
+    verdict = judge(found, others=True, max_resumes=1, is_shared=True)
+    assert verdict.suspects == (suspect("beside", resumes=1), suspect("back", resumes=2, strikes=1))
+    assert verdict.turns == (Turn(("beside",)), Turn(("back",), not_before=2))
+
+
+def test_where_servers_share_a_store_no_run_comes_back_alone() -> None:
+    one = judge([suspect("a", present=True)], others=True, max_resumes=1, is_shared=True)
+    assert one.turns == (Turn(("a",), not_before=1),)
+    given_up = suspect("a", present=True, attempted=True, resumes=1, strikes=1)
+    two = judge([given_up], others=True, max_resumes=1, is_shared=True)
+    assert two.turns == (Turn(("a",), given_up=True, not_before=2),)

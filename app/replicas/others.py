@@ -1,0 +1,83 @@
+"""The others: all that a server has to do with those that share its store."""
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from workflow_server.app.address import show_url
+from workflow_server.app.clocks import StoreClock
+from workflow_server.app.engine.served import ServedWorkflow
+from workflow_server.app.reads import Reads
+from workflow_server.app.replicas.membership import Membership
+from workflow_server.app.replicas.takeover import Takeover
+from workflow_server.app.runs.commit_log import CommitLog
+from workflow_server.app.scheduling.live import LiveRuns
+from workflow_server.app.scheduling.queue import RunQueue
+from workflow_server.app.scheduling.restoring import Restorer
+from workflow_server.app.scheduling.timers import Timers
+from workflow_server.app.scheduling.turns import Turns
+from workflow_server.app.settings import ServiceSettings
+from workflow_server.stores.replicas import Peers
+
+
+class Others:
+    """The membership of a server, and its takeover of what other servers leave.
+
+    `advertised` is the URL under which they reach it, where one was given.
+    """
+
+    def __init__(
+        self,
+        peers: Peers,
+        reads: Reads,
+        workflows: Mapping[str, ServedWorkflow],
+        log: CommitLog,
+        live: LiveRuns,
+        queue: RunQueue,
+        restorer: Restorer,
+        turns: Turns,
+        timers: Timers,
+        *,
+        clock: StoreClock,
+        settings: ServiceSettings,
+    ) -> None:
+        self._peers = peers
+        self._advertised = settings.advertise_address
+        self._former = 0
+        self.membership = Membership(
+            peers.replicas,
+            clock,
+            on_fenced=log.fenced.set,
+            on_changed=lambda: self.takeover.look(),
+        )
+        self.takeover = Takeover(
+            reads,
+            peers,
+            self.membership,
+            workflows,
+            live,
+            queue,
+            restorer,
+            turns,
+            timers,
+            clock=clock,
+            max_resumes=settings.max_resumes,
+            pause=peers.replicas.heartbeat,
+        )
+        log.doubt = self.membership
+        live.is_shared = True
+
+    async def join(self, address: str | None) -> str | None:
+        """Be alive to the others; return the URL under which they reach this server.
+
+        `address` is the one that it knows itself. Raises `StoreError` where no heartbeat is heard.
+        """
+        await self.membership.start(self._peers.open_pulse())
+        self.takeover.start(former=self._former)
+        port, host = urlsplit(address or "").port, self._peers.host
+        if self._advertised is not None or host is None or port is None:
+            return self._advertised or address
+        return show_url(host, port)
+
+    def lose(self) -> None:
+        """Note that this incarnation is dead: its runs are to be let go of by the next one."""
+        self._former = self._peers.incarnation

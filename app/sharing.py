@@ -1,0 +1,40 @@
+"""The settings of a server that shares its store with others."""
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+
+class Sharing(BaseModel):
+    """Settings by which servers share a store."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+    replicas: bool = Field(
+        default=False,
+        description="Whether this server shares its Postgres with others, which go on with its runs"
+        " when it ends.",
+    )
+    advertise_address: str | None = Field(
+        default=None,
+        min_length=1,
+        description="URL under which the others reach this server, such as http://10.0.0.7:8000; by"
+        " default, the address from which it connects to Postgres, and its port.",
+    )
+    heartbeat: float = Field(
+        default=1.0,
+        gt=0,
+        description="Seconds between the heartbeats of a server with replicas.",
+    )
+    stale_after: float = Field(
+        default=5.0,
+        gt=0,
+        description="Seconds without a heartbeat after which the others go on with its runs; at"
+        " least three heartbeats.",
+    )
+
+    @field_validator("stale_after")
+    @classmethod
+    def _check_stale_after(cls, value: float, info: ValidationInfo) -> float:
+        heartbeat = info.data.get("heartbeat", 0.0)
+        if value < 3 * heartbeat:
+            raise ValueError(f"it is less than three heartbeats of {heartbeat:g} s")
+        return value
