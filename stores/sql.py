@@ -93,7 +93,7 @@ from workflow_server.stores.rows import (
 Rows = Sequence[Sequence[Any]]
 # The bytes of a row of each table that has rows of runs.
 SIZES = {"runs": "COALESCE(length(start_event), 0) + COALESCE(length(result), 0)"} | {
-    table: f"length({payload})" for table, (_, payload) in TABLES_OF_RUN.items()
+    table: size for table, (_, size) in TABLES_OF_RUN.items()
 }
 LARGE_ROWS = 1 << 18  # bytes of documents that are checked beside the event loop
 
@@ -161,8 +161,8 @@ class SqlStore(Store):
 
     async def weigh_runs(self, run_ids: Sequence[str]) -> Mapping[str, int]:
         sizes: dict[str, int] = {}
-        for table, payload in SIZES.items():
-            sql = f"SELECT run_id, SUM({payload}) FROM {table} WHERE {{}} GROUP BY run_id"
+        for table, size_of_row in SIZES.items():
+            sql = f"SELECT run_id, SUM({size_of_row}) FROM {table} WHERE {{}} GROUP BY run_id"
             for run_id, size in await self._read_of(sql, run_ids):
                 if run_id in sizes or table == "runs":
                     sizes[run_id] = sizes.get(run_id, 0) + size

@@ -37,6 +37,7 @@ NOT_COPIED = {
     "purged_runs": "what they name is to be removed, and no run is left of it",
     "copies": "a note while a copy is under way",
     "schema_version": "each store has its own schema",
+    "shared_secret": "the servers of a store know one another by it: each store has its own",
     "sqlite_sequence": "SQLite keeps the last incarnation's number there",
 }
 OWN_COLUMNS = {"owner"}  # an incarnation of the store
@@ -106,7 +107,11 @@ def make_content(runs: int, *, of_run: int = 3, size: int = 30) -> Batch:
             for run_id in ids
             for n in numbers
         ],
-        ticks=[TickRecord(run_id, 4 + n, bytes_of(size)) for run_id in ids for n in numbers],
+        ticks=[
+            TickRecord(run_id, 4 + n, bytes_of(size), beside=bytes_of(size))
+            for run_id in ids
+            for n in numbers
+        ],
         states={run_id: StateRecord(run_id, bytes_of(size), 8) for run_id in ids},
         changes=[
             StateChangeRecord(run_id, 8 + n, bytes_of(size)) for run_id in ids for n in numbers
