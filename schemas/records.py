@@ -270,6 +270,11 @@ class StoredState:
     changes: tuple[bytes, ...] = ()
     next_change: int = 0
 
+    @property
+    def size(self) -> int:
+        """The bytes of all of it."""
+        return len(self.state) + sum(map(len, self.changes))
+
 
 @dataclass(frozen=True, slots=True)
 class InboxRecord:

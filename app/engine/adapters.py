@@ -115,10 +115,12 @@ class RunAdapter(EventWriter):
         return None if namespace else self._session.state
 
     async def on_tick(self, tick: WorkflowTick) -> None:
-        self._session.on_tick(tick)
+        await self._session.take_tick(tick)
 
     async def after_tick(self, tick: WorkflowTick) -> None:
         self._session.after_tick()
+        if self._session.owes_snapshot:
+            await self._session.keep_snapshot()
         if not self._session.has_room:
             await self._session.wait_for_room()
 

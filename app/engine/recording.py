@@ -34,6 +34,9 @@ class Journal(TickJournal, Protocol):
     def open_unit(self) -> None:
         """Hold back what follows, to be committed together."""
 
+    def close_unit(self) -> None:
+        """Let what was held back be committed."""
+
     def set_state(self, state: bytes) -> None:
         """Write down the state that a step left."""
 

@@ -4,9 +4,11 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from pydantic_core import from_json
+from workflows.context.serializers import BaseSerializer
 from workflows.events import StopEvent
 from workflows.runtime.control_loop.reduce import _reduce_tick
 from workflows.runtime.types.commands import (
@@ -28,6 +30,7 @@ from workflows.runtime.types.ticks import (
 from workflow_server.app.engine import outcome
 from workflow_server.app.engine.attempt import shorten
 from workflow_server.app.engine.giving_way import GivingWay
+from workflow_server.app.engine.heavy import LARGE, Beside
 from workflow_server.app.engine.misfits import (
     RESUMED,
     NotRecoverable,
@@ -41,11 +44,11 @@ from workflow_server.app.engine.payloads import PayloadMissing, Payloads, has_pa
 from workflow_server.app.engine.run_input import Delivery, RunInput
 from workflow_server.app.engine.served import ServedWorkflow
 from workflow_server.app.engine.snapshots import Timer, read_snapshot, wrap
-from workflow_server.app.engine.state import TrackedState
+from workflow_server.app.engine.state import TrackedState, encode_if_faithful
 from workflow_server.app.engine.state_documents import merge
-from workflow_server.app.engine.tick_log import Written
+from workflow_server.app.engine.tick_log import Written, encode_snapshot
 from workflow_server.app.engine.ticks import decode_tick
-from workflow_server.app.engine.values.codec import is_current
+from workflow_server.app.engine.values.codec import Codec, is_current
 from workflow_server.app.engine.waiters import open_waiters
 from workflow_server.app.reads import Reads
 from workflow_server.schemas.journals import SNAPSHOT, WHOLE
@@ -140,7 +143,7 @@ async def read_kept(record: RunRecord, reads: Reads) -> Kept:
         return Kept()
     journal = await read_journal(record, reads)
     try:
-        return _kept(await _complete(journal, GivingWay()))
+        return _kept(await _complete(journal, Beside(), GivingWay()))
     except (NotRecoverable, ValueError, LookupError, TypeError):
         return Kept(journal.history)
 
@@ -198,28 +201,33 @@ async def _recover(
     journal: StoredJournal, workflow: ServedWorkflow, give_way: GivingWay
 ) -> Recovered:
     codec, older = workflow.codec, workflow.older_serializer
+    beside = codec.beside
     run_input = RunInput(
         start_event=None,
         broker=BrokerState.from_workflow(workflow.workflow),
         state=TrackedState(workflow.state_class()),
         codec=codec,
     )
-    recovered = Recovered(run_input, written=_written(journal))
+    size = sum(len(record.payload) for record in journal.payloads)
+    recovered = Recovered(run_input, written=await beside.read(size, partial(_written, journal)))
     await give_way()
     if journal.state is not None:
-        state = merge(journal.state)
-        run_input.state = TrackedState.decode(state, codec, older, resumes=True)
+        read = partial(_read_state, journal.state, codec, older)
+        run_input.state = await beside.read(journal.state.size, read)
         recovered.next_change = journal.state.next_change
-    journal = await _complete(journal, give_way)
+    journal = await _complete(journal, beside, give_way)
     recovered.kept = _kept(journal)
     if journal.snapshot is not None:
-        _load_snapshot(recovered, journal.snapshot, workflow)
+        load = partial(_load_snapshot, recovered, journal.snapshot, workflow)
+        await beside.read(len(journal.snapshot.snapshot), load)
     await _replay(recovered, journal, workflow, give_way)
-    recovered.inbox = {
-        record.number: Delivery.decode(record.delivery, codec, older) for record in journal.inbox
-    }
+    for record in journal.inbox:
+        await give_way()
+        decode = partial(Delivery.decode, record.delivery, codec, older)
+        recovered.inbox[record.number] = await beside.read(len(record.delivery), decode)
     if not run_input.broker.is_running and recovered.ended is None:
-        run_input.start_event = _start_event(journal.record, recovered.inbox, workflow)
+        find = partial(_start_event, journal.record, recovered.inbox, workflow)
+        run_input.start_event = await beside.read(len(journal.record.start_event or b""), find)
     may_be_new = journal.record.phase in (Phase.QUEUED, Phase.HELD)
     has_events = journal.next_sequence > journal.record.first_sequence
     was_at_work = journal.record.resumes > 0 or not may_be_new
@@ -227,6 +235,24 @@ async def _recover(
     waiting = {waiter.id for waiter in open_waiters(run_input.broker)}
     recovered.timers = [timer for timer in recovered.timers if timer.tick.waiter_id in waiting]
     return recovered
+
+
+async def prepare_wait(recovered: Recovered, workflow: ServedWorkflow, waited: float) -> None:
+    """Encode a large run as it is to be written down when it waits in memory again.
+
+    `waited` are the seconds since it began to wait, which count for a timeout.
+    """
+    run_input, written = recovered.run_input, recovered.written
+    if written.payloads.bytes + written.snapshot_bytes < LARGE:
+        return
+    broker = run_input.broker
+    if workflow.timeout is not None:
+        broker = replace(broker, elapsed_alive=broker.elapsed_alive + waited)
+    encode_state = partial(encode_if_faithful, run_input.state, workflow.codec)
+    encode = partial(
+        encode_snapshot, broker, workflow.codec, recovered.timers, written.payloads, encode_state
+    )
+    run_input.snapshot = await workflow.codec.beside.do(encode)
 
 
 def _written(journal: StoredJournal) -> Written:
@@ -238,21 +264,34 @@ def _written(journal: StoredJournal) -> Written:
     )
 
 
-async def _complete(journal: StoredJournal, give_way: GivingWay) -> StoredJournal:
+def _read_state(state: StoredState, codec: Codec, older: BaseSerializer) -> TrackedState:
+    return TrackedState.decode(merge(state), codec, older, resumes=True)
+
+
+async def _complete(journal: StoredJournal, beside: Beside, give_way: GivingWay) -> StoredJournal:
     """Return a journal whose ticks and snapshot are whole again."""
     payloads = {record.number: record.payload for record in journal.payloads}
     try:
         snapshot = journal.snapshot
         if snapshot is not None:
-            snapshot = replace(snapshot, snapshot=put_back(snapshot.snapshot, payloads))
+            whole = await _put_back(snapshot.snapshot, payloads, beside)
+            snapshot = replace(snapshot, snapshot=whole)
         ticks: list[TickRecord] = []
         for tick in journal.ticks:
             await give_way()
-            ticks.append(replace(tick, tick=put_back(tick.tick, payloads)))
+            ticks.append(replace(tick, tick=await _put_back(tick.tick, payloads, beside)))
     except PayloadMissing as error:
         raise NotRecoverable(f"{RESUMED}: its journal is damaged, for {error}.") from error
     await give_way()
     return replace(journal, snapshot=snapshot, ticks=ticks)
+
+
+async def _put_back(document: bytes, payloads: Mapping[int, bytes], beside: Beside) -> bytes:
+    """Return a document with its payloads; how large these are is not known before."""
+    if not has_payloads(document):
+        return document
+    size = max(map(len, payloads.values()), default=0)
+    return await beside.read(size, partial(put_back, document, payloads))
 
 
 def _load_snapshot(recovered: Recovered, record: SnapshotRecord, workflow: ServedWorkflow) -> None:
@@ -284,7 +323,8 @@ async def _replay(
         await give_way()
         if record.sequence != recovered.next_tick:
             raise NotRecoverable(f"{RESUMED}: its journal is damaged, for a part of it is missing.")
-        tick = decode_tick(record.tick, workflow.codec, workflow.older_serializer)
+        decode = partial(decode_tick, record.tick, workflow.codec, workflow.older_serializer)
+        tick = await workflow.codec.beside.read(len(record.tick), decode)
         if isinstance(tick, TickStepResult) and not is_current(record.tick):
             _restore_requirements(tick)
         now = getattr(tick, "stamped_at", None) or time.time()

@@ -1,6 +1,7 @@
 """The input of a run: what it starts from, and what comes to it from outside."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from workflows.context.serializers import BaseSerializer
 from workflows.events import Event, StartEvent
@@ -10,9 +11,12 @@ from workflows.runtime.types.ticks import TickAddEvent
 
 from workflow_server.app.engine.codec import NotSerializable, encode_start
 from workflow_server.app.engine.decoding import comes_back_from_json
+from workflow_server.app.engine.heavy import are_heavy
+from workflow_server.app.engine.payloads import Payloads
 from workflow_server.app.engine.prepared import PreparedEvent, prepare_event
 from workflow_server.app.engine.received import Origin
-from workflow_server.app.engine.state import TrackedState
+from workflow_server.app.engine.state import TrackedState, encode_if_faithful
+from workflow_server.app.engine.tick_log import EncodedSnapshot, encode_snapshot
 from workflow_server.app.engine.ticks import decode_tick, encode_tick
 from workflow_server.app.engine.values.codec import Codec
 from workflow_server.app.errors import InvalidStartEvent
@@ -29,7 +33,8 @@ class RunInput:
     `start_event` is None when the context was running. `has_context` says that the engine's state
     is one that a client, or the workflow's own `run()`, gave. `is_fresh` is false where the run
     goes on from a context, or from the state that an earlier one left, and `is_from_json` where the
-    start event is what was built from a client's JSON. `prepared` is a large one as it is written.
+    start event is what was built from a client's JSON. `prepared` is a large one as it is written,
+    and `snapshot` a large state of the engine, whose large values are in `payloads`.
     """
 
     start_event: StartEvent | None
@@ -40,6 +45,15 @@ class RunInput:
     is_fresh: bool = True
     is_from_json: bool = True
     prepared: PreparedEvent | None = None
+    payloads: Payloads = field(default_factory=Payloads)
+    snapshot: EncodedSnapshot | None = None
+
+    @property
+    def is_heavy(self) -> bool:
+        """Return whether it may take long to write what the run goes on from."""
+        if self.is_fresh and not self.has_context:
+            return False
+        return are_heavy((self.state.kept, self.broker.workers))
 
     @property
     def start_envelope(self) -> bytes | None:
@@ -65,9 +79,14 @@ class RunInput:
         return Delivery(event, None, starts=True, prepared=self.prepared)
 
     def prepare(self) -> None:
-        """Write the start event beforehand; nothing in that needs the event loop."""
+        """Write all of it beforehand; nothing in that needs the event loop."""
         if self.start_event is not None:
             self.prepared = prepare_event(self.start_event, self.codec, encode_start)
+        if self.has_context or not self.is_fresh:
+            self.state.prepare(self.codec)
+        if self.has_context:
+            encode = partial(encode_if_faithful, self.state, self.codec)
+            self.snapshot = encode_snapshot(self.broker, self.codec, (), self.payloads, encode)
 
 
 @dataclass(frozen=True, slots=True)

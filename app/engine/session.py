@@ -29,13 +29,11 @@ from workflow_server.app.engine.codec import NotSerializable
 from workflow_server.app.engine.pace import TOO_MUCH, TooMuchAtOnce
 from workflow_server.app.engine.recording import Recorder
 from workflow_server.app.engine.run_input import Delivery, RunInput
+from workflow_server.app.engine.run_writer import EngineState, RunWriter
 from workflow_server.app.engine.snapshots import Timer, find_reruns, timers_of
-from workflow_server.app.engine.state import UNRESTORABLE
-from workflow_server.app.engine.state_writer import StateWriter
 from workflow_server.app.engine.step_threads import StepThreads
 from workflow_server.app.engine.steps import CutOffSteps, Runner
-from workflow_server.app.engine.tick_log import TickLog, Written
-from workflow_server.app.engine.ticks import measure
+from workflow_server.app.engine.tick_log import EncodedSnapshot, Written
 from workflow_server.app.engine.tracing import RunTrace
 from workflow_server.app.engine.waiters import (
     Waiter,
@@ -79,7 +77,6 @@ class Session:
         self.run_input = run_input
         self.mailbox: asyncio.Queue[WorkflowTick] = asyncio.Queue()
         self.state = run_input.state
-        self.state.write_with(StateWriter(run_input.codec))
         self.terminal: StopEvent | None = None
         self.trace: RunTrace | None = None
         self.cut_off = CutOffSteps()
@@ -92,9 +89,8 @@ class Session:
         self._clock = clock
         self._runner: Runner | None = None
         self._tick: WorkflowTick | None = None
-        self._log = TickLog(self._journal, run_input.codec)
-        if run_input.prepared is not None:
-            self._log.use(run_input.prepared)
+        self._writer = RunWriter(self._journal, run_input, max_event_size=max_event_size)
+        self._log = self._writer.log
         self._timers: Sequence[Timer] = ()
         self._awaited: dict[type[Event], None] = {}
         self._attempts: dict[str | None, Attempt] = {}
@@ -179,31 +175,30 @@ class Session:
     def write_state(self) -> None:
         """Write down what has changed in the run's `ctx.store`."""
         try:
-            update = self.state.update()
-            if update is None:
-                return
-            if update.is_whole:
-                self._journal.set_state(update.document)
-            else:
-                self._journal.add_state_change(update.document)
+            self._writer.write_state()
         except NotSerializable as error:
-            self._journal.set_state(UNRESTORABLE)
             self.mark_not_resumable(f"its state cannot be stored: {error}")
 
-    def write_snapshot(self) -> bool:
-        """Write down the engine's state whole; return false while that cannot be done."""
-        if self._runner is None:
-            broker, timers = self.run_input.broker, self._timers
-        else:
-            broker, timers = self._runner.state, timers_of(self._runner)
-        return self._log.write_snapshot(broker, timers, self._encode_state)
+    def write_snapshot(self, encoded: EncodedSnapshot | None = None) -> bool:
+        """Write down the engine's state whole; return false while that cannot be done.
 
-    def _encode_state(self) -> bytes | None:
-        """Return the run's state, or None where it cannot be stored."""
-        try:
-            return self.state.encode(self.run_input.codec)
-        except NotSerializable:
-            return None
+        It is `encoded` already where it is large.
+        """
+        return self._writer.write_snapshot(self._find_state(), encoded)
+
+    async def keep_snapshot(self) -> None:
+        """Write down the engine's state whole, as a unit; the run waits while a large one is."""
+        await self._writer.keep_snapshot(self._find_state, lambda: not self._closed)
+
+    @property
+    def is_busy(self) -> bool:
+        """Return whether a tick, or a snapshot, is on its way into the journal."""
+        return self._writer.is_busy
+
+    def _find_state(self) -> EngineState:
+        if self._runner is None:
+            return self.run_input.broker, self._timers
+        return self._runner.state, timers_of(self._runner)
 
     def mark_not_resumable(self, reason: str) -> None:
         """Write down why the run could not go on after a restart; its ticks are not kept then."""
@@ -256,19 +251,24 @@ class Session:
         self._recorder.cannot_go_on(sentence)
         raise TooMuchAtOnce(sentence)
 
-    def on_tick(self, tick: WorkflowTick) -> None:
+    async def take_tick(self, tick: WorkflowTick) -> None:
         """Write down a tick, and with a step's result the state that the step left."""
+        beforehand = await self._writer.encode(tick, self._take_attempt(tick))
         self._journal.open_unit()
         self._tick = tick
         try:
-            size = self._log.add(tick, self._take_attempt(tick))
-            if size > self._max_event_size and isinstance(tick, TickAddEvent):
-                self._check_size(tick.event)
+            self._writer.put(beforehand)
         except NotSerializable as error:
             self.mark_not_resumable(f"what a step took or gave cannot be stored: {error}")
+        try:
+            self._writer.put_state(beforehand.update)
+        except NotSerializable as error:
+            self.mark_not_resumable(f"its state cannot be stored: {error}")
         if isinstance(tick, TickStepResult):
             self._end_step(tick)
         elif isinstance(tick, TickAddEvent):
+            if beforehand.too_large:
+                self._refuse_large(tick.event, beforehand.too_large)
             self._recorder.event_taken(tick.event)
         elif isinstance(tick, TickSessionStart):
             self._resume_steps()
@@ -282,11 +282,15 @@ class Session:
 
     @property
     def has_room(self) -> bool:
-        """Return whether what the run has not committed is within its bound."""
-        return self._journal.has_room
+        """Return whether steps may go on: not while a thread looks at what they could change.
+
+        Nor while more is uncommitted than may be.
+        """
+        return self._journal.has_room and not self._writer.is_looking
 
     async def wait_for_room(self) -> None:
-        """Return when what the run has not committed is within its bound again."""
+        """Return when the run has room again."""
+        await self._writer.wait()
         await self._journal.wait_for_room()
 
     def after_tick(self) -> None:
@@ -295,13 +299,18 @@ class Session:
         if terminal is not None:
             # A stop event that was published into the stream, and did not end the run.
             self._recorder.add_event(terminal)
-        if self._log.is_snapshot_due:
+        if self._log.is_snapshot_due and not self._log.is_heavy:
             self.write_snapshot()
         came_in = not isinstance(self._tick, IDLE_TICKS)
         self._tick = None
         if self._has_waiters:
             self._write_awaits()
         self._recorder.end_tick(self.list_waiters, came_in=came_in)
+
+    @property
+    def owes_snapshot(self) -> bool:
+        """Return whether it is time for a snapshot, which is too large to be encoded at once."""
+        return self._log.is_snapshot_due and not self._closed
 
     # What follows from it.
 
@@ -349,8 +358,6 @@ class Session:
         )
 
     def _end_step(self, tick: TickStepResult) -> None:
-        if self.state.end_step(tick.invocation_id):
-            self.write_state()
         for result in tick.result:
             if isinstance(result, AddWaiter):
                 self._awaited[result.event_type] = None
@@ -370,9 +377,9 @@ class Session:
             self.state.touch()
             self.write_state()
 
-    def _check_size(self, event: Event) -> None:
-        """End the run where an event that a step gave is too large."""
-        size, allowed = measure(event, self.run_input.codec), self._max_event_size
-        if size > allowed:
-            sentence = f"{type(event).__name__} has {size} bytes of JSON, and {allowed} are allowed"
-            self._recorder.cannot_go_on(f"An event is too large: {sentence}.")
+    def _refuse_large(self, event: Event, size: int) -> None:
+        """End the run, a step of which gave an event that is too large."""
+        self._recorder.cannot_go_on(
+            f"An event is too large: {type(event).__name__} has {size} bytes of JSON, and"
+            f" {self._max_event_size} are allowed."
+        )

@@ -19,6 +19,8 @@ from workflows.context.state_store import InMemoryStateStore
 from workflows.events import DictLikeModel
 from workflows.runtime.types.results import StepWorkerStateContextVar
 
+from workflow_server.app.engine.codec import NotSerializable
+from workflow_server.app.engine.heavy import are_heavy
 from workflow_server.app.engine.state_changes import ATOMS, is_flat
 from workflow_server.app.engine.state_documents import SETTLED, encode_whole
 from workflow_server.app.engine.state_writer import StateUpdate, StateWriter
@@ -108,10 +110,23 @@ class TrackedState(InMemoryStateStore[Any]):
         self._names: set[str] | None = set()
         self._was_written = False
         self._writer: StateWriter | None = None
+        self._beforehand: StateUpdate | NotSerializable | None = None
 
     def write_with(self, writer: StateWriter) -> None:
-        """Let a writer say what of the state is to be written."""
-        self._writer = writer
+        """Let a writer say what of the state is to be written, unless there is one."""
+        self._writer = self._writer or writer
+
+    def prepare(self, codec: Codec) -> None:
+        """Write the state beforehand, as it is to be written first.
+
+        Nothing in that needs the event loop.
+        """
+        self.write_with(StateWriter(codec))
+        self.touch()
+        try:
+            self._beforehand = self.update()
+        except NotSerializable as fault:
+            self._beforehand = fault
 
     async def get(self, path: str, default: Any = ...) -> Any:
         value = await super().get(path, default)
@@ -202,6 +217,17 @@ class TrackedState(InMemoryStateStore[Any]):
             self._was_written = True
         return self._was_written or bool(handed)
 
+    @property
+    def kept(self) -> BaseModel:
+        """The state as it is stored."""
+        return self._kept
+
+    def is_heavy(self, invocation_id: str | None) -> bool:
+        """Return whether it may take long to write what a step that has ended has changed."""
+        ended = {OUTSIDE, invocation_id or OUTSIDE}
+        may_have_changed = not (ended.isdisjoint(self._counts) and ended.isdisjoint(self._handed))
+        return may_have_changed and are_heavy((self._latest,))
+
     def _add_names(self, names: Set[str] | None) -> None:
         if names is None:
             self._names = None
@@ -216,12 +242,12 @@ class TrackedState(InMemoryStateStore[Any]):
         assert self._writer is not None
         names, self._names = self._names, set()
         was_written, self._was_written = self._was_written, False
+        beforehand, self._beforehand = self._beforehand, None
+        if isinstance(beforehand, NotSerializable):
+            raise beforehand
+        if beforehand is not None:
+            return beforehand
         return self._writer.write(self._kept, names, self._settled, at_least=was_written)
-
-    @property
-    def kept(self) -> BaseModel:
-        """The state as it is stored."""
-        return self._kept
 
     def touch(self) -> None:
         """Let the state be written as if a step had written to it."""
@@ -269,6 +295,14 @@ class TrackedState(InMemoryStateStore[Any]):
         restored = cls.from_dict(payload, serializer)
         assert isinstance(restored, cls)
         return restored
+
+
+def encode_if_faithful(state: TrackedState, codec: Codec) -> bytes | None:
+    """Return the kept state as JSON, or None where it would not come back."""
+    try:
+        return state.encode(codec)
+    except NotSerializable:
+        return None
 
 
 def _author() -> str:

@@ -16,7 +16,8 @@ from workflows.runtime.types.ticks import TickAddEvent, TickStepResult, Workflow
 
 from workflow_server.app.engine.attempt import MAX_KEPT_BYTES, Attempt, encode_brief
 from workflow_server.app.engine.codec import NotSerializable
-from workflow_server.app.engine.payloads import SMALL_DOCUMENT, Payloads, Stripped
+from workflow_server.app.engine.heavy import LARGE
+from workflow_server.app.engine.payloads import Payloads, Stripped
 from workflow_server.app.engine.prepared import PreparedEvent
 from workflow_server.app.engine.snapshots import Timer, take_snapshot
 from workflow_server.app.engine.ticks import encode_tick, encode_without_event, put_event
@@ -70,13 +71,56 @@ class Written:
     tick_bytes: int = 0
 
 
+@dataclass(slots=True)
+class EncodedTick:
+    """A tick as it is written: `stripped` into the journal, and what is `kept` in the history.
+
+    `size` is that of its JSON; `fault` says why it has none.
+    """
+
+    size: int = 0
+    stripped: Stripped | None = None
+    kept: bytes | None = None
+    fault: NotSerializable | None = None
+
+
+EncodeState = Callable[[], bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSnapshot:
+    """The engine's state, as a whole and without its large values, and the run's own state.
+
+    `state` is None where it was not asked for, or cannot be stored.
+    """
+
+    whole: bytes
+    stripped: Stripped
+    state: bytes | None
+
+
+def encode_snapshot(
+    broker: BrokerState,
+    codec: Codec,
+    timers: Sequence[Timer],
+    payloads: Payloads,
+    encode_state: EncodeState | None,
+) -> EncodedSnapshot | None:
+    """Return the engine's state; None while it cannot be kept whole."""
+    snapshot = take_snapshot(broker, codec, timers)
+    if snapshot is None:
+        return None
+    state = encode_state() if encode_state is not None else None
+    return EncodedSnapshot(snapshot, payloads.strip(snapshot), state)
+
+
 class TickLog:
     """Writes the ticks and snapshots of a run into its journal."""
 
-    def __init__(self, journal: Journal, codec: Codec) -> None:
+    def __init__(self, journal: Journal, codec: Codec, payloads: Payloads | None = None) -> None:
         self._journal = journal
         self._codec = codec
-        self._payloads = Payloads()
+        self._payloads = payloads or Payloads()
         self._ticks = 0
         self._due_ticks = SNAPSHOT_TICKS
         self._bytes = 0
@@ -124,34 +168,47 @@ class TickLog:
 
         `attempt` is that of the step whose result the tick is.
         """
+        return self.put(self.encode(tick, attempt))
+
+    def encode(self, tick: WorkflowTick, attempt: Attempt | None = None) -> EncodedTick:
+        """Return the tick that is to be put next; nothing in that needs the event loop."""
+        encoded = EncodedTick()
+        try:
+            prepared = self._find_prepared(tick) if self._prepared else None
+            if prepared is None:
+                self._encode(tick, attempt, encoded)
+            else:
+                self._encode_prepared(tick, attempt, prepared, encoded)
+        except NotSerializable as fault:
+            encoded.fault = fault
+            encoded.kept = self._brief(tick, attempt)
+        return encoded
+
+    def put(self, encoded: EncodedTick) -> int:
+        """Write down a tick that is encoded; as `add` else."""
         self._has_all = False
         self._ticks += 1
-        if self._prepared and isinstance(tick, TickAddEvent | TickStepResult):
-            prepared = self._find_prepared(tick)
-            if prepared is not None:
-                return self._add_prepared(tick, attempt, prepared)
-        try:
-            encoded = encode_tick(tick, self._codec, attempt)
-        except NotSerializable:
-            if self._journal.keeps_history:
-                self._journal.keep_tick(encode_brief(tick, attempt))
-            raise
-        if self._journal.keeps_history:
-            is_large = len(encoded) > MAX_KEPT_BYTES
-            self._journal.keep_tick(encode_brief(tick, attempt) if is_large else encoded)
-        if self._is_closed:
-            return len(encoded)
-        if len(encoded) < SMALL_DOCUMENT:
-            self._bytes += len(encoded)
-            self._journal.add_tick(encoded)
-        else:
-            self._write(self._payloads.strip(encoded))
-        return len(encoded)
+        if encoded.kept is not None:
+            self._journal.keep_tick(encoded.kept)
+        if encoded.fault is not None:
+            raise encoded.fault
+        if encoded.stripped is not None:
+            self._bytes += len(encoded.stripped.document)
+            self._journal.add_payloads(encoded.stripped.added)
+            self._journal.add_tick(encoded.stripped.document)
+        return encoded.size
 
-    def _write(self, stripped: Stripped) -> None:
-        self._bytes += len(stripped.document)
-        self._journal.add_payloads(stripped.added)
-        self._journal.add_tick(stripped.document)
+    def _brief(self, tick: WorkflowTick, attempt: Attempt | None) -> bytes | None:
+        return encode_brief(tick, attempt) if self._journal.keeps_history else None
+
+    def _encode(self, tick: WorkflowTick, attempt: Attempt | None, encoded: EncodedTick) -> None:
+        document = encode_tick(tick, self._codec, attempt)
+        encoded.size = len(document)
+        if self._journal.keeps_history:
+            is_large = encoded.size > MAX_KEPT_BYTES
+            encoded.kept = encode_brief(tick, attempt) if is_large else document
+        if not self._is_closed:
+            encoded.stripped = self._payloads.strip(document)
 
     def use(self, prepared: PreparedEvent) -> None:
         """Write an event as it was prepared, in all ticks that have it, until it changes."""
@@ -160,8 +217,10 @@ class TickLog:
             self._prepared[id(event)] = prepared
             weakref.finalize(event, self._prepared.pop, id(event), None).atexit = False
 
-    def _find_prepared(self, tick: TickAddEvent | TickStepResult) -> PreparedEvent | None:
+    def _find_prepared(self, tick: WorkflowTick) -> PreparedEvent | None:
         """Return the event of a tick as it was prepared, or None."""
+        if not isinstance(tick, TickAddEvent | TickStepResult):
+            return None
         prepared = self._prepared.get(id(tick.event))
         if prepared is None:
             return None
@@ -172,29 +231,27 @@ class TickLog:
         del self._prepared[id(tick.event)]
         return None
 
-    def _add_prepared(
-        self, tick: TickAddEvent | TickStepResult, attempt: Attempt | None, prepared: PreparedEvent
-    ) -> int:
-        """Do what `add` does for a tick whose event is written already."""
-        keeps_history = self._journal.keeps_history
-        try:
-            if prepared.fault is not None:
-                raise prepared.fault.with_traceback(None)
-            rest = encode_without_event(tick, self._codec, attempt)
-        except NotSerializable:
-            if keeps_history:
-                self._journal.keep_tick(encode_brief(tick, attempt))
-            raise
-        size = len(rest) + prepared.size
-        if keeps_history:
-            if size > MAX_KEPT_BYTES or prepared.encoded is None:
-                self._journal.keep_tick(encode_brief(tick, attempt))
+    def _encode_prepared(
+        self,
+        tick: WorkflowTick,
+        attempt: Attempt | None,
+        prepared: PreparedEvent,
+        encoded: EncodedTick,
+    ) -> None:
+        """Do what `_encode` does for a tick whose event is written already."""
+        assert isinstance(tick, TickAddEvent | TickStepResult)
+        if prepared.fault is not None:
+            raise prepared.fault.with_traceback(None)
+        rest = encode_without_event(tick, self._codec, attempt)
+        encoded.size = len(rest) + prepared.size
+        if self._journal.keeps_history:
+            if encoded.size > MAX_KEPT_BYTES or prepared.encoded is None:
+                encoded.kept = encode_brief(tick, attempt)
             else:
-                self._journal.keep_tick(put_event(rest, prepared.encoded))
+                encoded.kept = put_event(rest, prepared.encoded)
         if not self._is_closed:
-            self._write(self._strip_prepared(tick, attempt, prepared, rest))
+            encoded.stripped = self._strip_prepared(tick, attempt, prepared, rest)
         prepared.be_used()
-        return size
 
     def _strip_prepared(
         self,
@@ -212,25 +269,32 @@ class TickLog:
         assert prepared.encoded is not None
         return Stripped(put_event(rest, prepared.encoded))
 
-    def write_snapshot(
-        self,
-        broker: BrokerState,
-        timers: Sequence[Timer],
-        encode_state: Callable[[], bytes | None],
-    ) -> bool:
-        """Write down the engine's state whole; return false while that cannot be done.
+    @property
+    def is_heavy(self) -> bool:
+        """Return whether a snapshot is likely to be large."""
+        return self._payloads.bytes + self._snapshot_bytes >= LARGE
 
-        The run's own state is encoded where the history is to have both.
+    def encode_snapshot(
+        self, broker: BrokerState, timers: Sequence[Timer], encode_state: EncodeState
+    ) -> EncodedSnapshot | None:
+        """Return the engine's state whole, to be put next, or None while that cannot be done.
+
+        Nothing in that needs the event loop. The run's own state is encoded where the history is to
+        have both.
         """
-        snapshot = take_snapshot(broker, self._codec, timers)
-        if snapshot is None:
+        encode = encode_state if self._journal.is_base_due else None
+        return encode_snapshot(broker, self._codec, timers, self._payloads, encode)
+
+    def put_snapshot(self, encoded: EncodedSnapshot | None) -> bool:
+        """Write down a snapshot that is encoded; return false where there is none."""
+        if encoded is None:
             # It may never succeed, and costs as much as one that does.
             self._due_ticks = max(2 * self._ticks, SNAPSHOT_TICKS)
             self._kept_bytes = self._payloads.bytes
             return False
         if self._journal.is_base_due:
-            self._journal.keep_base(snapshot, encode_state)
-        stripped = self._payloads.strip(snapshot)
+            self._journal.keep_base(encoded.whole, lambda: encoded.state)
+        stripped = encoded.stripped
         self._journal.add_payloads(stripped.added)
         self._journal.set_snapshot(stripped.document)
         self._journal.drop_payloads(self._payloads.keep_only(stripped.numbers))

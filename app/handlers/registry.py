@@ -6,6 +6,7 @@ The registry decides; routers translate.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, assert_never
 
 from pydantic_core import to_json
@@ -112,8 +113,8 @@ class HandlerRegistry(HandlerReading):
             if previous is not None and previous.phase is not Phase.ENDED:
                 raise running(key)
             run_input = await self._inputs.prepare(workflow, request, previous)
-            if request.size >= LARGE:
-                await asyncio.to_thread(run_input.prepare)
+            if request.size >= LARGE or run_input.is_heavy:
+                await workflow.codec.beside.do(run_input.prepare)
             await self._claims.count()
             self._check_started()
             self._check_store()
@@ -156,7 +157,7 @@ class HandlerRegistry(HandlerReading):
         prepared = None
         if size >= LARGE:
             codec = live.workflow.codec
-            prepared = await asyncio.to_thread(prepare_event, event, codec, encode_event)
+            prepared = await codec.beside.do(partial(prepare_event, event, codec, encode_event))
             # Meanwhile it may have ended, or left memory.
             live = await self._find_taking(key, run_id)
         self._check_store()

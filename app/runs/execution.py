@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -9,6 +10,7 @@ from workflows.events import InternalDispatchEvent, StopEvent
 
 from workflow_server.app.clocks import Clock
 from workflow_server.app.engine import outcome
+from workflow_server.app.engine.heavy import is_heavy
 from workflow_server.app.engine.outcome import Outcome, RunFailed
 from workflow_server.app.engine.served import ServedWorkflow
 from workflow_server.app.engine.session import Session
@@ -67,6 +69,7 @@ class Execution:
         self._is_evicted = False
         self._is_stopped = False
         self._failure: RunFailed | None = None
+        self._completed: Outcome | None = None  # of a heavy result
 
     def begin(self, *, resumes: bool) -> None:
         """Execute the run as soon as it has its slot."""
@@ -146,7 +149,11 @@ class Execution:
             "llamaindex.run_id": record.run_id,
         }
         try:
-            return await self._workflow.runtime.execute(self._session, tags)
+            result = await self._workflow.runtime.execute(self._session, tags)
+            if is_heavy(result):
+                complete = partial(outcome.completed, result, max_size=self._max_event_size)
+                self._completed = await self._workflow.codec.beside.do(complete)
+            return result
         except (KeyboardInterrupt, SystemExit) as leaving:
             # Of the user's code that the engine calls between steps; it would end the event loop.
             sentence = f"The workflow asked the process to end: {leaving!r}."
@@ -195,6 +202,8 @@ class Execution:
         error = task.exception()
         if error is not None:
             return outcome.failed(error, self._session.terminal)
+        if self._completed is not None:
+            return self._completed
         return outcome.completed(task.result(), max_size=self._max_event_size)
 
     def _release_slot(self) -> None:

@@ -130,7 +130,10 @@ class LiveRun:
     def is_quiet(self) -> bool:
         """Return whether the run waits for an event from outside, and none is on its way."""
         coming = (
-            len(self._answers) or self._execution.is_cancelling or not self.session.mailbox.empty()
+            len(self._answers)
+            or self._execution.is_cancelling
+            or self.session.is_busy
+            or not self.session.mailbox.empty()
         )
         return self.journal.record.phase is Phase.WAITING and not coming
 
@@ -161,7 +164,7 @@ class LiveRun:
             self.session.state.touch()
             self.session.write_state()
         if has_context:
-            if not self.session.write_snapshot():
+            if not self.session.write_snapshot(self.session.run_input.snapshot):
                 self.session.mark_not_resumable("the context that it starts from cannot be stored")
             self._recorder.write_awaits(self.session.describe_awaits())
         self.intake.keep_start()
@@ -203,7 +206,7 @@ class LiveRun:
                 record.idle, since=clock(), timeout_left=timeout_left, uptime=clock.uptime
             )
             self.journal.open_unit()
-            self.session.write_snapshot()
+            self.session.write_snapshot(recovered.run_input.snapshot)
             well, slot = phase.acquit(record), self.slot.counts_for_workflow
             self.journal.set_record(phase.wait(well, idle, due_at=find_due(idle), slot=slot))
             self.journal.close_unit()
@@ -285,13 +288,13 @@ class LiveRun:
         except RunUnfinished as error:
             raise NotStarted("The server stops; cancel the handler again in a moment.") from error
 
-    def keep_whole(self) -> None:
+    async def keep_whole(self) -> None:
         """Write down the engine's state whole, so that code may change meanwhile."""
         record, journal = self.journal.record, self.journal
         is_kept = record.not_resumable_because is None and not journal.is_failed
         has_begun = record.phase in (Phase.WORKING, Phase.WAITING)
         if is_kept and has_begun and not journal.is_open and not self.session.is_whole:
-            self.session.write_snapshot()
+            await self.session.keep_snapshot()
 
     # Leaving memory without an end.
 
@@ -301,7 +304,9 @@ class LiveRun:
         if not self._can_leave():
             return False
         if not self.session.is_in_snapshot:
-            self.session.write_snapshot()
+            await self.session.keep_snapshot()
+            if not self._can_leave():
+                return False
         self.journal.release()
         await self.journal.wait_committed()
         is_written = self.session.is_in_snapshot and self.journal.is_committed

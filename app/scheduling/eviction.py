@@ -81,7 +81,7 @@ class Eviction:
             for key in old_enough:
                 run = self._live.get(key)
                 if run is not None and run.is_quiet:
-                    run.keep_whole()
+                    await run.keep_whole()
             due = self._waiting.take_due(now)
             await asyncio.gather(*(self.evict(key) for key in due))
             if not due and not old_enough:

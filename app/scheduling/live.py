@@ -126,7 +126,7 @@ class LiveRuns:
             async with asyncio.timeout_at(deadline):
                 for run in runs:
                     before = run.journal.uncommitted_bytes
-                    run.keep_whole()
+                    await run.keep_whole()
                     size += run.journal.uncommitted_bytes - before
                     if size > WHOLE_BYTES or loop.time() > deadline:
                         await run.journal.wait_committed()

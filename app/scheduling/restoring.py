@@ -17,6 +17,7 @@ from workflow_server.app.engine.outcome import RunFailed
 from workflow_server.app.engine.replay import (
     Recovered,
     StoredJournal,
+    prepare_wait,
     read_journal,
     recover,
 )
@@ -293,6 +294,9 @@ class Restorer:
         record = journal.record
         async with self._recovering:
             recovered = await recover(journal, workflow)
+            waited = self._waited(record.idle) if record.idle is not None else 0.0
+            if record.idle is not None and recovered.ended is None:
+                await prepare_wait(recovered, workflow, waited)
         if recovered.ended is not None:
             await self._stored.end(record, recovered.ended)
             return None
@@ -310,7 +314,7 @@ class Restorer:
             next_delivery=max(recovered.inbox, default=-1) + 1,
         )
         if record.idle is not None:
-            run.restore(recovered, waited=self._waited(record.idle))
+            run.restore(recovered, waited=waited)
             return run
         was_at_work = record.phase is Phase.WORKING or record.run_id in self._turns.were_at_work
         run.resume(recovered, last_life=self._clock.last_life if was_at_work else None)

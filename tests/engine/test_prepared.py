@@ -131,7 +131,7 @@ def test_an_event_whose_payload_a_snapshot_has_dropped_is_written_again() -> Non
     event = make_event(beside=["a"] * 1_000)
     journal, log = log_of(event)
     log.add(TickAddEvent(event=event))
-    log.write_snapshot(BrokerState.from_workflow(Once()), (), lambda: None)
+    log.put_snapshot(log.encode_snapshot(BrokerState.from_workflow(Once()), (), lambda: None))
     journal.ticks.clear()
     log.add(result_of(event))
     assert [tick["event"] for tick in read(journal)] == [event]

@@ -61,7 +61,7 @@ def count_tries(log: TickLog, broker: BrokerState, ticks: int) -> int:
     for _ in range(ticks):
         log.add(TickIdleCheck())
         if log.is_snapshot_due:
-            log.write_snapshot(broker, (), lambda: None)
+            log.put_snapshot(log.encode_snapshot(broker, (), lambda: None))
             tries += 1
     return tries
 

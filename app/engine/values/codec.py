@@ -12,6 +12,7 @@ from typing import Any, cast
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from workflows.context.serializers import BaseSerializer, JsonSerializer
 
+from workflow_server.app.engine.heavy import Beside
 from workflow_server.app.engine.values.classes import Classes
 from workflow_server.app.engine.values.faults import NotFaithful, NotReadable, explain
 from workflow_server.app.engine.values.instances import find_writer
@@ -33,11 +34,12 @@ class Codec(JsonSerializer):
 
     `own` is the workflow's own serializer, if it was given one: it has what the codec cannot hold.
     It takes the place of the engine's serializer, so that what the engine writes itself is written
-    in this way too.
+    in this way too. `beside` has threads for what is heavy.
     """
 
     def __init__(self, declared: Iterable[type] = (), own: BaseSerializer | None = None) -> None:
         super().__init__()
+        self.beside = Beside()
         self.classes = Classes(declared)
         self._reader = Reader(self.classes, own)
         find = find_writer if own is None else partial(find_writer, own=own)
