@@ -41,6 +41,7 @@ class Exchange:
         self._peers = Connections()
         self._watch = Watch(reads, store)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_running = False
         self.forwarding = Forwarding(self._peers, bound=bound, is_draining=is_draining)
         self.feeds = Feeds(live, reads, self._peers, self._watch, bound=bound)
         self.leases = Leases()
@@ -51,11 +52,13 @@ class Exchange:
         """Ask and answer other servers from now on; raises `StoreError`."""
         self.secret = await self._store.get_secret()
         self._peers.start(self.secret)
+        self._is_running = True
         self.feeds.start(self._store.incarnation)
         self.keep(self._watch.run(), "whereabouts")
 
     async def stop(self) -> None:
         """Stop what is under way with other servers."""
+        self._is_running = False
         await self.feeds.stop()
         self.leases.stop()
         tasks = list(self._tasks)
@@ -95,10 +98,18 @@ class Exchange:
         return RemotePosition(position.lease, position.cursor, tell, self.keep)
 
     def keep(self, work: Coroutine[Any, Any, None], name: str = "exchange") -> None:
-        """Carry out what nobody awaits, until the stop."""
+        """Carry out what nobody awaits, until the stop, and nothing after it."""
+        if not self._is_running:
+            work.close()
+            return
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("work was broken off", work=task.get_name(), exc_info=error)
 
     def _follow_left(self, key: HandlerKey, run_id: str) -> None:
         """Feed the tail of a run that has left memory, where it still has readers."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from tests.routers.test_observability import read_metrics
 from tests.support.live import make_client, serving
 from tests.support.ports import find_port
 from tests.support.waiting import until
@@ -59,3 +60,8 @@ async def members(url: str, count: int = 2, **options: Any) -> AsyncIterator[lis
     """Yield servers that share a schema."""
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(member(url, **options)) for _ in range(count)]
+
+
+async def has_readers(member: Member, count: int) -> bool:
+    """Return whether so many streams are read at a server."""
+    return (await read_metrics(member.client))[("readers",)] == count

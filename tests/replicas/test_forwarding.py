@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.replicas.serving import Member, members
+from tests.replicas.serving import Member, has_readers, members
 from tests.support.calls import answer, get_status, send, start, start_asker, wait_begun, wait_ended
 from tests.support.problems import problem_of
 from tests.support.streams import read_frames, read_until, shared_reader, take
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -148,7 +149,8 @@ async def test_now_begins_after_what_the_owner_has_committed(pair: tuple[Member,
     owner, other = pair
     handler_id = await start_asker(owner.client, questions=2)
     reading = asyncio.create_task(take(other.client, handler_id, 1, after_sequence="now"))
-    (await answer(owner.client, handler_id, "a"),)
+    await until(lambda: has_readers(other, 1))
+    await answer(owner.client, handler_id, "a")
     (frame,) = await reading
     assert frame.value == {"prompt": "2"}
 

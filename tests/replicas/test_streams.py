@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import httpx
 
-from tests.replicas.serving import Member, member, members
+from tests.replicas.serving import has_readers, member, members
 from tests.support.calls import answer, start, start_asker, wait_ended
 from tests.support.streams import Frame, read_frames, read_until
 from tests.support.waiting import until
@@ -14,17 +14,6 @@ from tests.support.waiting import until
 async def read_on(client: httpx.AsyncClient, handler_id: str) -> list[Frame]:
     """Return all events of a stream, of which the first ones were read at once."""
     return await read_frames(client, handler_id, include_internal=True)
-
-
-def count_readers(member: Member) -> int:
-    """Return how many streams are read at a server."""
-    [metric] = member.server.lifecycle.metrics.readers.collect()
-    return int(metric.samples[0].value)
-
-
-def is_read(member: Member) -> bool:
-    """Return whether anybody reads a run at a server."""
-    return count_readers(member) > 0
 
 
 def check_whole(read: list[Frame]) -> None:
@@ -36,7 +25,7 @@ async def test_a_reader_stays_when_the_owner_stops_and_a_third_server_goes_on(ur
         owner = await stack.enter_async_context(member(url))
         handler_id = await start_asker(owner.client, questions=2)
         reading = asyncio.create_task(read_on(reader.client, handler_id))
-        await until(lambda: is_read(reader))
+        await until(lambda: has_readers(reader, 1))
         await stack.aclose()
         await answer(third.client, handler_id, "a")
         await answer(third.client, handler_id, "b")
@@ -52,7 +41,7 @@ async def test_a_reader_stays_when_its_own_server_goes_on_with_the_run(url: str)
         owner = await stack.enter_async_context(member(url))
         handler_id = await start_asker(owner.client, questions=2)
         reading = asyncio.create_task(read_on(reader.client, handler_id))
-        await until(lambda: is_read(reader))
+        await until(lambda: has_readers(reader, 1))
         await stack.aclose()
         await answer(reader.client, handler_id, "a")
         await answer(reader.client, handler_id, "b")
@@ -84,14 +73,14 @@ async def test_a_reader_of_nothing_leaves_no_stream_behind(url: str) -> None:
         handler_id = await start(owner.client, "sleeper")
         await read_until(reader.client, handler_id, lambda _frame: True)
         await until(lambda: not reader.exchange.feeds.count)
-        await until(lambda: not is_read(reader))
+        await until(lambda: has_readers(reader, 0))
 
 
 async def test_many_readers_at_one_server_take_one_stream(url: str) -> None:
     async with members(url) as (owner, reader):
         handler_id = await start_asker(owner.client)
         reading = [asyncio.create_task(read_on(reader.client, handler_id)) for _ in range(20)]
-        await until(lambda: count_readers(reader) == 20)
+        await until(lambda: has_readers(reader, 20))
         assert reader.exchange.feeds.count == 1
         await answer(owner.client, handler_id, "a")
         first, *others = await asyncio.gather(*reading)

@@ -17,7 +17,9 @@ async def is_there(member: Member) -> bool:
 
 async def test_a_client_that_waits_for_a_run_gets_its_end_from_another_server(url: str) -> None:
     async with members(url) as (fenced, other):
-        waiting = asyncio.create_task(fenced.client.post("/workflows/asker/run", json=RUN))
+        waiting = asyncio.create_task(
+            fenced.client.post("/workflows/asker/run", json=RUN, timeout=None)
+        )
         await until(lambda: is_there(other))
         await wait_question(other.client, "it", "1")
         before = fenced.exchange.incarnation
