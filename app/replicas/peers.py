@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import SplitResult, urlsplit
 
 import httptools
@@ -76,13 +77,13 @@ class Connection(asyncio.Protocol):
 
     def send(self, request: bytes, *, is_stream: bool = False) -> None:
         """Send a request; its answer is all that comes next."""
-        assert self._transport is not None
         self._parser = httptools.HttpResponseParser(self)
         self.status, self._size, self._is_complete = 0, 0, False
         self._body.clear()
         self._news.clear()
         self._is_stream = is_stream
-        self._transport.write(request)
+        if self._transport is not None:
+            self._transport.write(request)
 
     async def read_all(self) -> bytes:
         """Return the body of the answer; raises `PeerLost`."""
@@ -127,8 +128,7 @@ class Connection(asyncio.Protocol):
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop has its own
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -22,6 +22,12 @@ from workflow_server.app.replicas.peers import (
 SECRET = "of the store"
 
 
+@pytest.fixture(params=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Return each event loop that a server runs on."""
+    return "asyncio", {"use_uvloop": request.param == "uvloop"}
+
+
 class Echo:
     """An application that answers with what it was sent, and counts its requests and clients."""
 
