@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from tests.replicas import asked
-from tests.replicas.servers import Server, all_served
+from tests.replicas.servers import Server, processes
 from tests.support.calls import answer, start_asker, wait_question
 from tests.support.streams import read_frames
 from tests.support.waiting import until
@@ -28,7 +28,7 @@ async def answer_question(server: Server, handler_id: str, number: int) -> None:
 async def test_a_run_goes_on_for_clients_of_all_servers_when_its_own_is_killed(
     url: str, tmp_path: Path
 ) -> None:
-    async with all_served(url, tmp_path, 3, asked.__file__) as (owner, left, right):
+    async with processes(url, tmp_path, 3, asked.__name__) as (owner, left, right):
         handler_id = await start_asker(owner.client, questions=QUESTIONS)
         reading = [
             asyncio.create_task(read_frames(server.client, handler_id, include_internal=True))

@@ -115,12 +115,14 @@ async def test_the_timer_of_a_killed_server_goes_off_elsewhere(url: str, tmp_pat
         assert await b.result("r") == "b"
 
 
-async def test_a_run_that_another_server_has_is_said_to_be_there(url: str, tmp_path: Path) -> None:
+async def test_a_run_of_a_server_without_an_address_is_said_to_be_there(
+    url: str, tmp_path: Path
+) -> None:
     async with here(url, tmp_path, "a") as a, here(url, tmp_path, "b") as b:
         await begin(a, "r")
         refused = await send(b.client, "r", "HumanResponseEvent", {"response": "yes"})
         assert (refused.status_code, refused.json()["code"]) == (503, "run_elsewhere")
-        assert refused.headers["Retry-After"] == "1"
+        assert refused.headers["Retry-After"] == "5"
         assert (await b.client.post("/handlers/r/cancel")).status_code == 503
         assert (await a.client.post("/handlers/r/cancel")).status_code == 200
         assert (await b.handler("r"))["status"] == "cancelled"
