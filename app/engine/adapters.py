@@ -45,6 +45,7 @@ from workflows.runtime.types.step_function import (
 from workflows.runtime.types.ticks import WorkflowTick
 from workflows.runtime.verbose import VerboseDecorator
 
+from workflow_server.app.engine.direct_steps import execute_directly
 from workflow_server.app.engine.outcome import judge_step
 from workflow_server.app.engine.own_run import Beginning, leaving_own_run
 from workflow_server.app.engine.pace import paced
@@ -187,7 +188,7 @@ class JournalRuntime(BaseRuntimeDecorator):
                 workflow=workflow,
                 workflow_run_fn=create_workflow_run_function(workflow),
                 steps={
-                    name: _guard_step(name, function)
+                    name: _guard_step(name, execute_directly(function))
                     for name, function in as_step_worker_functions(workflow).items()
                 },
             )

@@ -34,7 +34,7 @@ from workflows.runtime.verbose import VerboseDecorator
 from workflow_server.app.engine.adapters import find_step
 
 ENGINE = Path(__file__).parents[2] / "app" / "engine"
-INSIDE = ("workflows.runtime.", "workflows.plugins.", "workflows.context.")
+INSIDE = ("workflows.runtime.", "workflows.plugins.", "workflows.context.", "workflows._")
 
 
 class Takes(NamedTuple):
@@ -63,6 +63,7 @@ STATE = "workflows.context.state_store"
 
 # What is imported from the engine's inside, and what is expected of it.
 IMPORTED: dict[str, Takes | Has | Is | None] = {
+    "workflows._event_summary.summarize_event": Takes("event"),
     "workflows.context.context_types.SerializedContext": Has("workers deliveries"),
     "workflows.context.context_types.SerializedStepWorkerState": Has(
         "collected_waiters in_progress queue collected_events static_collect_events"
@@ -122,12 +123,16 @@ IMPORTED: dict[str, Takes | Has | Is | None] = {
     f"{RESULTS}.InternalContextVar": Is("contextvars.ContextVar"),
     f"{RESULTS}.RetryAttempt": Has("retry_number first_attempt_at last_failed_at"),
     f"{RESULTS}.RetryDecision": Has("delay"),
+    f"{RESULTS}.Returns": Takes("return_values"),
     f"{RESULTS}.StepFunctionResult": None,
+    f"{RESULTS}.StepWorkerContext": Takes("event state returns retry"),
     f"{RESULTS}.StepWorkerFailed": Has("exception failed_at retry_decision first_attempt_at"),
     f"{RESULTS}.StepWorkerOutput": None,
-    f"{RESULTS}.StepWorkerResult": None,
+    f"{RESULTS}.StepWorkerResult": Has("result"),
+    f"{RESULTS}.StepWorkerState": Has("invocation_id"),
     f"{RESULTS}.StepWorkerStateContextVar": Is("contextvars.ContextVar"),
     f"{RESULTS}.StepWorkerWaiter": Has("requirements waiter_id waiting_for_event"),
+    f"{RESULTS}.WaitingForEvent": Has("add"),
     "workflows.runtime.types.step_function.StepWorkerFunction": None,
     "workflows.runtime.types.step_function.as_step_worker_functions": Takes("workflow"),
     "workflows.runtime.types.step_function.create_workflow_run_function": Takes(
@@ -155,6 +160,7 @@ PRIVATE = {
     "_decorated": "verbose",
     "_dispatcher": "workflow",
     "_face": "context",
+    "_finalize_step": "context",
     "_get_steps": "workflow",
     "_internal_adapter": "face",
     "_num_concurrent_runs": "workflow",
@@ -177,7 +183,10 @@ MEMBERS = {
         " _pending_workers _task_keys"
     ),
     "worker": "queue in_progress collected_waiters",
-    "step config": "accepted_events accept_event_subclasses",
+    "step config": (
+        "accepted_events accept_event_subclasses event_name context_parameter resources"
+        " is_fan_out collection_param"
+    ),
 }
 
 

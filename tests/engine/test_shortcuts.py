@@ -1,5 +1,6 @@
-"""Spans: made for whoever asks for them, and for nobody else."""
+"""Shortcuts: spans are made for who asks for them, and events without what takes them long."""
 
+import inspect
 from collections.abc import Iterator
 from inspect import BoundArguments
 from typing import Any
@@ -9,8 +10,9 @@ from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.dispatcher import Dispatcher
 from llama_index_instrumentation.span import SimpleSpan
 from llama_index_instrumentation.span_handlers import BaseSpanHandler
-from workflows import Workflow, step
-from workflows.events import StartEvent, StopEvent
+from pydantic.fields import ModelPrivateAttr
+from workflows import Context, Workflow, step
+from workflows.events import Event, StartEvent, StopEvent
 
 from tests.support.live import serve_workflow
 
@@ -80,3 +82,44 @@ async def test_nobody_is_told_of_spans_while_nobody_asks(
     told: list[str] = []
     monkeypatch.setattr(Dispatcher, "span_enter", lambda *args, **kwargs: told.append("span"))
     assert (await run_once(), told) == ("done", [])
+
+
+async def test_events_of_a_served_workflow_are_made_without_a_look_at_what_dict_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Said(Event):
+        word: str
+
+    class Undeclared(Event):
+        word: str
+
+    class Speaks(Workflow):
+        @step
+        async def speak(self, ctx: Context, ev: StartEvent) -> Said:
+            ctx.write_event_to_stream(Undeclared(word="a"))
+            return Said(word="b")
+
+        @step
+        async def end(self, ev: Said) -> StopEvent:
+            return StopEvent(result="done")
+
+    async with serve_workflow(Speaks()) as client:
+        assert (await client.post("/workflows/it/run", json={})).status_code == 200
+    looked: list[Any] = []
+    look = inspect.Signature.from_callable
+
+    def note(taken: Any, **options: Any) -> inspect.Signature:
+        looked.append(taken)
+        return look(taken, **options)
+
+    monkeypatch.setattr(inspect.Signature, "from_callable", note)
+    StartEvent()  # of the engine's own class
+    assert set(looked) == {dict}
+    looked.clear()
+    made = [kind(word="c") for kind in (Said, Undeclared) for _ in range(2)]
+    monkeypatch.undo()
+    for number, event in enumerate(made):
+        event["more"] = number
+    assert looked == []
+    assert [(event.word, event["more"]) for event in made] == [("c", n) for n in range(4)]
+    assert type(Event.__private_attributes__["_data"]) is ModelPrivateAttr  # not the engine's
