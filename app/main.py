@@ -165,8 +165,8 @@ def _include_routers(app: FastAPI, access: Access | None, limits: Limits) -> Non
             route.operation_id = route.name
     if access is None:
         # Added as they are: of a router that is included, the framework builds every route a second
-        # time, and looks each request up twice.
-        app.router.routes += [route for router in ROUTERS for route in router.routes]
+        # time, and looks each request up twice. The API pages come after them, as they are rarer.
+        app.router.routes[:0] = [route for router in ROUTERS for route in router.routes]
         return
     # The API pages, which the framework has put there, are open too.
     open_routes = [*app.routes, *(route for router in OPEN_ROUTERS for route in router.routes)]
