@@ -18,7 +18,7 @@ from workflow_server.app.access import ANYONE, Access, Principal
 from workflow_server.app.access import Scope as AccessScope
 from workflow_server.app.catalog import Catalog
 from workflow_server.app.engine.served import ServedWorkflow
-from workflow_server.app.errors import Forbidden, UnsupportedCoding
+from workflow_server.app.errors import Forbidden
 from workflow_server.app.handlers.paging import (
     LARGE_ANSWERS,
     LARGE_PAGES,
@@ -26,6 +26,7 @@ from workflow_server.app.handlers.paging import (
     TenantSlots,
 )
 from workflow_server.app.handlers.registry import HandlerRegistry
+from workflow_server.app.http_errors import UnsupportedCoding
 from workflow_server.app.json_size import LARGE, building_values, has_more_values
 from workflow_server.app.lifecycle import Lifecycle
 from workflow_server.app.telemetry.metrics import Metrics

@@ -9,7 +9,6 @@ from pydantic import BeforeValidator
 
 from workflow_server.app.errors import (
     BodyTooLarge,
-    ClientTooSlow,
     EventTooLarge,
     HandlerEnded,
     HandlerHeld,
@@ -24,8 +23,8 @@ from workflow_server.app.errors import (
     TooManyEvents,
     TooManyStreams,
     UnknownStep,
-    UnsupportedCoding,
 )
+from workflow_server.app.http_errors import ClientTooSlow, UnsupportedCoding
 from workflow_server.app.streams.subscription import Subscription
 from workflow_server.routers.dependencies import (
     ConfirmDep,

@@ -16,18 +16,16 @@ from workflow_server.app.errors import (
     BodyTooLarge,
     Draining,
     Forbidden,
-    HeadTooLarge,
     HostNotAllowed,
     IdentityUnavailable,
     NotStarted,
     OriginNotAllowed,
     ServiceError,
     StoreFailed,
-    TooManyConnections,
     TooManyRequests,
     Unauthenticated,
-    VersionNotSupported,
 )
+from workflow_server.app.http_errors import HeadTooLarge, TooManyConnections, VersionNotSupported
 from workflow_server.app.telemetry.logs import get_logger
 from workflow_server.routers.header_fields import declare
 from workflow_server.schemas.problems import Fault, Problem

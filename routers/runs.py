@@ -10,7 +10,6 @@ from starlette.routing import request_response
 
 from workflow_server.app.errors import (
     BodyTooLarge,
-    ClientTooSlow,
     EventTooLarge,
     HandlerRunning,
     InvalidContext,
@@ -22,10 +21,10 @@ from workflow_server.app.errors import (
     RunUnfinished,
     StateNotRestorable,
     TooManyRuns,
-    UnsupportedCoding,
     WorkflowNotFound,
 )
 from workflow_server.app.handlers.registry import HandlerRegistry
+from workflow_server.app.http_errors import ClientTooSlow, UnsupportedCoding
 from workflow_server.routers.dependencies import (
     JsonRequest,
     JsonRoute,

@@ -45,7 +45,6 @@ from workflow_server.stores.memory_runs import (
     Places,
     StoredRun,
     after_sequence,
-    append,
     behind,
     cut_page,
     is_present,
@@ -54,6 +53,7 @@ from workflow_server.stores.memory_runs import (
     refuses,
     run_position,
     suspect_of,
+    write_records,
 )
 
 DEFAULT_MAX_ENDED_HANDLERS = 1_000
@@ -156,46 +156,7 @@ class MemoryStore(Store):
     def _write(self, batch: Batch) -> None:
         for record in batch.runs.values():
             self._put_run(record, is_released=record.run_id in batch.released)
-        for event in batch.events:
-            append(self._runs[event.run_id].events, event)
-        for tick in batch.ticks:
-            append(self._runs[tick.run_id].ticks, tick)
-        for state in batch.states.values():
-            self._runs[state.run_id].put_state(state)
-        for change in batch.changes:
-            run = self._runs[change.run_id]
-            if run.state is not None and change.number >= run.state.first_change:
-                run.changes.setdefault(change.number, change.change)
-        for snapshot in batch.snapshots.values():
-            self._runs[snapshot.run_id].put_snapshot(snapshot)
-        for item in batch.inbox:
-            inbox = self._runs[item.run_id].inbox
-            if not inbox or inbox[-1].number < item.number:
-                inbox.append(item)
-        for payload in batch.payloads:
-            self._runs[payload.run_id].payloads.setdefault(payload.number, payload)
-        for pack in batch.histories:
-            self._runs[pack.run_id].put_history(pack)
-        for run_id, size in batch.forgotten.items():
-            if run_id in self._runs:
-                self._runs[run_id].forget_history(size)
-        for run_id, number in batch.dropped:
-            if run_id in self._runs:
-                self._runs[run_id].payloads.pop(number, None)
-        for run_id in batch.cleared | batch.superseded:
-            if run_id in self._runs:
-                self._runs[run_id].payloads.clear()
-        for run_id, number in batch.taken.items():
-            if run_id in self._runs:
-                run = self._runs[run_id]
-                run.inbox = [item for item in run.inbox if item.number > number]
-        for run_id in batch.finished | batch.superseded:
-            if run_id in self._runs:
-                run = self._runs[run_id]
-                run.ticks, run.snapshot, run.inbox = [], None, []
-        for run_id in batch.superseded:
-            if run_id in self._runs:
-                self._runs[run_id].state, self._runs[run_id].changes = None, {}
+        write_records(self._runs, batch)
         for ended in batch.purged:
             self._purge_ended(ended)
         for run_id in batch.purged_runs:

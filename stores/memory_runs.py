@@ -1,7 +1,7 @@
 """The runs of the memory store, and where they are found."""
 
 import bisect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain, islice
@@ -15,6 +15,7 @@ from workflow_server.schemas.listings import (
     ListedRuns,
 )
 from workflow_server.schemas.records import (
+    Batch,
     DueRun,
     EventRecord,
     HistoryExtent,
@@ -273,3 +274,47 @@ def _with_documents(record: RunRecord, documents: Documents) -> RunRecord:
     start_event = record.start_event if "start_event" in documents else None
     result = record.result if "result" in documents else None
     return replace(record, start_event=start_event, result=result)
+
+
+def write_records(runs: Mapping[str, StoredRun], batch: Batch) -> None:
+    """Write and remove what a batch says of runs, but for their records."""
+    for event in batch.events:
+        append(runs[event.run_id].events, event)
+    for tick in batch.ticks:
+        append(runs[tick.run_id].ticks, tick)
+    for state in batch.states.values():
+        runs[state.run_id].put_state(state)
+    for change in batch.changes:
+        run = runs[change.run_id]
+        if run.state is not None and change.number >= run.state.first_change:
+            run.changes.setdefault(change.number, change.change)
+    for snapshot in batch.snapshots.values():
+        runs[snapshot.run_id].put_snapshot(snapshot)
+    for item in batch.inbox:
+        inbox = runs[item.run_id].inbox
+        if not inbox or inbox[-1].number < item.number:
+            inbox.append(item)
+    for payload in batch.payloads:
+        runs[payload.run_id].payloads.setdefault(payload.number, payload)
+    for pack in batch.histories:
+        runs[pack.run_id].put_history(pack)
+    for run_id, size in batch.forgotten.items():
+        if run_id in runs:
+            runs[run_id].forget_history(size)
+    for run_id, number in batch.dropped:
+        if run_id in runs:
+            runs[run_id].payloads.pop(number, None)
+    for run_id in batch.cleared | batch.superseded:
+        if run_id in runs:
+            runs[run_id].payloads.clear()
+    for run_id, number in batch.taken.items():
+        if run_id in runs:
+            run = runs[run_id]
+            run.inbox = [item for item in run.inbox if item.number > number]
+    for run_id in batch.finished | batch.superseded:
+        if run_id in runs:
+            run = runs[run_id]
+            run.ticks, run.snapshot, run.inbox = [], None, []
+    for run_id in batch.superseded:
+        if run_id in runs:
+            runs[run_id].state, runs[run_id].changes = None, {}

@@ -1,10 +1,8 @@
 """The embedded default: one SQLite file, one process, one writer thread."""
 
 import asyncio
-import errno
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import chain
 from operator import methodcaller
@@ -14,11 +12,12 @@ from typing import Any, NoReturn, TypeVar
 from pydantic_core import to_json
 
 from workflow_server.schemas.records import Batch, RunRecord, ServerRecord, Suspect
-from workflow_server.stores.base import StoreError, StoreFenced, StoreFull, StoreUnavailable
+from workflow_server.stores.base import StoreFenced, StoreUnavailable
 from workflow_server.stores.batches import batch_to_rows, leave_out
 from workflow_server.stores.purging import LIST_PURGED, REMOVE_RUNS, list_parts
 from workflow_server.stores.rows import RUN_COLUMNS, row_to_run
 from workflow_server.stores.sql import Rows, SqlStore
+from workflow_server.stores.sqlite_connection import CLOSED, ThreadedConnection
 from workflow_server.stores.sqlite_file import SqliteFile, open_reader, open_writer
 from workflow_server.stores.sqlite_pages import fetch_page, split_runs
 from workflow_server.stores.sqlite_statements import (
@@ -60,7 +59,6 @@ from workflow_server.stores.sqlite_statements import (
 
 T = TypeVar("T")
 
-CLOSED = "The store is not open."
 SAVED = "All that was acknowledged was saved in the file that is open."
 NOT_SAVED = "What was acknowledged last may be gone."
 FENCED = "The file belongs to another process now."
@@ -89,15 +87,15 @@ class SqliteStore(SqlStore):
         self.path = Path(path)
         self._file = SqliteFile(self.path)
         self._lost: str | None = None
-        self._writer: _Connection | None = None
-        self._reader: _Connection | None = None
+        self._writer: ThreadedConnection | None = None
+        self._reader: ThreadedConnection | None = None
         self._incarnation = 0
 
     async def start(self) -> None:
         if self._writer is not None:
             return
         real = await asyncio.to_thread(self._file.acquire)
-        writer, reader = _Connection("sqlite-writer"), _Connection("sqlite-reader")
+        writer, reader = ThreadedConnection("sqlite-writer"), ThreadedConnection("sqlite-reader")
         try:
             await writer.open(lambda: open_writer(real, shown=self.path))
             await reader.open(lambda: open_reader(real))
@@ -241,38 +239,6 @@ class SqliteStore(SqlStore):
         return await self._reader.call(work)
 
 
-class _Connection:
-    """A connection and the one thread that uses it."""
-
-    def __init__(self, name: str) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._connection: sqlite3.Connection | None = None
-
-    async def open(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._connection = await self._run(connect)
-
-    async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do the work in the thread; `StoreUnavailable` where SQLite cannot."""
-        connection = self._connection
-        if connection is None:
-            raise StoreUnavailable(CLOSED)
-        try:
-            return await self._run(lambda: work(connection))
-        except (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.ProgrammingError) as error:
-            raise StoreError(f"SQLite: {error}") from error
-        except (sqlite3.Error, OSError) as error:
-            raise _unavailable(error) from error
-
-    async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await self._run(connection.close)
-        self._thread.shutdown(wait=False)
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-
 def _save_journal(connection: sqlite3.Connection) -> bool:
     """Put all that was committed into the file; return whether it is there."""
     is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -289,12 +255,6 @@ def _replace_incarnation(connection: sqlite3.Connection) -> int:
     number = connection.execute("INSERT INTO incarnations DEFAULT VALUES").lastrowid
     assert number is not None  # an insert into a table with row ids has one
     return number
-
-
-def _unavailable(error: sqlite3.Error | OSError) -> StoreUnavailable:
-    codes = getattr(error, "sqlite_errorcode", None), getattr(error, "errno", None)
-    is_full = codes[0] == sqlite3.SQLITE_FULL or codes[1] == errno.ENOSPC
-    return (StoreFull if is_full else StoreUnavailable)(f"SQLite: {error}")
 
 
 def _transact(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:

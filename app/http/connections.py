@@ -17,13 +17,7 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from workflow_server.app.errors import (
-    BadRequest,
-    ClientTooSlow,
-    HeadTooLarge,
-    ServiceError,
-    TooManyConnections,
-)
+from workflow_server.app.errors import BadRequest, ServiceError
 from workflow_server.app.forks import drop_in_children
 from workflow_server.app.http.answers import answer_before_the_body, answer_without_chunks
 from workflow_server.app.http.framing import (
@@ -34,6 +28,7 @@ from workflow_server.app.http.framing import (
     repeat_without_upgrade,
 )
 from workflow_server.app.http.listeners import accept_last
+from workflow_server.app.http_errors import ClientTooSlow, HeadTooLarge, TooManyConnections
 from workflow_server.app.settings import Limits
 from workflow_server.app.telemetry.logs import get_logger
 from workflow_server.routers.large_answers import CUT_OFF

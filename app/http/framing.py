@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import httptools
 
-from workflow_server.app.errors import BadRequest, ServiceError, VersionNotSupported
+from workflow_server.app.errors import BadRequest, ServiceError
+from workflow_server.app.http_errors import VersionNotSupported
 
 Headers = Sequence[tuple[bytes, bytes]]
 

@@ -15,8 +15,8 @@ from workflow_server.app.errors import (
     OutcomeUnknown,
     RunElsewhere,
     ServiceError,
-    TooManyConnections,
 )
+from workflow_server.app.http_errors import TooManyConnections
 from workflow_server.app.replicas.peers import Answered, Connections, NotReached, Unknown
 from workflow_server.schemas.internal import Misdirected
 from workflow_server.schemas.problems import Problem
