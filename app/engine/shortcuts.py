@@ -113,9 +113,12 @@ class _FreshDict(ModelPrivateAttr):
         return {} if call_default_factory else PydanticUndefined
 
 
-def shorten_making(event_class: type[Event]) -> None:
-    """Let the events of a class that is not the engine's own be made sooner."""
-    attributes = event_class.__private_attributes__
+def shorten_making(event_class: type) -> None:
+    """Let the events of a class that is not the engine's own be made sooner.
+
+    Nothing is done for a class that is none of events, whose objects are refused elsewhere.
+    """
+    attributes: dict[str, ModelPrivateAttr] = getattr(event_class, "__private_attributes__", {})
     extras = attributes.get("_data")
     is_plain = type(extras) is ModelPrivateAttr and extras.default_factory is dict
     if is_plain and event_class.__module__.partition(".")[0] != "workflows":

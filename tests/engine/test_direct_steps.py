@@ -166,6 +166,13 @@ class GivesText(Noting):
         return "no event"  # type: ignore[return-value]  # which is the fault
 
 
+class WritesNoEvent(Noting):
+    @step
+    async def only(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        ctx.write_event_to_stream({"no": "event"})  # type: ignore[arg-type]  # which is the fault
+        return StopEvent()
+
+
 class CancelsItself(Noting):
     @step
     async def only(self, ev: StartEvent) -> StopEvent:
@@ -207,6 +214,7 @@ KINDS = (
     Fails,
     Recovers,
     GivesText,
+    WritesNoEvent,
     CancelsItself,
     Threaded,
     Resourceful,
