@@ -15,6 +15,7 @@ import httpx
 from tests.support.bombs import TOO_MANY, repeat
 from tests.support.calls import Json, answer, run, send, start, start_asker, wait_ended
 from tests.support.streams import iterate_frames, read_frames, read_until, take
+from tests.support.waiting import until
 
 RELEASED = 1.0  # seconds after which an idle run has left memory
 READERS = 5
@@ -119,9 +120,14 @@ async def converse(client: httpx.AsyncClient) -> None:
 
 
 async def look_around(client: httpx.AsyncClient) -> None:
-    for path in ("/handlers?limit=50", "/metrics", "/openapi.json", "/workflows", "/", "/health"):
+    for path in ("/handlers?limit=50", "/metrics", "/openapi.json", "/workflows", "/", "/livez"):
         answer = await client.get(path)
         assert answer.status_code == 200, (path, answer.status_code, answer.text[:200])
+    await until(lambda: is_healthy(client))  # on a busy machine a store may answer late
+
+
+async def is_healthy(client: httpx.AsyncClient) -> bool:
+    return (await client.get("/health")).status_code == 200
 
 
 async def list_what_is_large(client: httpx.AsyncClient) -> None:
