@@ -382,9 +382,12 @@ class Restorer:
         if record is None:
             return  # it was cancelled meanwhile
         times = "once" if record.strikes == 1 else f"{record.strikes} times"
+        alone = "while no run but this one was at work"
+        if self._live.is_shared:
+            alone = "with this run as the only suspect"  # others may have been at work beside it
         reason = (
-            f"The process ended {times} while no run but this one was at work, before a step of it"
-            " had finished; it is not resumed again."
+            f"The process ended {times} {alone}, before a step of it had finished; it is not"
+            " resumed again."
         )
         logger.warning("run given up", **ids_of(record), reason=reason)
         await self._stored.end(record, outcome.failed(RunFailed(reason), None))
