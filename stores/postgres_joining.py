@@ -39,6 +39,12 @@ PIN_FUNCTIONS = r"""
 SELECT format('ALTER FUNCTION %s SET search_path = %I', oid::regprocedure, $1::text)
 FROM pg_proc WHERE pronamespace = to_regnamespace($1::text) AND proname LIKE 'procrastinate\_%'
 """
+IS_SHARED = """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace AS its ON its.oid = relnamespace
+    WHERE relname = 'procrastinate_workers' AND its.nspname = $1::text
+)
+"""
 DROP_SINGLE = "DELETE FROM {schema}.incarnations WHERE worker_id IS NULL"
 REGISTER = "SELECT worker_id FROM {schema}.procrastinate_register_worker_v1()"
 UNREGISTER = "SELECT {schema}.procrastinate_unregister_worker_v1($1)"
@@ -79,8 +85,8 @@ async def leave(connection: Connection, schema: str, worker: int, *, timeout: fl
 
 async def _is_shared(connection: Connection, schema: str) -> bool:
     """Return whether a server has joined the schema before."""
-    workers = f"{schema}.procrastinate_workers"
-    return await connection.fetchval("SELECT to_regclass($1)", workers) is not None
+    # `to_regclass` may answer from what the connection knew before it waited for the lock.
+    return bool(await connection.fetchval(IS_SHARED, schema))
 
 
 async def _make_shared(connection: Connection, schema: str, engine: str) -> None:

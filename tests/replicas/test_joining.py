@@ -18,7 +18,7 @@ from workflow_server.app.settings import SettingsError
 from workflow_server.schemas.records import Batch, Phase, ServerRecord, Suspect
 from workflow_server.stores.base import StoreError, StoreFenced
 from workflow_server.stores.postgres import PostgresStore
-from workflow_server.stores.replicas import Owner
+from workflow_server.stores.replicas import Owner, Replicas
 
 NAMES = "abcdefgh"
 
@@ -347,3 +347,12 @@ async def test_a_missing_package_is_told_with_what_installs_it(
     with pytest.raises(StoreError, match=r"pip install 'workflow-server\[replicas\]'"):
         async with joined(url):
             pass
+
+
+async def test_of_many_servers_that_come_at_once_one_makes_the_schema(url: str) -> None:
+    stores = [PostgresStore(url, replicas=Replicas()) for _ in range(6)]
+    try:
+        await asyncio.gather(*(store.start() for store in stores))
+        assert len(await stores[0].list_servers()) == len(stores)
+    finally:
+        await asyncio.gather(*(store.stop() for store in stores))
