@@ -17,11 +17,11 @@ log, after what they did is written; that all runs are let go of; the store.
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from functools import cache, partial
-from importlib.metadata import version
+from functools import partial
 from typing import Any
 
 from workflow_server.app.clocks import Clock, StoreClock, utc_now
+from workflow_server.app.description import CHECK_TIMEOUT, Description
 from workflow_server.app.engine.adapters import find_run, find_step
 from workflow_server.app.engine.left_behind import StepTasks
 from workflow_server.app.engine.served import ServedWorkflow
@@ -49,14 +49,13 @@ from workflow_server.app.settings import ServiceSettings
 from workflow_server.app.telemetry.logs import get_logger
 from workflow_server.app.telemetry.metrics import Metrics
 from workflow_server.app.telemetry.watchdog import Watchdog
-from workflow_server.schemas.records import Phase, ServerRecord
+from workflow_server.schemas.records import Phase
 from workflow_server.stores.base import Store, StoreError, StoreFenced
 from workflow_server.stores.copying import refuse_unfinished
 
 logger = get_logger(__name__)
 
 CLOCK_PAUSE = 10.0  # seconds of uptime that a crash may leave out at most
-CHECK_TIMEOUT = 3.0  # seconds in which a store that can be reached says so
 WATCH_PAUSE = 1.0  # seconds between two looks at whose the store is
 CLAIM_TIME = 3.0  # seconds in which the runs of a dead server are claimed by others
 JOIN_PAUSE = 1.0  # seconds between two tries to have the store again
@@ -166,7 +165,7 @@ class Lifecycle:
         self._watch: asyncio.Task[None] | None = None
         self._is_watched = False
         self.address: str | None = None
-        self._described: ServerRecord | None = None
+        self._description = Description(store, workflows)
         self._observe()
         drop_in_children(store.descriptors)
 
@@ -180,7 +179,7 @@ class Lifecycle:
     async def _start_parts(self) -> None:
         await self._store.start()
         await refuse_unfinished(self._store)
-        self._described = None
+        self._description.forget()
         self._step_tasks.watch()
         self.store_clock.reset()
         if self._others is not None:
@@ -293,23 +292,7 @@ class Lifecycle:
             await self._join_anew()
 
     async def _describe(self) -> None:
-        """Write what others may know of this server, where it has changed and can be written."""
-        server = ServerRecord(
-            address=self.address,
-            version=_release(),
-            workflows=tuple(sorted(self._workflows)),
-            state="draining" if self.registry.is_draining else "serving",
-        )
-        if server == self._described:
-            return
-        try:
-            async with asyncio.timeout(CHECK_TIMEOUT):
-                await self._store.describe(server)
-        except (StoreError, TimeoutError) as error:
-            # It is tried again, and a store that is lost is found by the look for that.
-            logger.info("what this server is cannot be written now", error=str(error))
-        else:
-            self._described = server
+        await self._description.write(self.address, is_draining=self.registry.is_draining)
 
     async def _is_lost(self) -> bool:
         """Return whether the store is another's; one that cannot be reached may still be ours."""
@@ -407,11 +390,6 @@ class Lifecycle:
             "phase",
             {phase.value: partial(live.phases.__getitem__, phase) for phase in phases},
         )
-
-
-@cache
-def _release() -> str:
-    return version("workflow-server")
 
 
 def _log_broken_off(task: asyncio.Task[None]) -> None:

@@ -8,7 +8,6 @@ its own. `on_failed` is called once if the store fails for good, with the journa
 called once if the run is another server's: nothing is written from then on.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
@@ -17,6 +16,7 @@ from workflow_server.app.engine.pace import MAX_AT_ONCE_BYTES
 from workflow_server.app.runs import phase
 from workflow_server.app.runs.commit_log import CommitLog
 from workflow_server.app.runs.history import History
+from workflow_server.app.runs.positions import PositionWaiters
 from workflow_server.app.runs.unit import Unit
 from workflow_server.app.streams.tail import EventTail
 from workflow_server.schemas.journals import CHANGED, SNAPSHOT, WHOLE
@@ -85,7 +85,7 @@ class RunJournal:
         self._ready_position = 0
         self._drained_position = 0
         self._committed_position = 0
-        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiters = PositionWaiters()
         self.is_failed = False
         self.is_refused = False
         self._is_forgetting = False  # until the run ends
@@ -284,9 +284,7 @@ class RunJournal:
         """
         if self.is_committed or self._is_lost:
             return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append((self._position, waiter))
-        await waiter
+        await self._waiters.wait(self._position)
 
     async def wait_for_room(self) -> None:
         """Return when the uncommitted tail is within its bound again."""
@@ -313,7 +311,7 @@ class RunJournal:
         self._committed_record = shown.run or self._committed_record
         self.tail.publish(shown.events)
         self._on_committed(shown.run)
-        self._release_waiters()
+        self._waiters.release(until=self._committed_position)
 
     @property
     def can_wait(self) -> bool:
@@ -344,7 +342,7 @@ class RunJournal:
         self.is_failed = self.is_refused = self._is_forgetting = True
         self._drop_uncommitted()
         self._on_refused()
-        self._release_waiters(everyone=True)
+        self._waiters.release()
 
     def lost(self) -> None:
         """Forget all that is not committed, send everybody away, and write nothing any more."""
@@ -354,21 +352,18 @@ class RunJournal:
         self._in_flight, self._ready, self._latest = Unit(), Unit(), Unit()
         self.tail.close()
         self._on_lost()
-        self._release_waiters(everyone=True)
+        self._waiters.release()
 
     def cut_off(self, error: Exception) -> None:
         """Fail the waits for a unit that is still open: it is not committed."""
-        if not self.is_open:
-            return
-        for position, waiter in self._waiters:
-            if position > self._ready_position and not waiter.done():
-                waiter.set_exception(error)
+        if self.is_open:
+            self._waiters.refuse(error, after=self._ready_position)
 
     def _fail(self) -> None:
         self.is_failed = True
         self.tail.fail()
         self._on_failed()
-        self._release_waiters(everyone=True)
+        self._waiters.release()
 
     def _drop_uncommitted(self) -> None:
         """Forget all that is not committed, but that the run follows another one, and its state."""
@@ -393,14 +388,3 @@ class RunJournal:
     def _touch(self) -> None:
         if not self._is_lost:
             self._log.touch(self)
-
-    def _release_waiters(self, *, everyone: bool = False) -> None:
-        waiting: list[tuple[int, asyncio.Future[None]]] = []
-        for position, waiter in self._waiters:
-            if waiter.done():
-                continue
-            if everyone or position <= self._committed_position:
-                waiter.set_result(None)
-            else:
-                waiting.append((position, waiter))
-        self._waiters = waiting

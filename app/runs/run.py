@@ -129,12 +129,8 @@ class LiveRun:
     @property
     def is_quiet(self) -> bool:
         """Return whether the run waits for an event from outside, and none is on its way."""
-        coming = (
-            len(self._answers)
-            or self._execution.is_cancelling
-            or self.session.is_busy
-            or not self.session.mailbox.empty()
-        )
+        is_busy = self._execution.is_cancelling or self.session.is_busy
+        coming = is_busy or len(self._answers) or not self.session.mailbox.empty()
         return self.journal.record.phase is Phase.WAITING and not coming
 
     @property
@@ -351,12 +347,15 @@ class LiveRun:
         self.journal.end(ended, now=self._ended_at or self._clock())
         self._answers.refuse(self.intake.ended_error())
 
+    def _show(self, record: RunRecord) -> None:
+        before, self.visible = self.visible, record
+        self._observer.record_committed(before, record)
+
     def _on_committed(self, record: RunRecord | None) -> None:
         ended = record is not None and record.phase is Phase.ENDED
         if record is None or (self.journal.is_failed and not ended):
             return  # that it has failed was said already
-        before, self.visible = self.visible, record
-        self._observer.record_committed(before, record)
+        self._show(record)
         if not ended:
             return
         self._execution.task = None
@@ -386,12 +385,9 @@ class LiveRun:
             self._ended_at = self._clock()
             failure = describe_failure(RunFailed(STORE_FAILED))
             told = {"error": STORE_FAILED, "failure": failure}
-            shown = phase.end(record, Status.FAILED, now=self._ended_at, **told)
-            before, self.visible = self.visible, shown
-            self._observer.record_committed(before, shown)
+            self._show(phase.end(record, Status.FAILED, now=self._ended_at, **told))
             self.cannot_go_on(STORE_FAILED)
-        failed = OutcomeUnknown(UNKNOWN)
-        refuse(self._ended, failed)
+        refuse(self._ended, failed := OutcomeUnknown(UNKNOWN))
         self._answers.refuse(failed)
 
     def _on_store_refused(self) -> None:

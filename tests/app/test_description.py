@@ -51,7 +51,7 @@ async def test_a_server_says_what_it_serves_and_that_it_is_about_to_stop(
 async def test_what_a_server_is_is_written_when_the_store_is_back(
     fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workflow_server.app.lifecycle.CHECK_TIMEOUT", 0.05)
+    monkeypatch.setattr("workflow_server.app.description.CHECK_TIMEOUT", 0.05)
     real = MemoryStore()
     await real.start()
     store = FaultyStore(real)

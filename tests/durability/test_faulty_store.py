@@ -73,7 +73,8 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workflow_server.app.scheduling.claims.RETRY_PAUSE", 0.02)
     monkeypatch.setattr("workflow_server.app.scheduling.restoring.RETRY_PAUSE", 0.02)
     monkeypatch.setattr("workflow_server.app.scheduling.timers.RETRY_PAUSE", 0.02)
-    monkeypatch.setattr("workflow_server.app.lifecycle.CHECK_TIMEOUT", TIMEOUT)
+    for module in ("lifecycle", "description"):
+        monkeypatch.setattr(f"workflow_server.app.{module}.CHECK_TIMEOUT", TIMEOUT)
     monkeypatch.setattr("workflow_server.app.scheduling.trials.RETRY_PAUSE", 0.02)
     monkeypatch.setattr("workflow_server.app.handlers.retention.PAUSE", 0.02)
 
