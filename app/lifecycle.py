@@ -178,7 +178,7 @@ class Lifecycle:
 
     async def _start_parts(self) -> None:
         await self._store.start()
-        await refuse_unfinished(self._store)
+        await refuse_unfinished(self._store, within=CHECK_TIMEOUT)
         self._description.forget()
         self._step_tasks.watch()
         self.store_clock.reset()

@@ -30,7 +30,7 @@ from workflow_server.schemas.records import (
     list_documents,
     list_values,
 )
-from workflow_server.stores.base import Store, StoreError
+from workflow_server.stores.base import Store, StoreError, StoreUnavailable
 
 READERS = 4  # groups of runs that are read at once
 RUNS = 512  # that are copied before they are compared
@@ -88,18 +88,26 @@ class _Digests:
         return digest.digest() if digest is not None else None
 
 
-async def refuse_unfinished(store: Store) -> None:
-    """Raise `StoreError` where a copy into a store has not ended; the store is closed then."""
+async def refuse_unfinished(store: Store, *, within: float) -> None:
+    """Raise `StoreError` where a copy into a store has not ended; the store is closed then.
+
+    A store that does not say so within so many seconds is taken: what it cannot read it can read
+    later, and a server that does not start can do nothing.
+    """
     try:
-        source = await store.get_copy()
-        if source is not None:
-            raise StoreError(
-                f"The store is an unfinished copy of {source}: finish it with"
-                " `workflow-server copy`, or choose another store."
-            )
+        async with asyncio.timeout(within):
+            source = await store.get_copy()
+    except (StoreUnavailable, TimeoutError):
+        return
     except BaseException:
         await store.stop()
         raise
+    if source is not None:
+        await store.stop()
+        raise StoreError(
+            f"The store is an unfinished copy of {source}: finish it with"
+            " `workflow-server copy`, or choose another store."
+        )
 
 
 async def copy_runs(source: Side, target: Side, *, progress: Callable[[int], None]) -> Copied:

@@ -130,7 +130,10 @@ def load(*, handlers: tuple[str, ...], access: Access | None = None) -> BaseSche
     @schema.hook
     def map_path_parameters(_context: Any, parameters: dict[str, Any] | None) -> Any:
         known = {"name": (*WORKFLOWS,), "handler_id": handlers}
-        return parameters and {key: _choose(value, known[key]) for key, value in parameters.items()}
+        return parameters and {
+            key: _choose(value, known[key]) if key in known else value
+            for key, value in parameters.items()
+        }
 
     return schema
 

@@ -265,7 +265,9 @@ def test_nobody_else_touches_the_inside_of_uvicorn() -> None:
         for name in list_imported(node)
     }
     assert {where for where, name in imported if name.startswith("uvicorn.")} == {("app", "http")}
-    assert {where for where, name in imported if name == "httptools"} == {("app", "http")}
+    # Servers that share a store read one another's answers by it; nothing of uvicorn's is in that.
+    parsers = {where for where, name in imported if name == "httptools"}
+    assert parsers == {("app", "http"), ("app", "replicas")}
 
 
 def list_imported(node: ast.AST) -> list[str]:

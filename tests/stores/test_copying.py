@@ -235,10 +235,10 @@ async def test_a_copy_that_was_cut_off_is_served_by_nobody_and_ends_with_the_sam
     store = open_store(urls.target)
     await store.start()
     with pytest.raises(StoreError, match="The store is an unfinished copy of here: finish it"):
-        await refuse_unfinished(store)
+        await refuse_unfinished(store, within=DEADLINE)
     assert (await copy(urls)).runs == 6
     async with opened_store(urls.target) as store:
-        await refuse_unfinished(store)
+        await refuse_unfinished(store, within=DEADLINE)
 
 
 @over_pairs
