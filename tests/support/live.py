@@ -61,6 +61,8 @@ async def serving_app(
         http=http or "auto",
         lifespan=lifespan,  # type: ignore[arg-type]  # a literal, given by tests
         timeout_graceful_shutdown=int(DEADLINE),
+        # On a busy machine one ends in the moment in which its client uses it again.
+        timeout_keep_alive=int(DEADLINE),
     )
     server = _Uvicorn(config)
     # `_serve`: without the signal handlers, which belong to pytest here.
