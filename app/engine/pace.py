@@ -40,21 +40,17 @@ class Room(Protocol):
 
 @coroutine
 def paced(attempt: Awaitable[T], room: Room) -> Generator[Any, Any, T]:
-    """Carry out an attempt of a step that goes on after its waits only where there is room.
+    """Carry out an attempt of a step that begins, and goes on after its waits, where there is room.
 
     What ends a wait early, such as a cancellation, reaches the step at once.
     """
     work = attempt.__await__()
-    raised: BaseException | None = None
+    waits_for, has_begun = None, False
     while True:
+        raised: BaseException | None = None
         try:
-            waits_for = work.send(None) if raised is None else work.throw(raised)
-        except StopIteration as ended:
-            result: T = ended.value
-            return result
-        raised = None
-        try:
-            yield waits_for
+            if has_begun:
+                yield waits_for
             if not room.has_room:
                 yield from room.wait_for_room().__await__()
         except GeneratorExit:
@@ -62,3 +58,9 @@ def paced(attempt: Awaitable[T], room: Room) -> Generator[Any, Any, T]:
             raise
         except BaseException as error:  # noqa: BLE001  # it is the step's
             raised = error
+        try:
+            waits_for = work.send(None) if raised is None else work.throw(raised)
+        except StopIteration as ended:
+            result: T = ended.value
+            return result
+        has_begun = True

@@ -290,8 +290,10 @@ class Session:
 
     async def wait_for_room(self) -> None:
         """Return when the run has room again."""
-        await self._writer.wait()
         await self._journal.wait_for_room()
+        while self._writer.is_looking:  # perhaps since the wait above
+            await self._writer.wait()
+            await self._journal.wait_for_room()
 
     def after_tick(self) -> None:
         """Make what the tick caused ready to be committed, as one unit."""

@@ -13,9 +13,11 @@ from workflows.events import Event, HumanResponseEvent, StartEvent, StopEvent
 
 from tests.support.calls import run, send, start, wait_ended, wait_phase
 from tests.support.live import open_client
+from tests.support.stores import ScriptedStore
 from tests.support.waiting import DEADLINE, until
 from tests.support.workflows import add_all
 from workflow_server.app.engine.values.registry import register_type
+from workflow_server.app.runs.journal import MAX_UNCOMMITTED_BYTES
 from workflow_server.app.server import WorkflowServer
 
 TURNS = 100  # of the event loop
@@ -58,16 +60,29 @@ class Light(Event):
     """The event of the step beside it."""
 
 
+class Written(Event):
+    """An event of some size, in the stream."""
+
+    text: str
+
+
 class Changing(Workflow):
     """Hands on a heavy event, while a step beside it changes what is in it."""
 
     changes = 0
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
 
     @step
     async def begin(self, ctx: Context, ev: StartEvent) -> Heavy | Light:
         items: list[Any] = [*range(MANY), Gate("gate"), 0]
         self._items = items
         ctx.send_event(Light())
+        await self.may_go_on.wait()
+        ctx.write_event_to_stream(Written(text="x" * ev.get("size", 0)))
         return Heavy(parts=items)
 
     @step
@@ -98,9 +113,15 @@ def changing() -> Changing:
 
 
 @pytest.fixture
-async def client(changing: Changing) -> AsyncIterator[httpx.AsyncClient]:
+def store() -> ScriptedStore:
+    """Return the store of the server."""
+    return ScriptedStore()
+
+
+@pytest.fixture
+async def client(changing: Changing, store: ScriptedStore) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client of a server of it."""
-    server = WorkflowServer()
+    server = WorkflowServer(workflow_store=store)
     add_all(server)
     server.add_workflow("changing", changing)
     async with open_client(server) as client:
@@ -120,6 +141,25 @@ async def test_steps_of_a_run_wait_while_what_they_could_change_is_encoded(
     await wait_phase(client, handler_id, "waiting")
     await send(client, handler_id, "HumanResponseEvent", {})
     assert (await wait_ended(client, handler_id))["status"] == "completed"
+
+
+async def test_steps_that_waited_for_the_store_before_wait_on_while_their_run_is_encoded(
+    client: httpx.AsyncClient, changing: Changing, store: ScriptedStore, gates: Gates
+) -> None:
+    changing.may_go_on.clear()
+    handler_id = await start(client, "changing", size=2 * MAX_UNCOMMITTED_BYTES)
+    await until(lambda: changing.changes > 0)
+    store.open.clear()
+    changing.may_go_on.set()
+    await until(gates.reached.is_set)
+    changes, commits = changing.changes, len(store.commits)
+    store.open.set()
+    await until(lambda: len(store.commits) > commits)
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    assert changing.changes == changes
+    gates.open.set()
+    await wait_phase(client, handler_id, "waiting")
 
 
 async def test_other_runs_go_on_while_a_run_is_encoded(

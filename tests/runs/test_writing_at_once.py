@@ -1,5 +1,6 @@
 """A step that writes events and never waits is held to a bound, past which its run alone ends."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
@@ -18,6 +19,8 @@ from workflow_server.app.server import WorkflowServer
 SIZE = 1_000  # bytes of an event, about
 AT_ONCE = 3 * MAX_UNCOMMITTED_BYTES  # that a test may write, which takes it little time
 SENT_AT_ONCE = 300
+LARGE_TEXT = "x" * (MAX_UNCOMMITTED_BYTES + SIZE)  # after which a run has no room
+MANY = 6  # events of that are more than may be written at once
 
 
 class Line(Event):
@@ -32,6 +35,16 @@ class Asked(InputRequiredEvent):
 
     number: int
     text: str = "x" * SIZE
+
+
+class Part(Event):
+    """What one of many steps takes."""
+
+    number: int
+
+
+class Taken(Part):
+    """What it gives."""
 
 
 class Writing(Workflow):
@@ -74,6 +87,27 @@ class Sending(Workflow):
         return StopEvent(result="sent") if ev.number == SENT_AT_ONCE - 1 else None
 
 
+class Together(Workflow):
+    """Has many steps and tasks that begin together, and each write one large event."""
+
+    @step
+    async def begin(self, ev: StartEvent) -> list[Part]:
+        return [Part(number=number) for number in range(MANY)]
+
+    @step(num_workers=MANY)
+    async def write(self, ctx: Context, ev: Part) -> Taken:
+        ctx.write_event_to_stream(Line(number=ev.number, text=LARGE_TEXT))
+        return Taken(number=ev.number)
+
+    @step
+    async def gather(self, ctx: Context, ev: list[Taken]) -> StopEvent:
+        async def write(number: int) -> None:
+            ctx.write_event_to_stream(Line(number=number, text=LARGE_TEXT))
+
+        await asyncio.gather(*(write(number) for number in range(MANY)))
+        return StopEvent(result=len(ev))
+
+
 @pytest.fixture
 def stubborn() -> Stubborn:
     """Return the workflow that swallows what it is told."""
@@ -91,6 +125,7 @@ async def client(
     add_all(server)
     server.add_workflow("writing", Writing())
     server.add_workflow("sending", Sending())
+    server.add_workflow("together", Together())
     server.add_workflow("stubborn", stubborn)
     async with open_client(server) as client:
         yield client
@@ -105,6 +140,13 @@ async def test_a_step_may_write_more_than_the_run_may_have_uncommitted(
     *lines, stop = await read_frames(client, handler_id)
     assert [line.value["number"] for line in lines] == list(range(count))
     assert stop.value == {"result": "written"}
+
+
+async def test_what_steps_and_tasks_that_begin_together_write_is_not_written_by_one(
+    client: httpx.AsyncClient,
+) -> None:
+    ended = await run(client, "together")
+    assert (ended["error"], ended["result"]["value"]) == (None, {"result": MANY})
 
 
 @pytest.mark.parametrize("asks", [False, True])
