@@ -82,16 +82,39 @@ class RunWriter:
             return self._encode(tick, attempt)
         self._is_between = True
         async with self._lock:
-            return await self._codec.beside.do(partial(self._encode, tick, attempt))
+            beforehand = await self._codec.beside.do(partial(self._encode, tick, attempt))
+            return self._encode_torn(beforehand, tick, attempt)
 
     def _encode(self, tick: WorkflowTick, attempt: Attempt | None) -> Beforehand:
-        encoded, update, too_large = self.log.encode(tick, attempt), None, 0
+        beforehand = self._encode_tick(tick, attempt)
         if type(tick) is TickStepResult and self._state.end_step(tick.invocation_id):
-            update = self._encode_state()
+            beforehand.update = self._encode_state()
+        return beforehand
+
+    def _encode_tick(self, tick: WorkflowTick, attempt: Attempt | None) -> Beforehand:
+        encoded, too_large = self.log.encode(tick, attempt), 0
         if type(tick) is TickAddEvent and encoded.size > self._max_event_size:
             size = measure(tick.event, self._codec)
             too_large = size if size > self._max_event_size else 0
-        return Beforehand(encoded, update, too_large)
+        return Beforehand(encoded, None, too_large)
+
+    def _encode_torn(
+        self, beforehand: Beforehand, tick: WorkflowTick, attempt: Attempt | None
+    ) -> Beforehand:
+        """Encode here, where nobody changes it, what changed while the thread looked at it.
+
+        The steps of other runs do not wait, and runs may share a value.
+        """
+        if self.log.is_closed:
+            return beforehand
+        update = beforehand.update
+        if _is_torn(beforehand.tick.fault):
+            beforehand = self._encode_tick(tick, attempt)
+        if _is_torn(update):
+            self._state.touch()
+            update = self._encode_state()
+        beforehand.update = update
+        return beforehand
 
     def put(self, beforehand: Beforehand) -> None:
         """Write down a tick; `NotSerializable` where that cannot be."""
@@ -160,6 +183,11 @@ class RunWriter:
                     self._journal.open_unit()
                     self.log.put_snapshot(encoded[0])
                     self._journal.close_unit()
+
+
+def _is_torn(fault: object) -> bool:
+    """Return whether a fault may be that a container changed while it was looked through."""
+    return isinstance(fault, NotSerializable) and type(fault.__cause__) is RuntimeError
 
 
 def _is_heavy(tick: WorkflowTick) -> bool:

@@ -134,6 +134,11 @@ class TickLog:
         """Write down nothing more: the run cannot go on from it."""
         self._is_closed = True
 
+    @property
+    def is_closed(self) -> bool:
+        """Return whether nothing more is written down."""
+        return self._is_closed
+
     def restore(self, written: Written) -> None:
         """Go on where a journal ends."""
         self._payloads = written.payloads

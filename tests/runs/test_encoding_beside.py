@@ -97,6 +97,29 @@ class Changing(Workflow):
         return StopEvent(result=ev.parts[-1])
 
 
+class Sharing(Workflow):
+    """Keeps, and hands on, a value that other runs change."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.shared = {"parts": [*range(MANY)], "gate": Gate("gate"), "last": 0}
+
+    @step
+    async def begin(self, ctx: Context, ev: StartEvent) -> Heavy | StopEvent:
+        if name := ev.get("adds"):
+            self.shared[name] = 0
+            return StopEvent()
+        if ev.get("keeps"):
+            await ctx.store.set("shared", self.shared)
+            return Heavy(parts=[])
+        return Heavy(parts=self.shared)
+
+    @step
+    async def take(self, ctx: Context, ev: Heavy) -> StopEvent:
+        await ctx.wait_for_event(HumanResponseEvent, timeout=None)
+        return StopEvent()
+
+
 @pytest.fixture(autouse=True)
 def gates() -> Iterator[Gates]:
     """Close the gate, and open it at the end, whatever becomes of the test."""
@@ -124,6 +147,7 @@ async def client(changing: Changing, store: ScriptedStore) -> AsyncIterator[http
     server = WorkflowServer(workflow_store=store)
     add_all(server)
     server.add_workflow("changing", changing)
+    server.add_workflow("sharing", Sharing(timeout=None))
     async with open_client(server) as client:
         yield client
 
@@ -169,6 +193,18 @@ async def test_other_runs_go_on_while_a_run_is_encoded(
     await until(gates.reached.is_set)
     assert (await run(client, "echo"))["status"] == "completed"
     assert not gates.open.is_set()
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+async def test_a_run_can_be_resumed_though_another_changed_what_was_encoded(
+    client: httpx.AsyncClient, gates: Gates, *, keeps: bool
+) -> None:
+    handler_id = await start(client, "sharing", keeps=keeps)
+    await until(gates.reached.is_set)
+    assert (await run(client, "sharing", adds="new"))["status"] == "completed"
+    gates.open.set()
+    await wait_phase(client, handler_id, "waiting")
+    assert (await client.get(f"/handlers/{handler_id}")).json()["not_resumable_because"] is None
 
 
 async def test_a_run_that_is_cancelled_while_it_is_encoded_ends_as_cancelled(
