@@ -63,6 +63,10 @@ FIND_RUNS = (
     " FROM runs LEFT JOIN incarnations ON incarnations.id = runs.owner"
     " WHERE runs.run_id = ANY($1::text[])"
 )
+FIND_SERVING = (
+    "SELECT id, address FROM incarnations WHERE $1 = ANY(workflows) AND id <> $2"
+    " ORDER BY state <> 'serving', id LIMIT 1"
+)
 COUNT_RUNS = (
     "SELECT incarnations.id, phase, count(*) FROM runs"
     " LEFT JOIN incarnations ON incarnations.id = runs.owner"
@@ -235,6 +239,10 @@ class PostgresPeers(Peers):
 
     async def find_runs(self, run_ids: Collection[str]) -> Sequence[Whereabouts]:
         return [_row_to_whereabouts(row) for row in await self._read(FIND_RUNS, list(run_ids))]
+
+    async def find_serving(self, workflow_name: str) -> Owner | None:
+        rows = await self._read(FIND_SERVING, workflow_name, self._incarnation)
+        return Owner(*rows[0]) if rows else None
 
     async def count_runs(self) -> Sequence[RunCount]:
         rows = await self._read(COUNT_RUNS)

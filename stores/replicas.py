@@ -169,6 +169,13 @@ class Peers(ABC):
         """Return where runs are, in no order; unknown ones are left out."""
 
     @abstractmethod
+    async def find_serving(self, workflow_name: str) -> Owner | None:
+        """Return another server that is alive and serves a workflow; None where there is none.
+
+        One that is about to stop comes after those that are not.
+        """
+
+    @abstractmethod
     async def count_runs(self) -> Sequence[RunCount]:
         """Return how many running runs each incarnation has in each phase, in no order."""
 

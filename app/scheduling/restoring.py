@@ -46,6 +46,7 @@ CLAIMED_AT_ONCE = 20  # runs; they go on in step, and a request waits while all 
 READ_AT_ONCE = 4  # journals of runs, which are in memory whole until their runs are recovered
 
 ELSEWHERE = "Another server has just taken the run; ask again in a moment."
+SERVED_ELSEWHERE = "Another server serves the workflow and cannot be reached now; nothing was done."
 
 
 class Restorer:
@@ -157,7 +158,7 @@ class Restorer:
         try:
             due: datetime | None = await self._alone(run_id, self._restore_due)
         except RunElsewhere:
-            return None  # its server was faster, and has its timer
+            return None  # another server has it and its timer, or can have it
         return due
 
     def is_put_off(self, run_id: str) -> bool:
@@ -233,6 +234,8 @@ class Restorer:
             if is_claimed and run_id in self._restored_early:
                 self._queue.claim(live.slot)
             return live
+        if not is_claimed and record.workflow_name not in self._workflows:
+            await self._check_served(record.workflow_name)
         if not (is_attempted and record.attempted):
             record = await self._attempts.write_one(run_id)
         if record is None:
@@ -245,6 +248,13 @@ class Restorer:
         store = self._reads.store
         if store.peers is not None and await self._reads.ask(store.find_owner(run_id)) is not None:
             raise RunElsewhere(ELSEWHERE)
+
+    async def _check_served(self, workflow_name: str) -> None:
+        """Raise `RunElsewhere` where another server serves a workflow, which this one does not."""
+        if (peers := self._reads.store.peers) is None:
+            return
+        if (other := await self._reads.ask(peers.find_serving(workflow_name))) is not None:
+            raise RunElsewhere(SERVED_ELSEWHERE, owner=other)
 
     async def _go_on(
         self, record: RunRecord, behind: asyncio.Task[Any] | None, *, is_claimed: bool
