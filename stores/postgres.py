@@ -25,7 +25,7 @@ from workflow_server.stores.postgres_errors import (
     unavailable,
 )
 from workflow_server.stores.postgres_joining import bound_transactions, join, leave
-from workflow_server.stores.postgres_peers import PostgresPeers
+from workflow_server.stores.postgres_peers import PostgresPeers, in_one_order
 from workflow_server.stores.postgres_refusals import refusal
 from workflow_server.stores.postgres_schema import (
     OWNER_SPACE,
@@ -138,6 +138,8 @@ class PostgresStore(SqlStore):
             raise StoreUnavailable("Postgres: the database is read-only")
 
     async def commit(self, batch: Batch) -> Collection[str]:
+        if self.peers is not None:
+            batch = in_one_order(batch)
         return await self._write(
             lambda writer: put_batch(writer, batch, self._incarnation, self._schema)
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from workflow_server.schemas.records import Phase, ServerRecord, Suspect
+from workflow_server.schemas.records import Batch, Phase, ServerRecord, Suspect
 from workflow_server.stores.base import StoreFenced
 from workflow_server.stores.postgres_connections import Connections, SocketConnection
 from workflow_server.stores.postgres_errors import ERRORS, unavailable
@@ -321,6 +321,16 @@ class PostgresPulse(Pulse):
         except BaseException:
             await self.close()
             raise
+
+
+def in_one_order(batch: Batch) -> Batch:
+    """Return a batch whose runs are in an order that all servers have.
+
+    Each waits for the runs of another that begins runs of the same handlers; in orders of their
+    own, both would wait for each other.
+    """
+    runs = sorted(batch.runs.values(), key=lambda run: (run.tenant, run.handler_id, run.current))
+    return replace(batch, runs={run.run_id: run for run in runs})
 
 
 def _ids(rows: Rows) -> list[str]:

@@ -21,6 +21,7 @@ from workflow_server.stores.postgres import PostgresStore
 from workflow_server.stores.replicas import Owner, Replicas
 
 NAMES = "abcdefgh"
+STEADY = Replicas(stale_after=120.0)  # none is dead because the machine is busy
 
 
 async def test_many_servers_share_a_schema_and_each_is_another_incarnation(url: str) -> None:
@@ -356,3 +357,15 @@ async def test_of_many_servers_that_come_at_once_one_makes_the_schema(url: str) 
         assert len(await stores[0].list_servers()) == len(stores)
     finally:
         await asyncio.gather(*(store.stop() for store in stores))
+
+
+async def test_servers_that_begin_runs_of_the_same_handlers_do_not_wait_for_each_other(
+    url: str,
+) -> None:
+    async with joined(url, STEADY) as a, joined(url, STEADY) as b:
+        for attempt in range(5):  # each of which would fail every other time
+            handlers = [f"{attempt}-{number}" for number in range(400)]
+            in_a = [replace(make_run(f"a-{name}"), handler_id=name) for name in handlers]
+            in_b = [replace(make_run(f"b-{name}"), handler_id=name) for name in reversed(handlers)]
+            refused = await asyncio.gather(a.commit(batch_of(*in_a)), b.commit(batch_of(*in_b)))
+            assert sum(map(len, refused)) == len(handlers)
