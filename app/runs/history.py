@@ -66,8 +66,9 @@ class History:
 
     @property
     def is_base_due(self) -> bool:
-        """Return whether the next snapshot is to be kept."""
-        return not self._has_begun or self._written.bytes_until - self._based_at >= BASE_BYTES
+        """Return whether the next snapshot is to be kept; there has to be a tick beside which."""
+        is_old = self._written.bytes_until - self._based_at >= BASE_BYTES
+        return not self._has_begun or (is_old and bool(self._ticks))
 
     @property
     def _has_begun(self) -> bool:

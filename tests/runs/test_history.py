@@ -93,7 +93,15 @@ def test_a_snapshot_is_kept_in_the_beginning_and_after_so_many_bytes_of_packs() 
     due.append(history.is_base_due)
     while not history.is_base_due:
         fill(history, secrets.token_hex(PACK_BYTES).encode())
-    fill(history, b"{}")
+        history.add(b"{}")
     history.add(b"{}")
     kept = history.add_beside(SNAPSHOT, b"[]")
     assert (due, kept, history.is_base_due) == ([True, False], b"*[]", False)
+
+
+def test_no_snapshot_is_kept_where_all_ticks_before_it_are_in_packs() -> None:
+    history = History("r")
+    fill(history, *(secrets.token_bytes(PACK_BYTES).hex().encode() for _ in range(10)))
+    was_due = history.is_base_due
+    history.add(b"{}")
+    assert (was_due, history.is_base_due) == (False, True)
