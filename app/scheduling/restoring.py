@@ -30,6 +30,7 @@ from workflow_server.app.runs.recorder import find_due
 from workflow_server.app.runs.run import LiveRun
 from workflow_server.app.runs.slots import Slot
 from workflow_server.app.scheduling.attempts import Attempts
+from workflow_server.app.scheduling.elsewhere import check_elsewhere, check_served
 from workflow_server.app.scheduling.live import LiveRuns, ids_of
 from workflow_server.app.scheduling.queue import RunQueue
 from workflow_server.app.scheduling.stored import StoredRuns
@@ -44,9 +45,6 @@ MICROS = 1_000_000
 RETRY_PAUSE = 1.0  # seconds until what the store's failure has cut off is tried again
 CLAIMED_AT_ONCE = 20  # runs; they go on in step, and a request waits while all of them take one
 READ_AT_ONCE = 4  # journals of runs, which are in memory whole until their runs are recovered
-
-ELSEWHERE = "Another server has just taken the run; ask again in a moment."
-SERVED_ELSEWHERE = "Another server serves the workflow and cannot be reached now; nothing was done."
 
 
 class Restorer:
@@ -235,26 +233,13 @@ class Restorer:
                 self._queue.claim(live.slot)
             return live
         if not is_claimed and record.workflow_name not in self._workflows:
-            await self._check_served(record.workflow_name)
+            await check_served(self._reads, record.workflow_name)
         if not (is_attempted and record.attempted):
             record = await self._attempts.write_one(run_id)
         if record is None:
-            await self._check_elsewhere(run_id)
+            await check_elsewhere(self._reads, run_id)
             return None
         return await self._go_on(record, behind, is_claimed=is_claimed)
-
-    async def _check_elsewhere(self, run_id: str) -> None:
-        """Raise `RunElsewhere` where another server has a run."""
-        store = self._reads.store
-        if store.peers is not None and await self._reads.ask(store.find_owner(run_id)) is not None:
-            raise RunElsewhere(ELSEWHERE)
-
-    async def _check_served(self, workflow_name: str) -> None:
-        """Raise `RunElsewhere` where another server serves a workflow, which this one does not."""
-        if (peers := self._reads.store.peers) is None:
-            return
-        if (other := await self._reads.ask(peers.find_serving(workflow_name))) is not None:
-            raise RunElsewhere(SERVED_ELSEWHERE, owner=other)
 
     async def _go_on(
         self, record: RunRecord, behind: asyncio.Task[Any] | None, *, is_claimed: bool
