@@ -47,6 +47,7 @@ OUTSIDE_THE_DOCUMENT = (
     "/assets/{}", "/static-offline-docs/{}", "/docs/{}", "/{}", "/health?{}", "/?{}", "/docs?{}",
     "/events/ended?after_sequence=-1&sse={}", "/events/ended?after_sequence=-1&run_id={}",
 )  # fmt: skip
+SOUND = {"name": "greeter", "handler_id": "ended", "sequence": "0", "server_id": "0"}
 
 
 def list_addresses(method: str) -> Iterator[str]:
@@ -54,11 +55,11 @@ def list_addresses(method: str) -> Iterator[str]:
     server = WorkflowServer()
     add_all(server)
     for path, item in server.openapi_schema()["paths"].items():
-        sound = path.replace("{name}", "greeter").replace("{handler_id}", "ended")
+        sound = path.format_map(SOUND)
         for parameter in item.get(method, {}).get("parameters", ()):
             match parameter:
                 case {"in": "path", "name": name}:
-                    yield path.replace(f"{{{name}}}", "{}")
+                    yield path.format_map({**SOUND, name: "{}"})
                 case {"in": "query", "name": name}:
                     yield f"{sound}?{name}={{}}"
 
