@@ -185,10 +185,12 @@ async def ask_everything(client: httpx.AsyncClient) -> None:
     """Call every route that reads, and those that end a run."""
     await start(client, "flow", "kept", text=MARK)
     await read_until(client, "kept", lambda frame: frame.type == "Question")
+    steps = (await client.get("/handlers/asked/steps")).json()["steps"]
     paths = await client.get("/openapi.json")
     for path, item in paths.json()["paths"].items():
         if "get" in item and not path.startswith("/events"):
-            filled = path.format(name="flow", handler_id="asked")
+            sequence = steps[0]["sequence"]
+            filled = path.format(name="flow", handler_id="asked", sequence=sequence)
             assert (await client.get(filled)).status_code == 200, filled
     assert (await client.post("/handlers/kept/cancel")).status_code == 200
     assert (await client.post("/handlers/kept/cancel?purge=true")).status_code == 200

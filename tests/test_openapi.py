@@ -143,7 +143,7 @@ def test_every_route_is_documented(document: Document) -> None:
 async def test_every_documented_operation_is_served(
     client: httpx.AsyncClient, method: str, path: str
 ) -> None:
-    url = path.format(name="unknown", handler_id="unknown")
+    url = path.format(name="unknown", handler_id="unknown", sequence=0, server_id=0)
     # A body that is no object is refused: nothing is begun that would wait for a person.
     response = await client.request(method, url, json=[] if method == "post" else None)
     unserved = {"not_found", "method_not_allowed"}
