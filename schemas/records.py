@@ -165,6 +165,9 @@ class RunRecord:
     first of the events that steps of the run wait for, and is None where a release before this
     field has written the run.
 
+    `begun` is whether the run ever went to work: one that was queued, and was only being read back
+    when its process ended, begins anew then.
+
     `epoch` counts how often the run changed hands, and only a claim changes it. `attempted` is true
     while an attempt to restore the run is committed, and nothing of it was written since. `strikes`
     counts the crashes in which the run alone was at work.
@@ -203,6 +206,7 @@ class RunRecord:
     strikes: int = 0
     failure: Failure | None = None
     keeps_history: bool = False
+    begun: bool = False
 
     @property
     def key(self) -> HandlerKey:

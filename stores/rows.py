@@ -66,7 +66,7 @@ _RUN_COLUMNS = (
     "attempted",
     "strikes",
 )
-_LATER_COLUMNS = ("failure", "keeps_history")
+_LATER_COLUMNS = ("failure", "keeps_history", "begun")
 RUN_COLUMNS = (*_RUN_COLUMNS, *_LATER_COLUMNS)
 WRITTEN_RUN_COLUMNS = (*_RUN_COLUMNS, "owner", *_LATER_COLUMNS)  # as the table has them
 DOCUMENTS = RUN_COLUMNS.index("start_event"), RUN_COLUMNS.index("result")
@@ -123,6 +123,7 @@ def run_to_row(run: RunRecord, owner: int | None) -> tuple[Any, ...]:
         owner,
         _write_failure(run.failure) if run.failure is not None else None,
         run.keeps_history,
+        run.begun,
     )
 
 
@@ -217,6 +218,7 @@ def _read_run(row: dict[str, Any]) -> RunRecord:
         strikes=row["strikes"],
         failure=_read_failure(row["failure"]) if row["failure"] is not None else None,
         keeps_history=bool(row["keeps_history"]),
+        begun=bool(row["begun"]),
     )
 
 

@@ -230,7 +230,7 @@ async def _recover(
         run_input.start_event = await beside.read(len(journal.record.start_event or b""), find)
     may_be_new = journal.record.phase in (Phase.QUEUED, Phase.HELD)
     has_events = journal.next_sequence > journal.record.first_sequence
-    was_at_work = journal.record.resumes > 0 or not may_be_new
+    was_at_work = journal.record.begun or not may_be_new
     recovered.has_begun = bool(recovered.next_tick or has_events or was_at_work)
     waiting = {waiter.id for waiter in open_waiters(run_input.broker)}
     recovered.timers = [timer for timer in recovered.timers if timer.tick.waiter_id in waiting]

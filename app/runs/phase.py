@@ -64,6 +64,7 @@ def work(record: RunRecord, **changes: Any) -> RunRecord:
         due_at=None,
         held_because=None,
         attempted=attempted,
+        begun=True,
         **changes,
     )
 

@@ -361,6 +361,30 @@ async def test_a_run_that_was_queued_and_then_held_begins_and_was_not_resumed(
         assert await types_of(restarts.client, "r", include_internal=True) == ["StopEvent"]
 
 
+@pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.HELD])
+async def test_a_run_that_was_only_being_read_back_in_a_crash_begins_and_was_not_resumed(
+    any_store: Store, phase: Phase
+) -> None:
+    held_because = GONE if phase is Phase.HELD else None
+    await any_store.commit(batch_of(make_record(phase=phase, held_because=held_because)))
+    await any_store.claim(["r"])
+    async with restarting(any_store, it=Renamed()) as restarts:
+        assert await result_of(restarts.client, "r") == "tallied"
+        assert await types_of(restarts.client, "r", include_internal=True) == ["StopEvent"]
+
+
+async def test_a_run_was_resumed_that_was_at_work_two_crashes_ago(any_store: Store) -> None:
+    working = make_record(phase=Phase.WORKING, slot=True, begun=True)
+    await any_store.commit(batch_of(working))
+    await any_store.claim(["r"])
+    (suspect,) = await any_store.list_suspects(limit=10)
+    await any_store.write_suspects([replace(suspect, was_present=False, resumes=1)])
+    async with restarting(any_store, it=Renamed()) as restarts:
+        assert await result_of(restarts.client, "r") == "tallied"
+        types = await types_of(restarts.client, "r", include_internal=True)
+        assert types == ["RunResumedEvent", "StopEvent"]
+
+
 async def test_a_run_that_was_queued_and_then_held_is_at_work_when_it_begins(real: Store) -> None:
     await real.commit(batch_of(make_record()))
     async with restarting(real, other=Renamed()) as restarts:
