@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from llama_index_instrumentation.dispatcher import Dispatcher
 from llama_index_instrumentation.event_handlers import NullEventHandler
 from llama_index_instrumentation.span_handlers import NullSpanHandler
+from pydantic._internal import _fields as pydantic_fields
 from pydantic.fields import ModelPrivateAttr
 from pydantic_core import PydanticUndefined
 from workflows import Context, Workflow
@@ -40,6 +41,7 @@ class EventWriter(InternalRunAdapter):
 def take_shortcuts(workflow: Workflow) -> None:
     """Let a workflow that is served take all of them."""
     remember_steps(workflow)
+    know_dict()
     for event_class in workflow.events:
         shorten_making(event_class)
     workflow._dispatcher = SpanSaver(workflow._dispatcher)  # type: ignore[assignment]  # as good as one, for the engine
@@ -94,6 +96,23 @@ def is_observed(dispatcher: Dispatcher) -> bool:
                 return True
         current = current.parent if current.propagate else None
     return False
+
+
+def know_dict() -> None:
+    """Let pydantic know, in the whole process, that `dict` as a default factory takes nothing.
+
+    It reads the signature of `dict` twice to make any event, three of which the engine makes for
+    each step; what it finds is always the same. The engine's classes stay as they are.
+    """
+    ask = getattr(pydantic_fields, "takes_validated_data_argument", None)
+    if ask is None or hasattr(ask, "knows_dict"):
+        return
+
+    def takes_validated_data(default_factory: Callable[..., Any]) -> bool:
+        return default_factory is not dict and ask(default_factory)
+
+    takes_validated_data.knows_dict = True  # type: ignore[attr-defined]
+    pydantic_fields.takes_validated_data_argument = takes_validated_data  # type: ignore[assignment]
 
 
 class _FreshDict(ModelPrivateAttr):
