@@ -5,10 +5,12 @@ milliseconds, and no single call of a library takes long.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
 from contextvars import copy_context
 from functools import partial
+from itertools import islice
 from threading import Semaphore, Thread
 from typing import Any, TypeVar
 
@@ -22,6 +24,7 @@ AT_ONCE = 2
 _ATOMS = frozenset({int, float, bool, type(None)})
 _TEXTS = frozenset({str, bytes, bytearray})
 _LISTS = frozenset({list, tuple, set, frozenset})
+_ROWS: tuple[type[Collection[Any]], ...] = (list, tuple, set, frozenset, deque)
 
 
 class Beside:
@@ -104,18 +107,23 @@ def are_heavy(values: Iterable[Any]) -> bool:
     return left < 0
 
 
-def _members_of(value: Any, kind: type) -> Iterable[Any]:
+def _members_of(value: Any, kind: type) -> Iterator[Collection[Any]]:
     """Yield what a value holds, without a call of its own code."""
     if kind in _LISTS:
         yield value
-    elif kind is dict:
-        yield value.keys()
-        yield value.values()
-    else:
-        for name in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
-            try:
-                members = object.__getattribute__(value, name)
-            except (AttributeError, TypeError):
-                continue
-            if type(members) is dict:
-                yield members.values()
+        return
+    if issubclass(kind, dict):
+        yield dict.keys(value)
+        yield dict.values(value)
+    row = next((row for row in _ROWS if issubclass(kind, row)), None)
+    if row is not None:
+        yield list(islice(row.__iter__(value), MANY + 1))
+    if kind is dict:
+        return
+    for name in ("__dict__", "__pydantic_private__", "__pydantic_extra__"):
+        try:
+            members = object.__getattribute__(value, name)
+        except (AttributeError, TypeError):
+            continue
+        if type(members) is dict:
+            yield members.values()

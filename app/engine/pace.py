@@ -11,13 +11,14 @@ from typing import Any, Protocol, TypeVar
 
 MAX_AT_ONCE_BYTES = 64 << 20  # of events that a run has not committed, while its step waits never
 TOO_MUCH = (
-    f"A step has written {MAX_AT_ONCE_BYTES >> 20} MiB of events without an `await`, and the server"
-    " can store none of them meanwhile. Put `await asyncio.sleep(0)` into its loop."
+    f"A step has written {MAX_AT_ONCE_BYTES >> 20} MiB of events without giving way to the event"
+    " loop, and the server can store none of them meanwhile. Put `await asyncio.sleep(0)` into its"
+    " loop."
 )
 MAX_SENT_AT_ONCE = 100_000  # events that a step sends to others, and that it has not waited for
 TOO_MANY = (
-    f"A step has sent {MAX_SENT_AT_ONCE:,} events without an `await`, and no step can take one of"
-    " them meanwhile. Put `await asyncio.sleep(0)` into its loop."
+    f"A step has sent {MAX_SENT_AT_ONCE:,} events without giving way to the event loop, and no"
+    " step can take one of them meanwhile. Put `await asyncio.sleep(0)` into its loop."
 )
 
 T = TypeVar("T")
