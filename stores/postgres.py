@@ -17,11 +17,12 @@ from workflow_server.stores.postgres_connections import (
     SocketConnection,
 )
 from workflow_server.stores.postgres_errors import (
+    ABORTED,
     ERRORS,
     UNWRITABLE,
     ConnectionLost,
     one_line,
-    reconnecting,
+    retrying,
     unavailable,
 )
 from workflow_server.stores.postgres_joining import bound_transactions, join, leave
@@ -196,7 +197,7 @@ class PostgresStore(SqlStore):
         if self._pool is None:
             raise StoreUnavailable("The store is not open.")
         async with self._writing:
-            result = await reconnecting(lambda: self._write_once(work))
+            result = await retrying(lambda: self._write_once(work))
         if result is None:
             raise self._fenced()
         return result
@@ -208,6 +209,8 @@ class PostgresStore(SqlStore):
             return await work(self._writer)
         except UNWRITABLE as error:
             raise StoreError(f"Postgres: {one_line(error)}") from error
+        except ABORTED as error:
+            raise unavailable(error) from error
         except ERRORS as error:
             self._drop_writer()
             raise unavailable(error) from error
@@ -258,7 +261,7 @@ class PostgresStore(SqlStore):
     async def _read(self, sql: str, *values: Any) -> Rows:
         query = qualify(sql, self._schema)
         try:
-            rows = await reconnecting(lambda: self._fetch(query, values))
+            rows = await retrying(lambda: self._fetch(query, values))
         except asyncpg.CharacterNotInRepertoireError:
             # U+0000, which no text here holds: nothing equals it, as nothing equals NULL.
             return await self._read(sql, *map(_without_nul, values))

@@ -35,12 +35,19 @@ UNWRITABLE = (
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
 )
-RECONNECT_TIME = 10.0  # seconds in which a lost connection is no failure, while there are others
-RECONNECT_PAUSE = 0.3  # seconds, the longest between two of them
+# What is said of a transaction that stood in the way of others: it is rolled back, and the same
+# statements may go through at once, on the same connection.
+ABORTED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+RETRY_TIME = 10.0  # seconds in which a lost connection or an aborted transaction is no failure
+RETRY_PAUSE = 0.3  # seconds, the longest between two tries
 
 
 class ConnectionLost(StoreUnavailable):
     """The connection was lost while the database is there, or has just come back."""
+
+
+class TransactionAborted(StoreUnavailable):
+    """The database has rolled a transaction back in favor of another one."""
 
 
 def unavailable(error: Exception) -> StoreUnavailable:
@@ -50,21 +57,23 @@ def unavailable(error: Exception) -> StoreUnavailable:
         kind = StoreFull
     elif isinstance(error, LOST):
         kind = ConnectionLost
+    elif isinstance(error, ABORTED):
+        kind = TransactionAborted
     return kind(f"Postgres: {one_line(error)}")
 
 
-async def reconnecting(work: Callable[[], Awaitable[T]]) -> T:
-    """Do work that may be repeated; at once on another connection, where that is lost."""
+async def retrying(work: Callable[[], Awaitable[T]]) -> T:
+    """Do work that may be repeated; at once again where a connection is lost, or it is aborted."""
     loop = asyncio.get_running_loop()
-    ends_at, pause = loop.time() + RECONNECT_TIME, 0.0
+    ends_at, pause = loop.time() + RETRY_TIME, 0.0
     while True:
         try:
             return await work()
-        except ConnectionLost:
+        except (ConnectionLost, TransactionAborted):
             if loop.time() > ends_at:
                 raise
         await asyncio.sleep(pause)
-        pause = min(2 * pause + 0.02, RECONNECT_PAUSE)
+        pause = min(2 * pause + 0.02, RETRY_PAUSE)
 
 
 def one_line(error: BaseException) -> str:

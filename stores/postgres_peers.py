@@ -16,7 +16,7 @@ import asyncpg
 from workflow_server.schemas.records import Batch, Phase, ServerRecord, Suspect
 from workflow_server.stores.base import StoreFenced
 from workflow_server.stores.postgres_connections import Connections, SocketConnection
-from workflow_server.stores.postgres_errors import ERRORS, unavailable
+from workflow_server.stores.postgres_errors import ABORTED, ERRORS, retrying, unavailable
 from workflow_server.stores.postgres_statements import FENCE, FENCED
 from workflow_server.stores.queries import RUNNING, SUSPECT_COLUMNS
 from workflow_server.stores.replicas import (
@@ -312,7 +312,7 @@ class PostgresPulse(Pulse):
             async with asyncio.timeout(self._replicas.stale_after * BEAT_PART):
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._connections.connect()
-                return await work(self._connection)
+                return await self._try(work, self._connection)
         except asyncpg.LockNotAvailableError:
             raise
         except ERRORS as error:
@@ -321,6 +321,19 @@ class PostgresPulse(Pulse):
         except BaseException:
             await self.close()
             raise
+
+    async def _try(
+        self, work: Callable[[SocketConnection], Awaitable[Any]], connection: SocketConnection
+    ) -> Any:
+        """Return what work on a connection returns, again where its transaction is aborted."""
+
+        async def work_once() -> Any:
+            try:
+                return await work(connection)
+            except ABORTED as error:
+                raise unavailable(error) from error
+
+        return await retrying(work_once)
 
 
 def in_one_order(batch: Batch) -> Batch:
