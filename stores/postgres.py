@@ -297,15 +297,20 @@ class PostgresStore(SqlStore):
         that is had again proves nothing: each statement asks for the incarnation.
         """
         connection = await self._connections.connect()
+        try:
+            await self._take_lock(connection)
+        except BaseException:
+            connection.terminate()  # it may have the lock, and nothing else would end it
+            raise
+        return connection
+
+    async def _take_lock(self, connection: Connection) -> None:
         if await connection.fetchval(self._lock, OWNER_SPACE, lock_key(self._schema)):
             if self.peers is not None and self._incarnation:
                 await bound_transactions(connection, self.peers.replicas)
-            return connection
-        fenced = self._incarnation and not await connection.fetchval(
-            f"SELECT {self._is_ours}", self._incarnation
-        )
-        connection.terminate()
-        if fenced:
+            return
+        sql = f"SELECT {self._is_ours}"
+        if self._incarnation and not await connection.fetchval(sql, self._incarnation):
             raise self._fenced()
         # By us, perhaps, and the database has not noticed yet.
         raise ConnectionLost(IN_USE.format(self._schema, ALONE if self.peers else TOGETHER))

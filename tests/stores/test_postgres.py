@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,13 +16,16 @@ from tests.stores.test_conformance import (
     make_run,
 )
 from tests.stores.test_removing import ENDED, make_full
+from tests.support.backends import opened_store
 from tests.support.postgres import (
     Connection,
+    application_name,
     connect,
     schema_of,
     temporary_schema,
     terminate_clients,
 )
+from tests.support.tcp_proxy import tcp_proxy
 from tests.support.waiting import until
 from workflow_server.schemas.listings import HandlerQuery
 from workflow_server.schemas.records import (
@@ -212,6 +216,40 @@ async def test_a_commit_whose_connection_is_cut_is_told_and_can_be_repeated(
             await commit
     await until(lambda: commit_works(store, batch))
     assert list(await store.read_events("r", after=-1, limit=20)) == batch.events
+
+
+async def test_a_commit_that_is_given_up_while_it_connects_keeps_nobody_from_the_lock(
+    url: str, database: Connection
+) -> None:
+    there = urlsplit(url)
+    async with tcp_proxy(there.hostname or "", there.port or 5432) as proxy:
+        through = there._replace(netloc=f"{there.username}@127.0.0.1:{proxy.port}").geturl()
+        async with opened_store(through) as store:
+            (before,) = await owners_of(database, url)
+            proxy.last_heard = b"pg_try_advisory_lock"
+            await terminate_clients(database, url)
+            commit = asyncio.create_task(store.commit(Batch()))
+
+            async def is_locked_anew() -> bool:
+                owners = await owners_of(database, url)
+                return bool(owners) and before not in owners
+
+            await until(is_locked_anew)  # and the store does not know
+            commit.cancel()
+            await asyncio.wait({commit})
+            proxy.answers.set()
+            await until(lambda: commit_works(store, batch_of(make_run())))
+            assert await store.get_run("r") == make_run()
+
+
+async def owners_of(database: Connection, url: str) -> list[int]:
+    """Return the sessions that have the lock of a schema."""
+    rows = await database.fetch(
+        "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE locktype = 'advisory' AND granted AND application_name = $1",
+        application_name(url),
+    )
+    return [row["pid"] for row in rows]
 
 
 async def is_waiting(database: Connection, url: str) -> bool:

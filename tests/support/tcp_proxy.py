@@ -6,11 +6,18 @@ from contextlib import asynccontextmanager
 
 
 class TcpProxy:
-    """Passes bytes on while it is `open`; connections stay up while it is not."""
+    """Passes bytes on while it is `open`; connections stay up while it is not.
+
+    What the target answers is passed on while `answers` is set. It is cleared when a client has
+    sent `last_heard` and then sends more, which still reaches the target.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self.open = asyncio.Event()
         self.open.set()
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.last_heard: bytes | None = None
         self.port = 0
         self._target = host, port
         self._tasks: set[asyncio.Task[None]] = set()
@@ -19,15 +26,28 @@ class TcpProxy:
         """Connect a client with the target."""
         await self.open.wait()
         target_reader, target_writer = await asyncio.open_connection(*self._target)
-        for pair in ((reader, target_writer), (target_reader, writer)):
-            task = asyncio.create_task(self._pass_on(*pair))
+        for passing in (
+            self._pass_on(reader, target_writer, is_answer=False),
+            self._pass_on(target_reader, writer, is_answer=True),
+        ):
+            task = asyncio.create_task(passing)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool
+    ) -> None:
+        has_heard = False
         try:
             while data := await reader.read(1 << 16):
                 await self.open.wait()
+                if is_answer:
+                    await self.answers.wait()
+                elif has_heard:
+                    self.answers.clear()
+                    self.last_heard, has_heard = None, False
+                else:
+                    has_heard = self.last_heard is not None and self.last_heard in data
                 writer.write(data)
                 await writer.drain()
         except ConnectionError:
@@ -53,4 +73,5 @@ async def tcp_proxy(host: str, port: int) -> AsyncIterator[TcpProxy]:
     finally:
         server.close()
         proxy.open.set()
+        proxy.answers.set()
         await proxy.stop()
