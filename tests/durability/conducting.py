@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.durability.crash.client import Client
+from tests.durability.crash.client import HEARTBEAT, Client
 from tests.durability.crash.conduct import Ask, Conduct, FanOut, Gather, Stream, Wait, Walk
 from tests.durability.crash.workloads import KINDS
 from tests.support.live import serving
@@ -29,6 +29,7 @@ async def served(
         persistence_backoff=backoff,
         idle_timeout=0.05,
         max_resumes=1_000,
+        sse_heartbeat_interval=HEARTBEAT,
         **options,
     )
     for kind in KINDS:

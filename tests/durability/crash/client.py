@@ -8,7 +8,8 @@ import httpx
 
 RETRY_PAUSE = 0.05
 CONNECTIONS = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-SILENCE = 20.0  # seconds; a heartbeat is due every two
+HEARTBEAT = 2.0  # seconds between two of a stream, of every server that this client asks
+SILENCE = 10 * HEARTBEAT  # seconds
 
 Json = dict[str, Any]
 

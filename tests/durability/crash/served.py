@@ -3,6 +3,7 @@
 import os
 from datetime import timedelta
 
+from tests.durability.crash.client import HEARTBEAT
 from tests.durability.crash.workloads import KINDS
 from workflow_server.app.handlers import retention
 from workflow_server.app.server import WorkflowServer
@@ -15,7 +16,7 @@ server = WorkflowServer(
     workflow_store=os.environ["CRASH_STORE"],
     max_resumes=1_000_000,
     idle_timeout=float(os.environ["CRASH_IDLE_TIMEOUT"]),
-    sse_heartbeat_interval=2,
+    sse_heartbeat_interval=HEARTBEAT,
     shutdown_timeout=2,
     retention=timedelta(seconds=float(RETENTION)) if RETENTION else None,
 )
