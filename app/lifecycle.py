@@ -2,16 +2,17 @@
 
 Start: the store (it refuses a second server), the commit log (so that whatever follows can write),
 the claims of runs (those at work before, then the queued, then the held), eviction and timers,
-retention, the watchdog.
+work in the background, the watchdog.
 
-Drain: no new runs are taken, and no queued run begins; runs at work get their grace; then everybody
-who reads or waits is sent away, while events that were sent may still be taken.
+Drain: no new runs are taken, no queued run begins, and work in the background is left to others;
+runs at work get their grace; then everybody who reads or waits is sent away, while events that were
+sent may still be taken.
 
 A server that has lost its store to another one stops its runs without writing, and joins anew: it
 stops and starts, and reads its runs from the store.
 
-Stop: what begins runs (claims, timers, eviction, retention); the runs, where they are; the commit
-log, after what they did is written; that all runs are let go of; the store.
+Stop: what begins runs (claims, timers, eviction), and work in the background; the runs, where they
+are; the commit log, after what they did is written; that all runs are let go of; the store.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
+from workflow_server.app.background.choosing import make_background
 from workflow_server.app.clocks import Clock, StoreClock, utc_now
 from workflow_server.app.description import CHECK_TIMEOUT, Description
 from workflow_server.app.engine.adapters import find_run, find_step
@@ -29,7 +31,7 @@ from workflow_server.app.errors import StoreFailed
 from workflow_server.app.forks import drop_in_children
 from workflow_server.app.handlers.ids import new_id
 from workflow_server.app.handlers.registry import HandlerRegistry
-from workflow_server.app.handlers.retention import Purges, keep_pruning
+from workflow_server.app.handlers.retention import Purges, make_works
 from workflow_server.app.reads import Reads
 from workflow_server.app.replicas.draining import give_up_runs
 from workflow_server.app.replicas.exchange import Exchange
@@ -159,6 +161,14 @@ class Lifecycle:
             )
             self.registry.exchange = self.exchange
         self.members = Members(self.reads, self.live, self.exchange, drain=self.begin_drain)
+        works = make_works(
+            self.reads,
+            Purges(self.registry.purge_ended, self.registry.purge_superseded),
+            self.registry.sweep,
+            retention=settings.retention,
+            clock=lambda: min(clock(), store_clock()),
+        )
+        self._background = make_background(works, self.metrics, store.peers)
         self._watchdog = Watchdog(self.metrics, find_step=find_step, find_run=find_run)
         self._step_tasks = StepTasks()
         self._tasks: list[asyncio.Task[None]] = []
@@ -199,17 +209,7 @@ class Lifecycle:
         self._spawn(self.eviction.run(), "eviction")
         self._spawn(self.timers.run(), "timers")
         self._spawn(self._keep_time(), "clock")
-        self._spawn(self._sweep(), "sweep")
-        if self._settings.retention is not None:
-            self._spawn(
-                keep_pruning(
-                    self.reads,
-                    Purges(self.registry.purge_ended, self.registry.purge_superseded),
-                    retention=self._settings.retention,
-                    clock=lambda: min(self._clock(), self.store_clock()),
-                ),
-                "retention",
-            )
+        self._background.start()
         self._watchdog.start()
         if self.exchange is not None:
             await self.exchange.start()
@@ -231,6 +231,7 @@ class Lifecycle:
         self.registry.is_draining = True
         self.queue.close()
         self._spawn(self._describe(), "description")
+        self._spawn(self._background.stop(), "background")
         if self._others is not None:
             self._others.takeover.close()
             self._spawn(give_up_runs(self.live, self.eviction), "giving up")
@@ -263,6 +264,7 @@ class Lifecycle:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.stop()
         await self.restorer.stop()
         await self._watchdog.stop()
         self.eviction.clear()
@@ -327,10 +329,12 @@ class Lifecycle:
     async def check_ready(self) -> bool:
         """Return whether new runs are taken.
 
-        That is as `check`, and the server is not about to stop, and no work beside the requests
-        (claims, timers, eviction, retention) was broken off.
+        That is as `check`, and the server is not about to stop, and nothing beside the requests
+        (claims, timers, eviction, work in the background) was broken off.
         """
-        goes_on = all(not task.done() or task.exception() is None for task in self._tasks)
+        goes_on = not self._background.is_broken_off and all(
+            not task.done() or task.exception() is None for task in self._tasks
+        )
         return goes_on and not self.registry.is_draining and await self.check()
 
     async def check(self) -> bool:
@@ -364,13 +368,6 @@ class Lifecycle:
             if self._is_watched or self.live.phases.total() > 0:
                 self._is_watched = False
                 self.log.write_clock()
-
-    async def _sweep(self) -> None:
-        """Remove what an earlier process left of runs that it purged."""
-        try:
-            await self.registry.sweep()
-        except StoreFailed as error:
-            logger.warning("purged runs are swept later", error=str(error))
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

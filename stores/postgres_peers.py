@@ -17,10 +17,12 @@ from workflow_server.schemas.records import Batch, Phase, ServerRecord, Suspect
 from workflow_server.stores.base import StoreFenced
 from workflow_server.stores.postgres_connections import Connections, SocketConnection
 from workflow_server.stores.postgres_errors import ABORTED, ERRORS, retrying, unavailable
+from workflow_server.stores.postgres_jobs import PostgresJobs
 from workflow_server.stores.postgres_statements import FENCE, FENCED
 from workflow_server.stores.queries import RUNNING, SUSPECT_COLUMNS
 from workflow_server.stores.replicas import (
     Beat,
+    Jobs,
     Owner,
     Peers,
     Pulse,
@@ -198,6 +200,9 @@ class PostgresPeers(Peers):
         return PostgresPulse(
             self._connections, self.replicas, incarnation=self._incarnation, worker=self.worker
         )
+
+    def open_jobs(self) -> Jobs:
+        return PostgresJobs(self._connections, self.replicas, worker=self.worker)
 
     async def find_owner(self, run_id: str) -> Owner | None:
         """Return who has a run; see `Store.find_owner`."""

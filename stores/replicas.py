@@ -95,6 +95,37 @@ class Pulse(ABC):
         """Close the connection."""
 
 
+class Jobs(ABC):
+    """Work that one of the servers does at a time, by its name; on a connection of its own.
+
+    A name has one job. It belongs to the incarnation that has taken it, as long as that is alive.
+    Each method raises `StoreUnavailable` or `StoreFenced`; what it was asked for may be done then.
+    """
+
+    @abstractmethod
+    async def take(self, name: str) -> bool:
+        """Take the job of a name, where it is due; return whether this incarnation has it.
+
+        It is due at once where there was none, where its incarnation is dead, and where this one
+        has it and asks again, since it knows nothing of that then.
+        """
+
+    @abstractmethod
+    async def end(self, name: str, *, again_in: float) -> None:
+        """End the job of a name, which is due again in so many seconds.
+
+        Nothing is done where this incarnation does not have it.
+        """
+
+    @abstractmethod
+    async def give_back(self) -> None:
+        """Let all jobs that this incarnation has be due at once, for any other."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close the connection."""
+
+
 class Peers(ABC):
     """The part of a shared store that is about other servers.
 
@@ -118,6 +149,10 @@ class Peers(ABC):
     @abstractmethod
     def open_pulse(self) -> Pulse:
         """Return the heartbeat of this incarnation; it connects when it is first used."""
+
+    @abstractmethod
+    def open_jobs(self) -> Jobs:
+        """Return the jobs, for this incarnation; it connects when it is first used."""
 
     @abstractmethod
     async def list_dead(self) -> Sequence[int]:

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from workflow_server.app.background.contract import Work
 from workflow_server.app.clocks import Clock, utc_now
-from workflow_server.app.errors import StoreFailed
 from workflow_server.app.reads import Reads
 from workflow_server.app.telemetry.logs import get_logger
 from workflow_server.app.telemetry.metrics import Metrics
@@ -20,7 +20,7 @@ from workflow_server.stores.base import Store
 logger = get_logger(__name__)
 
 BATCH = 100  # handlers, or runs, that one look at the store removes
-PAUSE = 60.0  # seconds between two looks that found nothing
+PAUSE = 60.0  # seconds between two looks
 
 
 class Purges(NamedTuple):
@@ -67,17 +67,28 @@ async def _prune_superseded(reads: Reads, purges: Purges, before: datetime) -> i
     return removed
 
 
-async def keep_pruning(reads: Reads, purges: Purges, *, retention: timedelta, clock: Clock) -> None:
-    """Remove what is older than `retention`, now and then, for ever."""
-    while True:
-        try:
+def make_works(
+    reads: Reads,
+    purges: Purges,
+    sweep: Callable[[], Awaitable[None]],
+    *,
+    retention: timedelta | None,
+    clock: Clock,
+) -> list[Work]:
+    """Return the work beside the runs: what is left of purged runs, and what is too old.
+
+    `sweep` removes the former; without `retention` nothing is too old.
+    """
+    works = [Work(name="sweep", period=PAUSE, do=sweep)]
+    if retention is not None:
+
+        async def remove_old() -> None:
             removed = await prune(reads, purges, older_than=retention, clock=clock)
-        except StoreFailed as error:
-            logger.warning("pruning was cut off", error=str(error))
-        else:
             if any(removed):
                 logger.info("handlers pruned", handlers=removed.handlers, runs=removed.runs)
-        await asyncio.sleep(PAUSE)
+
+        works.append(Work(name="retention", period=PAUSE, do=remove_old))
+    return works
 
 
 async def prune_store(store: Store, *, older_than: timedelta) -> Removed:

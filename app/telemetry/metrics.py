@@ -70,6 +70,12 @@ class Metrics:
             buckets=REQUEST_SECONDS,
             registry=self.registry,
         )
+        self.background_work = Counter(
+            f"{PREFIX}_background_work",
+            "Times that work beside the runs was done.",
+            ["work", "status"],
+            registry=self.registry,
+        )
         # What `labels` would look for again each time, behind a lock.
         self._runs: dict[str, _Runs] = {}
         self._steps: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}

@@ -7,6 +7,7 @@ once, three times and for good, on every store.
 import asyncio
 import os
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from itertools import product
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from tests.support.live import serving
 from tests.support.waiting import DEADLINE, until
 from tests.support.workflows import Asker
 from workflow_server.app.server import WorkflowServer
-from workflow_server.schemas.records import DueRun
+from workflow_server.schemas.records import DueRun, EndedHandler
 from workflow_server.stores.base import Store
 from workflow_server.stores.memory import MemoryStore
 
@@ -183,6 +184,28 @@ async def test_readiness_tells_that_timers_were_broken_off(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     server = WorkflowServer(workflow_store=Unreadable())
+    async with serving(server) as url, httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client:
+
+        async def is_unready() -> bool:
+            return (await client.get("/readyz")).status_code == 503
+
+        await until(is_unready)
+        health = await client.get("/health")
+    assert health.status_code == 200
+    assert [record for record in caplog.records if "broken off" in record.getMessage()]
+
+
+class Cancelling(MemoryStore):
+    """Cancels the work that looks for what is old."""
+
+    async def list_ended(self, *, before: datetime, limit: int) -> Sequence[EndedHandler]:
+        raise asyncio.CancelledError
+
+
+async def test_readiness_tells_that_retention_was_broken_off(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = WorkflowServer(workflow_store=Cancelling(), retention=timedelta(hours=1))
     async with serving(server) as url, httpx.AsyncClient(base_url=url, timeout=DEADLINE) as client:
 
         async def is_unready() -> bool:

@@ -1,6 +1,7 @@
 """What ended long ago is removed, by the server or by hand, and no row of it is left."""
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -221,17 +222,36 @@ async def test_purging_leaves_a_handler_that_ran_again_after_it_was_looked_at(ur
             assert (await client.get("/handlers/h")).json()["run_id"] == young["run_id"]
 
 
+async def leave_purged(store: Store) -> None:
+    """Let something be left of a run that was purged."""
+    events = [EventRecord("expired", number, LARGE, False) for number in range(20)]
+    await store.commit(Batch(runs={"expired": EXPIRED}, events=events))
+    await store.commit(Batch(purged=[ended_of(EXPIRED)]))
+    assert await store.list_purged() != []
+
+
 @pytest.mark.parametrize("url", DURABLE, indirect=True)
 async def test_what_a_process_left_of_purged_runs_is_removed_by_the_next_one(url: str) -> None:
     async with opened_store(url) as store:
         before = await count_rows(store, url)
-        events = [EventRecord("expired", number, LARGE, False) for number in range(20)]
-        await store.commit(Batch(runs={"expired": EXPIRED}, events=events))
-        await store.commit(Batch(purged=[ended_of(EXPIRED)]))
-        assert await store.list_purged() != []
+        await leave_purged(store)
         async with open_client(make_server(store)):
             await until(lambda: is_swept(store))
         assert await count_rows(store, url) == before
+
+
+@pytest.mark.parametrize("url", DURABLE, indirect=True)
+async def test_what_is_left_of_purged_runs_is_removed_while_a_server_runs(url: str) -> None:
+    async with opened_store(url) as store, open_client(make_server(store)) as client:
+        await until(lambda: has_swept(client))
+        await leave_purged(store)
+        await until(lambda: is_swept(store))
+
+
+async def has_swept(client: httpx.AsyncClient) -> bool:
+    """Return whether a server has looked for what is left of purged runs."""
+    metrics = (await client.get("/metrics")).text
+    return bool(re.search(r'work_total{status="completed",work="sweep"} [1-9]', metrics))
 
 
 async def is_swept(store: Store) -> bool:
