@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 
-from workflow_server.stores.base import StoreFenced
+from workflow_server.stores.base import StoreFenced, StoreUnavailable
 from workflow_server.stores.postgres_connections import Connections, SocketConnection
 from workflow_server.stores.postgres_errors import ERRORS, unavailable
 from workflow_server.stores.postgres_joining import bound_transactions
@@ -49,6 +49,7 @@ class PostgresJobs(Jobs):
         self._worker = worker
         self._connection: SocketConnection | None = None
         self._asking = asyncio.Lock()
+        self._is_closed = False
 
     async def take(self, name: str) -> bool:
         return bool(await self._ask(lambda connection: self._take(connection, name)))
@@ -60,9 +61,8 @@ class PostgresJobs(Jobs):
         await self._ask(lambda connection: connection.execute(self._of(GIVE_BACK), self._worker))
 
     async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
+        self._is_closed = True
+        self._drop()
 
     async def _take(self, connection: SocketConnection, name: str) -> bool:
         await connection.execute(self._of(FREE), name, self._worker)
@@ -90,11 +90,18 @@ class PostgresJobs(Jobs):
             raise unavailable(error) from error
 
     async def _use(self, work: Callable[[SocketConnection], Awaitable[Any]]) -> Any:
+        if self._is_closed:
+            raise StoreUnavailable("The jobs are closed.")
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await self._connections.connect()
                 await bound_transactions(self._connection, self._replicas)
             return await work(self._connection)
         except BaseException:
-            await self.close()
+            self._drop()
             raise
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()

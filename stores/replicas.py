@@ -123,7 +123,7 @@ class Jobs(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, for good: what is asked later raises `StoreUnavailable`."""
 
 
 class Peers(ABC):
