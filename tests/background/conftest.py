@@ -23,8 +23,8 @@ async def sharing() -> AsyncIterator[Servers]:
     async with temporary_schema() as url:
         target = urlsplit(url)
         async with tcp_proxy(target.hostname or "", target.port or 5432) as proxy:
-            proxied = target._replace(netloc=f"{target.username}@127.0.0.1:{proxy.port}")
-            yield Sharing(url, proxied.geturl(), proxy)
+            place = f"{target.username}@127.0.0.1:{proxy.port}"
+            yield Sharing(url, url.replace(target.netloc, place), proxy)
 
 
 WAYS = {"alone": alone, "sharing": sharing}
