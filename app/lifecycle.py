@@ -134,6 +134,7 @@ class Lifecycle:
                 self.timers,
                 clock=store_clock,
                 settings=settings,
+                metrics=self.metrics,
             )
         self.eviction = Eviction(self.live, self.timers, idle_timeout=settings.idle_timeout)
         self.exchange: Exchange | None = None
@@ -150,14 +151,15 @@ class Lifecycle:
             metrics=self.metrics,
             make_id=make_id,
         )
-        if isinstance(self.registry, SharedRegistry) and store.peers is not None:
-            bound = store.peers.replicas.stale_after + CLAIM_TIME
+        if isinstance(self.registry, SharedRegistry) and self._others is not None:
+            bound = self._others.peers.replicas.stale_after + CLAIM_TIME
             self.exchange = Exchange(
                 self.reads,
-                store.peers,
+                self._others.peers,
                 self.live,
                 bound=bound,
                 is_draining=lambda: self.registry.is_draining,
+                metrics=self._others.metrics,
             )
             self.registry.exchange = self.exchange
         self.members = Members(self.reads, self.live, self.exchange, drain=self.begin_drain)

@@ -147,6 +147,7 @@ BEAT = (
     " RETURNING clock.time, clock.uptime)"
     " SELECT line.time, line.uptime,"
     " ARRAY(SELECT id FROM {schema}.incarnations WHERE worker_id IS NOT NULL ORDER BY id),"
+    " ARRAY(SELECT state FROM {schema}.incarnations WHERE worker_id IS NOT NULL ORDER BY id),"
     " EXISTS (SELECT FROM {schema}.incarnations JOIN {schema}.procrastinate_workers AS workers"
     " ON workers.id = worker_id WHERE last_heartbeat < now() - make_interval(secs => $4))"
     " FROM line"
@@ -284,8 +285,8 @@ class PostgresPulse(Pulse):
         )
         if row is None:
             raise StoreFenced(f"This server is dead to the others in the schema '{self._schema}'.")
-        time, uptime, members, self._is_anyone_stale = row
-        return Beat(tuple(members), time, uptime)
+        time, uptime, members, states, self._is_anyone_stale = row
+        return Beat(tuple(members), tuple(states), time, uptime)
 
     async def prune(self) -> None:
         if not self._is_anyone_stale:

@@ -59,11 +59,13 @@ class RunCount:
 class Beat:
     """Answer of the store to a heartbeat.
 
-    `members` are the incarnations that are alive, in order. `time` and `uptime` are those of the
-    store's clock, in microseconds, which all servers go by.
+    `members` are the incarnations that are alive, in order, and `states` what each has written of
+    itself (`ServerRecord.state`). `time` and `uptime` are those of the store's clock, in
+    microseconds, which all servers go by.
     """
 
     members: tuple[int, ...]
+    states: tuple[str | None, ...]
     time: int
     uptime: int
 

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.calls import run
 from tests.support.documents import ROOT
+from tests.support.replica_metrics import render_replica_metrics
 
 Json = dict[str, Any]
 
@@ -50,12 +51,13 @@ def list_labels(query: str) -> set[str]:
 
 @pytest.fixture
 async def families(client: httpx.AsyncClient) -> list[Metric]:
-    """Return the metrics of a live server that has run something, and refused something."""
+    """Return the metrics of a server that has run and refused something, and of one of many."""
     await run(client, "greeter", name="Ada")
     await run(client, "greeter", name=1)
-    text = (await client.get("/metrics")).text
+    texts = (await client.get("/metrics")).text, render_replica_metrics()
     return [
         family
+        for text in texts
         for family in text_string_to_metric_families(text)
         if not family.name.endswith("_created")  # when a series began
     ]

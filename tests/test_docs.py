@@ -24,6 +24,7 @@ from tests.support.documents import (
     require,
     stray_outputs,
 )
+from tests.support.replica_metrics import render_replica_metrics
 from workflow_server.app.cli import main
 from workflow_server.app.server import WorkflowServer
 from workflow_server.app.settings import ENV_PREFIX, Settings
@@ -117,7 +118,7 @@ def test_every_flag_exists(
 
 @pytest.mark.anyio
 async def test_every_metric_exists(client: httpx.AsyncClient) -> None:
-    metrics = (await client.get("/metrics")).text
+    metrics = (await client.get("/metrics")).text + render_replica_metrics()
     known = set(re.findall(r"^# TYPE (\w+)", metrics, re.MULTILINE))
     assert set(re.findall(r"\bworkflow_server_\w+", TEXT)) - known == set()
 

@@ -13,6 +13,7 @@ from workflow_server.app.replicas.tails import Feeds
 from workflow_server.app.replicas.whereabouts import Watch
 from workflow_server.app.scheduling.live import LiveRuns
 from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.app.telemetry.replicas import ReplicaMetrics
 from workflow_server.schemas.internal import MOVE_POSITION, Done, MoveMessage, Position
 from workflow_server.schemas.records import HandlerKey
 from workflow_server.stores.replicas import Owner, Peers, RunCount
@@ -34,6 +35,7 @@ class Exchange:
         *,
         bound: float,
         is_draining: Callable[[], bool],
+        metrics: ReplicaMetrics,
     ) -> None:
         self._reads = reads
         self._store = store
@@ -42,7 +44,9 @@ class Exchange:
         self._watch = Watch(reads, store)
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_running = False
-        self.forwarding = Forwarding(self._peers, bound=bound, is_draining=is_draining)
+        self.forwarding = Forwarding(
+            self._peers, bound=bound, is_draining=is_draining, metrics=metrics
+        )
         self.feeds = Feeds(live, reads, self._peers, self._watch, bound=bound)
         self.leases = Leases()
         self.secret = ""

@@ -4,6 +4,7 @@ A request goes one hop. It is sent again only where the server before has certai
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, assert_never
 
@@ -17,7 +18,8 @@ from workflow_server.app.errors import (
     ServiceError,
 )
 from workflow_server.app.http_errors import TooManyConnections
-from workflow_server.app.replicas.peers import Answered, Connections, NotReached, Unknown
+from workflow_server.app.replicas.peers import Answered, Connections, NotReached, Outcome, Unknown
+from workflow_server.app.telemetry.replicas import Forwarded, ReplicaMetrics
 from workflow_server.schemas.internal import Misdirected
 from workflow_server.schemas.problems import Problem
 from workflow_server.stores.replicas import Owner
@@ -54,9 +56,15 @@ class Forwarding:
     """
 
     def __init__(
-        self, peers: Connections, *, bound: float, is_draining: Callable[[], bool]
+        self,
+        peers: Connections,
+        *,
+        bound: float,
+        is_draining: Callable[[], bool],
+        metrics: ReplicaMetrics,
     ) -> None:
         self._peers = peers
+        self._metrics = metrics
         self._bound = bound
         self._is_draining = is_draining
 
@@ -102,8 +110,7 @@ class Forwarding:
         for _ in range(hops):
             if owner.address is None:
                 raise NotTaken
-            outcome = await self._peers.ask(owner.address, path, content, timeout=ANSWER_TIMEOUT)
-            match outcome:
+            match await self._ask_once(owner.address, path, content):
                 case NotReached():
                     raise NotTaken
                 case Unknown():
@@ -118,6 +125,28 @@ class Forwarding:
                 case unreachable:
                     assert_never(unreachable)
         raise NotTaken
+
+    async def _ask_once(self, address: str, path: str, content: bytes) -> Outcome:
+        began = time.perf_counter()
+        outcome = await self._peers.ask(address, path, content, timeout=ANSWER_TIMEOUT)
+        self._metrics.count_forwarded(_name(outcome), time.perf_counter() - began)
+        return outcome
+
+
+def _name(outcome: Outcome) -> Forwarded:
+    match outcome:
+        case NotReached():
+            return Forwarded.NOT_REACHED
+        case Unknown():
+            return Forwarded.UNKNOWN
+        case Answered(status=200):
+            return Forwarded.DONE
+        case Answered(status=status) if status == MISDIRECTED:
+            return Forwarded.MISDIRECTED
+        case Answered():
+            return Forwarded.REFUSED
+        case unreachable:
+            assert_never(unreachable)
 
 
 def read_problem(body: bytes) -> ServiceError | NotTaken:

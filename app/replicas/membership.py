@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from workflow_server.app.clocks import StoreClock
 from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.app.telemetry.replicas import ServerState, read_state
 from workflow_server.stores.base import StoreError, StoreFenced, StoreUnavailable
 from workflow_server.stores.replicas import Beat, Pulse, Replicas
 
@@ -39,6 +40,7 @@ class Membership:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.members: tuple[int, ...] = ()
+        self._states: tuple[str | None, ...] = ()
         self._replicas = replicas
         self._clock = clock
         self._on_fenced = on_fenced
@@ -80,8 +82,16 @@ class Membership:
     @property
     def is_in_doubt(self) -> bool:
         """Return whether this server may be dead to the others: it begins nothing then."""
-        silence = self._monotonic() - self._heard
-        return self._is_fenced or silence > SUSPECT_PART * self._replicas.stale_after
+        limit = SUSPECT_PART * self._replicas.stale_after
+        return self._is_fenced or self.measure_silence() > limit
+
+    def measure_silence(self) -> float:
+        """Return the seconds since the last heartbeat that was heard."""
+        return self._monotonic() - self._heard
+
+    def count_servers(self, state: ServerState) -> int:
+        """Return how many servers were alive in a state at the last heartbeat."""
+        return sum(read_state(written) is state for written in self._states)
 
     async def wait_certain(self) -> None:
         """Return when this server is known to be alive, under its old number or a new one."""
@@ -143,6 +153,7 @@ class Membership:
 
     def _take(self, beat: Beat, at: float) -> None:
         self._clock.follow(beat.time, beat.uptime, at=at)
+        self._states = beat.states
         if beat.members != self.members:
             logger.info("members", incarnations=beat.members)
             self.members = beat.members

@@ -16,6 +16,8 @@ from workflow_server.app.scheduling.restoring import Restorer
 from workflow_server.app.scheduling.timers import Timers
 from workflow_server.app.scheduling.turns import Turns
 from workflow_server.app.settings import ServiceSettings
+from workflow_server.app.telemetry.metrics import Metrics
+from workflow_server.app.telemetry.replicas import ReplicaMetrics
 from workflow_server.stores.replicas import Peers
 
 
@@ -39,8 +41,9 @@ class Others:
         *,
         clock: StoreClock,
         settings: ServiceSettings,
+        metrics: Metrics,
     ) -> None:
-        self._peers = peers
+        self.peers = peers
         self._advertised = settings.advertise_address
         self._former = 0
         self.membership = Membership(
@@ -48,6 +51,11 @@ class Others:
             clock,
             on_fenced=log.fenced.set,
             on_changed=lambda: self.takeover.look(),
+        )
+        self.metrics = ReplicaMetrics(
+            metrics,
+            count_servers=self.membership.count_servers,
+            measure_silence=self.membership.measure_silence,
         )
         self.takeover = Takeover(
             reads,
@@ -62,6 +70,7 @@ class Others:
             clock=clock,
             max_resumes=settings.max_resumes,
             pause=peers.replicas.heartbeat,
+            metrics=self.metrics,
         )
         log.doubt = self.membership
         live.is_shared = True
@@ -71,13 +80,15 @@ class Others:
 
         `address` is the one that it knows itself. Raises `StoreError` where no heartbeat is heard.
         """
-        await self.membership.start(self._peers.open_pulse())
+        await self.membership.start(self.peers.open_pulse())
+        self.metrics.tell_incarnation(self.peers.incarnation)
         self.takeover.start(former=self._former)
-        port, host = urlsplit(address or "").port, self._peers.host
+        port, host = urlsplit(address or "").port, self.peers.host
         if self._advertised is not None or host is None or port is None:
             return self._advertised or address
         return show_url(host, port)
 
     def lose(self) -> None:
         """Note that this incarnation is dead: its runs are to be let go of by the next one."""
-        self._former = self._peers.incarnation
+        self._former = self.peers.incarnation
+        self.metrics.fenced.inc()

@@ -24,6 +24,7 @@ from workflow_server.app.scheduling.timers import Timers
 from workflow_server.app.scheduling.turns import Turns
 from workflow_server.app.scheduling.waits import wait_for
 from workflow_server.app.telemetry.logs import get_logger
+from workflow_server.app.telemetry.replicas import Reason, ReplicaMetrics
 from workflow_server.stores.replicas import Peers
 
 logger = get_logger(__name__)
@@ -55,6 +56,7 @@ class Takeover:
         clock: StoreClock,
         max_resumes: int,
         pause: float,
+        metrics: ReplicaMetrics,
     ) -> None:
         self._reads = reads
         self._peers = peers
@@ -68,6 +70,7 @@ class Takeover:
         self._clock = clock
         self._max_resumes = max_resumes
         self._pause = pause
+        self._metrics = metrics
         self._changed = asyncio.Event()
         self._former = 0
         self._claimed: list[str] = []
@@ -109,7 +112,7 @@ class Takeover:
         await self._restore_claimed()
         if self._former:
             # What this server had did not end it, so nothing of that is a suspect.
-            await self._disown(self._former, with_present=True)
+            await self._disown(self._former, Reason.FENCED, with_present=True)
             self._former = 0
         for owner in await self._reads.ask(self._peers.list_dead()):
             await self._take_over(owner)
@@ -120,7 +123,7 @@ class Takeover:
         verdict = judge(present, others=True, max_resumes=self._max_resumes, is_shared=True)
         if verdict.turns:
             await self._write_verdict(owner, verdict)
-        await self._disown(owner, with_present=False)
+        await self._disown(owner, Reason.DEAD, with_present=False)
         await self._end_not_resumable()
         self._timers.note(self._clock())
 
@@ -136,6 +139,7 @@ class Takeover:
         if not is_judge:
             self._turns.begin(kept)
             return
+        self._metrics.takeovers[Reason.DEAD].inc(len(verdict.suspects))
         logger.warning(
             "runs of a dead server are taken over",
             server=owner,
@@ -169,11 +173,12 @@ class Takeover:
             else:
                 return
 
-    async def _disown(self, owner: int, *, with_present: bool) -> None:
+    async def _disown(self, owner: int, reason: Reason, *, with_present: bool) -> None:
         while True:
             disowned = await self._reads.ask(
                 self._peers.disown(owner, limit=DISOWNED_AT_ONCE, with_present=with_present)
             )
+            self._metrics.takeovers[reason].inc(len(disowned))
             if len(disowned) < DISOWNED_AT_ONCE:
                 return
 
@@ -202,7 +207,9 @@ class Takeover:
             limit = min(share, CLAIMED_AT_ONCE, self._queue.room)
             if limit <= 0:
                 return
-            self._claimed += await self._reads.ask(self._peers.claim_next(names, limit=limit))
+            claimed = await self._reads.ask(self._peers.claim_next(names, limit=limit))
+            self._metrics.claims.inc(len(claimed))
+            self._claimed += claimed
             await self._restore_claimed()
             await asyncio.sleep(SHARE_PAUSE)
 

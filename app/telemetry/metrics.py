@@ -36,8 +36,8 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.runs_started = self._counter("runs_started", "Runs accepted.", "workflow")
-        self.runs_ended = self._counter("runs_ended", "Runs ended.", "workflow", "status")
+        self.runs_started = self.add_counter("runs_started", "Runs accepted.", "workflow")
+        self.runs_ended = self.add_counter("runs_ended", "Runs ended.", "workflow", "status")
         self.run_seconds = Histogram(
             f"{PREFIX}_run_seconds",
             "Time from acceptance to end, in seconds.",
@@ -45,7 +45,7 @@ class Metrics:
             buckets=RUN_SECONDS,
             registry=self.registry,
         )
-        self.steps = self._counter("steps", "Attempts of steps.", "workflow", "step", "status")
+        self.steps = self.add_counter("steps", "Attempts of steps.", "workflow", "step", "status")
         self.step_seconds = Histogram(
             f"{PREFIX}_step_seconds",
             "Time of an attempt of a step, in seconds.",
@@ -53,9 +53,9 @@ class Metrics:
             buckets=STEP_SECONDS,
             registry=self.registry,
         )
-        self.resumes = self._counter("resumes", "Runs resumed after a restart.")
-        self.events = self._counter("events", "Events committed.")
-        self.store_errors = self._counter("store_errors", "What the store refused.", "operation")
+        self.resumes = self.add_counter("resumes", "Runs resumed after a restart.")
+        self.events = self.add_counter("events", "Events committed.")
+        self.store_errors = self.add_counter("store_errors", "What the store refused.", "operation")
         self.commit_errors = self.store_errors.labels("commit")
         self.read_errors = self.store_errors.labels("read")
         self.commit_seconds = self._histogram("commit_seconds", "Time of a commit.", SECONDS)
@@ -81,6 +81,10 @@ class Metrics:
         self._steps: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self._requests: dict[tuple[str, str, int], Histogram] = {}
         self.readers = Gauge(f"{PREFIX}_readers", "Open event streams.", registry=self.registry)
+
+    def add_counter(self, name: str, description: str, *labels: str) -> Counter:
+        """Add a counter and return it."""
+        return Counter(f"{PREFIX}_{name}", description, labels, registry=self.registry)
 
     def observe(self, name: str, description: str, value: Callable[[], float]) -> None:
         """Add a gauge whose value is asked for when it is read."""
@@ -148,9 +152,6 @@ class Metrics:
                 self.run_seconds.labels(workflow),
             )
         return self._runs[workflow]
-
-    def _counter(self, name: str, description: str, *labels: str) -> Counter:
-        return Counter(f"{PREFIX}_{name}", description, labels, registry=self.registry)
 
     def _histogram(self, name: str, description: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"{PREFIX}_{name}", description, buckets=buckets, registry=self.registry)

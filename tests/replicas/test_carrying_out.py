@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.support.ports import find_port
+from tests.support.replica_metrics import make_replica_metrics
 from workflow_server.app.errors import (
     Draining,
     HandlerEnded,
@@ -62,7 +63,7 @@ async def standing(server: OtherServer) -> AsyncIterator[Owner]:
 async def forwarding() -> AsyncIterator[Forwarding]:
     peers = Connections()
     peers.start("secret")
-    yield Forwarding(peers, bound=BOUND, is_draining=lambda: False)
+    yield Forwarding(peers, bound=BOUND, is_draining=lambda: False, metrics=make_replica_metrics())
     peers.stop()
 
 
@@ -177,7 +178,9 @@ async def test_an_owner_that_is_dead_by_now_gives_way_to_this_server(
 
 async def test_a_server_that_is_about_to_stop_waits_for_no_other() -> None:
     peers = Connections()
-    forwarding = Forwarding(peers, bound=3_600.0, is_draining=lambda: True)
+    forwarding = Forwarding(
+        peers, bound=3_600.0, is_draining=lambda: True, metrics=make_replica_metrics()
+    )
     gone = Owner(1, f"http://127.0.0.1:{find_port()}")
     with pytest.raises(RunElsewhere):
         await send(forwarding, elsewhere(gone))

@@ -12,6 +12,7 @@ from tests.support.waiting import until
 from workflow_server.app.clocks import StoreClock
 from workflow_server.app.replicas import membership as module
 from workflow_server.app.replicas.membership import Membership
+from workflow_server.app.telemetry.replicas import ServerState, read_state
 from workflow_server.stores.base import StoreFenced, StoreUnavailable
 from workflow_server.stores.replicas import Beat, Pulse, Replicas
 
@@ -29,7 +30,7 @@ class ScriptedPulse(Pulse):
         self.beats += 1
         if self.error is not None:
             raise self.error
-        return Beat((1, 2), 1_000_000 * self.beats, self.beats)
+        return Beat((1, 2), ("serving", None), 1_000_000 * self.beats, self.beats)
 
     async def prune(self) -> None:
         self.prunes += 1
@@ -153,3 +154,13 @@ async def test_a_server_that_is_dead_to_the_others_is_told_once_and_beats_no_mor
         pulse.error = None
         await membership.start(pulse)
         assert (pulse.beats > beats, told.fenced) == (True, 1)
+
+
+async def test_servers_are_counted_by_what_they_have_written_of_themselves() -> None:
+    async with beating(ScriptedPulse(), Told()) as membership:
+        counted = {state.value: membership.count_servers(state) for state in ServerState}
+        assert counted == {"joining": 1, "serving": 1, "draining": 0, "other": 0}
+
+
+def test_a_state_of_a_later_release_is_another() -> None:
+    assert read_state("hibernating") is ServerState.OTHER
