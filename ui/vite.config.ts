@@ -6,7 +6,7 @@ import { defineConfig, type Plugin } from "vite";
 
 const OUTPUT = fileURLToPath(new URL("../routers/ui_dist", import.meta.url));
 const SERVER = process.env.WORKFLOW_SERVER_URL ?? "http://127.0.0.1:8000";
-const API = ["/workflows", "/handlers", "/events", "/health", "/openapi.json", "/docs", "/redoc"];
+const API = ["/workflows", "/handlers", "/events", "/servers", "/health", "/openapi.json", "/docs", "/redoc"];
 
 /** Writes each file a second time, compressed, for the server to send as it is. */
 function precompress(): Plugin {

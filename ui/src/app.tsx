@@ -1,16 +1,19 @@
 /** The frame of every page: where one is, and where one can go. */
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { listServers } from "./api/client";
 import { holdsCredential, href, keepCredential, listenForRefusals } from "./api/request";
 import { Icon } from "./components/icon";
 import { Empty } from "./components/parts";
 import { Toasts } from "./components/toast";
 import { useResource } from "./hooks";
 import { applyTheme, readTheme, type Theme } from "./memory";
+import { isShared } from "./model/servers";
 import { CredentialPage } from "./pages/credential";
 import { listWaiting, QuestionsPage } from "./pages/questions";
 import { RunPage } from "./pages/run";
 import { RunsPage } from "./pages/runs";
+import { ServersPage } from "./pages/servers";
 import { WorkflowPage } from "./pages/workflow";
 import { WorkflowsPage } from "./pages/workflows";
 import { link, usePlace, type Place } from "./router";
@@ -54,6 +57,8 @@ function Page({ place: { parts, query } }: { place: Place }) {
       return name === undefined ? <RunsPage query={query} /> : <RunPage handlerId={name} runId={query.get("run")} />;
     case "questions":
       return <QuestionsPage />;
+    case "servers":
+      return <ServersPage />;
     default:
       return (
         <Empty title="There is no such page.">
@@ -67,6 +72,8 @@ function Page({ place: { parts, query } }: { place: Place }) {
 
 function Header({ current, onForget }: { current: string; onForget: () => void }) {
   const { data: waiting } = useResource("waiting", listWaiting, BADGE_MS);
+  // Asked once: whether servers share the store, and whether this person may see them, does not change.
+  const { data: servers } = useResource("servers", listServers);
   const open = waiting?.handlers.length ?? 0;
   const item = (page: string, text: string) => (
     <a href={link([page])} {...(current === page ? { "aria-current": "page" as const } : {})}>
@@ -84,6 +91,7 @@ function Header({ current, onForget }: { current: string; onForget: () => void }
         {item("workflows", "Workflows")}
         {item("runs", "Runs")}
         {item("questions", "Questions")}
+        {(current === "servers" || (servers && isShared(servers))) && item("servers", "Servers")}
       </nav>
       <div class="row top-end">
         <a href={href("docs")}>API</a>

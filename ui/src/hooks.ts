@@ -4,6 +4,8 @@ import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preac
 import { Problem } from "./api/client";
 import { serverNow } from "./api/request";
 
+const FORBIDDEN = 403;
+
 export interface Resource<T> {
   data: T | null;
   problem: Problem | null;
@@ -37,7 +39,9 @@ export function useResource<T>(key: string, load: (signal: AbortSignal) => Promi
         text = now;
       } catch (error) {
         if (abort.signal.aborted) return;
-        setState((state) => ({ key, data: state.key === key ? state.data : null, problem: toProblem(error) }));
+        const problem = toProblem(error);
+        setState((state) => ({ key, data: state.key === key ? state.data : null, problem }));
+        if (problem.status === FORBIDDEN) return; // and it stays so
       }
       if (every && !abort.signal.aborted) timer = setTimeout(() => void tick(), every);
     };

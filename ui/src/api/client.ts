@@ -1,7 +1,7 @@
 /** Calls of the API. Each action is a `Call` first, so that its `curl` is the same request. */
 
 import { ask, holdsCredential, href } from "./request";
-import type { Fault, HandlerInFull, HandlerPage, Json, JsonObject, JsonSchema, Representation, RunPage } from "./types";
+import type { Fault, HandlerInFull, HandlerPage, Json, JsonObject, JsonSchema, Representation, RunPage, ServerList } from "./types";
 
 export interface Call {
   method: "GET" | "POST";
@@ -116,6 +116,8 @@ export const calls = {
   runs: (id: string): Call => ({ method: "GET", path: `handlers/${encodeURIComponent(id)}/runs` }),
   handlers: (query: string): Call => ({ method: "GET", path: `handlers${query && `?${query}`}` }),
   workflows: (): Call => ({ method: "GET", path: "workflows" }),
+  servers: (): Call => ({ method: "GET", path: "servers" }),
+  drain: (id: number): Call => ({ method: "POST", path: `servers/${id}/drain` }),
 };
 
 async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
@@ -141,6 +143,10 @@ export async function getEventSchemas(name: string, signal?: AbortSignal): Promi
 export async function getGraph(name: string, signal?: AbortSignal): Promise<Representation> {
   const path = `workflows/${encodeURIComponent(name)}/representation`;
   return (await get<{ graph: Representation }>(path, signal)).graph;
+}
+
+export async function listServers(signal?: AbortSignal): Promise<ServerList> {
+  return get(calls.servers().path, signal);
 }
 
 export async function listHandlers(query: URLSearchParams, signal?: AbortSignal): Promise<HandlerPage> {

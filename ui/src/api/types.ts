@@ -142,6 +142,27 @@ export interface Representation {
   edges: GraphEdge[];
 }
 
+/** How many runs are in each phase; phases without any are left out. */
+export type RunCounts = Partial<Record<Phase, number>>;
+
+export interface Server {
+  /** Null where one server has the store for itself. */
+  id: number | null;
+  address: string | null;
+  version: string | null;
+  /** `serving`, `draining`, or a word of a later server; null before it has said so. */
+  state: string | null;
+  heartbeat_age: number | null;
+  workflows: string[];
+  runs: RunCounts;
+  is_asked: boolean;
+}
+
+export interface ServerList {
+  servers: Server[];
+  unowned: RunCounts;
+}
+
 /** An event as the page holds it; `at` is when it was emitted, in milliseconds, where that is known. */
 export interface RunEvent extends Envelope {
   sequence: number;
