@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Awaitable, Callable, Mapping
 
 from fastapi import Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -23,7 +23,7 @@ from workflow_server.app.errors import (
 )
 from workflow_server.app.json_size import building_values
 from workflow_server.app.replicas.exchange import Exchange
-from workflow_server.app.replicas.forwarding import MISDIRECTED
+from workflow_server.app.replicas.forwarding import MISDIRECTED, NOT_UNDERSTOOD
 from workflow_server.app.replicas.frames import BEAT, END, frame
 from workflow_server.app.replicas.members import Members
 from workflow_server.app.replicas.peers import SECRET_HEADER
@@ -31,7 +31,7 @@ from workflow_server.app.replicas.registry import SharedRegistry
 from workflow_server.app.replicas.tails import BEAT_PAUSE
 from workflow_server.app.streams.subscription import Subscription
 from workflow_server.app.telemetry.logs import get_logger
-from workflow_server.routers.problems import service_problem
+from workflow_server.routers.problems import problem_response, service_problem
 from workflow_server.routers.streaming import wait_for_hang_up
 from workflow_server.schemas.internal import (
     CANCEL,
@@ -56,6 +56,7 @@ logger = get_logger(__name__)
 
 JSON = "application/json"
 LINES = b"text/plain; charset=utf-8"
+UNKNOWN_MESSAGE = "The message is none that this release knows; nothing was done."
 Serve = Callable[[bytes], Awaitable[BaseModel]]
 
 
@@ -107,6 +108,10 @@ class InternalRoutes:
             response = Response(misdirected.model_dump_json(), MISDIRECTED, media_type=JSON)
         except ServiceError as error:
             response = service_problem(error)
+        except ValidationError:
+            response = problem_response(
+                400, code=NOT_UNDERSTOOD, title="Bad Request", detail=UNKNOWN_MESSAGE
+            )
         await response(scope, receive, send)
 
     def _is_of_a_server(self, scope: Scope) -> bool:

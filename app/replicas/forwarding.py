@@ -28,8 +28,9 @@ ANSWER_TIMEOUT = 60.0  # seconds until a server that was asked counts as one tha
 FIRST_PAUSE = 0.05  # seconds until it is asked again who has a run
 LONGEST_PAUSE = 0.5
 MISDIRECTED = 421
+NOT_UNDERSTOOD = "not_understood"  # by a server of another release, and never seen by a client
 # Their senders have done nothing of what they were asked for.
-NOTHING_DONE = frozenset({NotStarted.code, Draining.code, TooManyConnections.code})
+NOTHING_DONE = frozenset({NotStarted.code, Draining.code, TooManyConnections.code, NOT_UNDERSTOOD})
 UNKNOWN = (
     "The server that has the run did not answer: what was asked for may or may not have taken"
     " place. Ask for the handler later, and do not send it again before."
@@ -116,9 +117,9 @@ class Forwarding:
                 case Unknown():
                     raise OutcomeUnknown(UNKNOWN)
                 case Answered(status=200, body=body):
-                    return answer.model_validate_json(body)
+                    return _read(answer, body)
                 case Answered(status=status, body=body) if status == MISDIRECTED:
-                    other = Misdirected.model_validate_json(body)
+                    other = _read(Misdirected, body)
                     owner = Owner(other.incarnation, other.address)
                 case Answered(body=body):
                     raise read_problem(body)
@@ -147,6 +148,14 @@ def _name(outcome: Outcome) -> Forwarded:
             return Forwarded.REFUSED
         case unreachable:
             assert_never(unreachable)
+
+
+def _read(answer: type[Answer], body: bytes) -> Answer:
+    """Return what another server has answered; `OutcomeUnknown` where it says something else."""
+    try:
+        return answer.model_validate_json(body)
+    except ValidationError as error:
+        raise OutcomeUnknown(UNKNOWN) from error
 
 
 def read_problem(body: bytes) -> ServiceError | NotTaken:

@@ -10,6 +10,7 @@ from tests.support.calls import start_asker, wait_question
 from tests.support.credentials import KeyBook, bearer
 from tests.support.problems import problem_of
 from workflow_server.app.access import Scope
+from workflow_server.app.replicas.forwarding import NotTaken, read_problem
 from workflow_server.schemas.internal import (
     CANCEL,
     DRAIN,
@@ -71,3 +72,15 @@ async def test_no_credential_of_a_user_reaches_them(url: str, tmp_path: Path) ->
 async def test_they_are_not_in_the_document(alone: Member) -> None:
     paths = alone.server.openapi_schema()["paths"]
     assert not [path for path in paths if path.startswith("/internal")]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("body", [b"{}", b"[", b"\xff"])
+async def test_a_message_that_is_not_understood_is_a_problem_and_does_nothing(
+    alone: Member, path: str, body: bytes
+) -> None:
+    headers = {"replica-secret": alone.exchange.secret}
+    response = await alone.client.post(path, content=body, headers=headers)
+    assert problem_of(response) == (400, "not_understood")
+    problem = read_problem(response.content)
+    assert isinstance(problem, NotTaken)
