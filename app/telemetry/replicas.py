@@ -30,14 +30,14 @@ def read_state(written: str | None) -> ServerState:
 
 
 class Reason(StrEnum):
-    """Why runs were taken from the server that had them."""
+    """The reason for which runs were taken from the server that had them."""
 
     DEAD = "dead"
     FENCED = "fenced"
 
 
 class Forwarded(StrEnum):
-    """What came of a request to another server."""
+    """The outcome of a request to another server."""
 
     DONE = "done"
     REFUSED = "refused"

@@ -131,7 +131,10 @@ async def test_pydantic_still_looks_at_what_other_default_factories_take() -> No
         _held: list[int] = PrivateAttr(default_factory=list)
         _named: dict[str, int] = PrivateAttr(default_factory=dict)
 
+        def list_private(self) -> list[Any]:
+            return [self._twice, self._held, self._named]
+
     async with serve_workflow(Short()):
-        made = Plain(size=4)
-    assert (made._twice, made._held, made._named) == (8, [], {})
-    assert Plain(size=4)._named is not made._named
+        made = [Plain(size=size).list_private() for size in (4, 5)]
+    assert made == [[8, [], {}], [10, [], {}]]
+    assert made[0][2] is not made[1][2]

@@ -223,7 +223,7 @@ async def test_a_commit_that_is_given_up_while_it_connects_keeps_nobody_from_the
 ) -> None:
     there = urlsplit(url)
     async with tcp_proxy(there.hostname or "", there.port or 5432) as proxy:
-        through = there._replace(netloc=f"{there.username}@127.0.0.1:{proxy.port}").geturl()
+        through = url.replace(there.netloc, f"{there.username}@127.0.0.1:{proxy.port}")
         async with opened_store(through) as store:
             (before,) = await owners_of(database, url)
             proxy.last_heard = b"pg_try_advisory_lock"
