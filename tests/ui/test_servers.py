@@ -125,7 +125,7 @@ def test_axe_finds_nothing_and_the_page_fits(shown: Ui, width: int, scheme: Any)
     shown.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     shown.open("servers")
     expect(shown.page.locator("table.servers tbody tr")).to_have_count(2)
-    expect(tab(shown)).to_be_visible()
+    expect(tab(shown)).to_be_in_viewport(ratio=1)
     assert (shown.find_violations(), shown.width) == ([], width)
     shown.page.get_by_role("button", name="Drain server").first.click()
     expect(shown.page.get_by_role("dialog")).to_be_visible()
@@ -227,6 +227,23 @@ def make_key(tmp_path: Path) -> Callable[..., str]:
     return make
 
 
+def test_an_administrator_with_a_key_sees_all_of_the_navigation_on_a_phone(
+    page: Page, make_key: Callable[..., str], tmp_path: Path
+) -> None:
+    key = make_key("--name", "ada", "--scope", "admin")
+    arguments = (str(ROOT / "examples"), "--store", "memory:", "--api-keys", "keys.json")
+    with serving(tmp_path, *arguments) as server:
+        ui = Ui(page, server.url)
+        page.set_viewport_size({"width": 390, "height": 844})
+        ui.open("servers")
+        ui.field("API key, or token").fill(key)
+        ui.press("Go on")
+        expect(page.get_by_text("One server serves all runs")).to_be_visible()
+        expect(tab(ui)).to_be_in_viewport(ratio=1)
+        expect(page.get_by_role("button", name="Forget the key")).to_be_in_viewport(ratio=1)
+        assert (ui.find_violations(), ui.width) == ([], 390)
+
+
 @pytest.mark.parametrize(
     ("scope", "reason"),
     [
@@ -239,6 +256,9 @@ def test_a_key_that_may_not_see_the_servers_reads_a_sentence(
 ) -> None:
     key = make_key("--name", "ada", *scope)
     arguments = (str(ROOT / "examples"), "--store", "memory:", "--api-keys", "keys.json")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.install()
     with serving(tmp_path, *arguments) as server:
         ui = Ui(page, server.url)
         ui.open("servers")
@@ -247,6 +267,9 @@ def test_a_key_that_may_not_see_the_servers_reads_a_sentence(
         expect(page.locator(".empty")).to_contain_text("Only an administrator sees the servers")
         expect(page.locator(".empty")).to_contain_text(reason)
         expect(page.get_by_role("alert")).to_have_count(0)
+        before = asked.count(f"{server.url}/servers")
+        page.clock.run_for(60_000)
+        assert asked.count(f"{server.url}/servers") == before  # what is forbidden stays so
         ui.open("workflows")
         expect(page.locator(".card").first).to_be_visible()
         expect(tab(ui)).to_have_count(0)
