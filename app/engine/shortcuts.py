@@ -25,6 +25,8 @@ from workflow_server.app.engine.pace import MAX_SENT_AT_ONCE, TOO_MANY
 
 Steps = dict[str, StepFunction[..., Any]]
 
+LOOKS = hasattr(ModelPrivateAttr, "default_factory_takes_validated_data")  # pydantic, since 2.13
+
 
 class EventWriter(InternalRunAdapter):
     """An adapter that takes an event for the stream at once."""
@@ -140,7 +142,7 @@ def shorten_making(event_class: type) -> None:
     attributes: dict[str, ModelPrivateAttr] = getattr(event_class, "__private_attributes__", {})
     extras = attributes.get("_data")
     is_plain = type(extras) is ModelPrivateAttr and extras.default_factory is dict
-    if is_plain and event_class.__module__.partition(".")[0] != "workflows":
+    if LOOKS and is_plain and event_class.__module__.partition(".")[0] != "workflows":
         attributes["_data"] = _FreshDict(default_factory=dict)
 
 
