@@ -10,12 +10,13 @@ from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.dispatcher import Dispatcher
 from llama_index_instrumentation.span import SimpleSpan
 from llama_index_instrumentation.span_handlers import BaseSpanHandler
-from pydantic import BaseModel, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr
 from pydantic.fields import ModelPrivateAttr
 from workflows import Context, Workflow, step
 from workflows.events import Event, StartEvent, StopEvent
 
 from tests.support.live import serve_workflow
+from workflow_server.app.engine.shortcuts import take_shortcuts
 
 
 class SpanNames(BaseSpanHandler[SimpleSpan]):
@@ -124,17 +125,18 @@ async def test_events_of_a_served_workflow_are_made_without_a_look_at_what_dict_
     assert type(Event.__private_attributes__["_data"]) is ModelPrivateAttr  # not the engine's
 
 
-async def test_pydantic_still_looks_at_what_other_default_factories_take() -> None:
+def test_pydantic_still_looks_at_what_other_default_factories_take() -> None:
+    take_shortcuts(Short())
+
     class Plain(BaseModel):
         size: int
-        _twice: int = PrivateAttr(default_factory=lambda data: 2 * data["size"])
+        twice: int = Field(default_factory=lambda data: 2 * data["size"])
         _held: list[int] = PrivateAttr(default_factory=list)
         _named: dict[str, int] = PrivateAttr(default_factory=dict)
 
         def list_private(self) -> list[Any]:
-            return [self._twice, self._held, self._named]
+            return [self.twice, self._held, self._named]
 
-    async with serve_workflow(Short()):
-        made = [Plain(size=size).list_private() for size in (4, 5)]
+    made = [Plain(size=size).list_private() for size in (4, 5)]
     assert made == [[8, [], {}], [10, [], {}]]
     assert made[0][2] is not made[1][2]
