@@ -7,7 +7,6 @@ this server is, so it is free as soon as the others have removed that.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -15,11 +14,12 @@ import asyncpg
 from workflow_server.stores.base import StoreFenced, StoreUnavailable
 from workflow_server.stores.postgres_connections import Connections, SocketConnection
 from workflow_server.stores.postgres_errors import ERRORS, unavailable
-from workflow_server.stores.postgres_joining import bound_transactions
-from workflow_server.stores.replicas import Jobs, Replicas
+from workflow_server.stores.replicas import Jobs
 
 ASK_TIMEOUT = 3.0  # seconds in which the database answers
 
+# A server that is frozen in a transaction keeps nobody waiting for long.
+BOUND = "SET LOCAL idle_in_transaction_session_timeout = {}"
 # A name is the queue of its job, and the lock that lets one of them be done. A job that is done, or
 # is left, is deleted, for its events are kept as long as the job.
 DELETE = (
@@ -42,9 +42,8 @@ FETCH = "SELECT id FROM {schema}.procrastinate_fetch_job_v2(ARRAY[$1::text]::var
 class PostgresJobs(Jobs):
     """Jobs through a connection that is made anew where it is lost."""
 
-    def __init__(self, connections: Connections, replicas: Replicas, *, worker: int) -> None:
+    def __init__(self, connections: Connections, *, worker: int) -> None:
         self._connections = connections
-        self._replicas = replicas
         self._schema = connections.url.schema
         self._worker = worker
         self._connection: SocketConnection | None = None
@@ -52,7 +51,10 @@ class PostgresJobs(Jobs):
         self._is_closed = False
 
     async def take(self, name: str) -> bool:
-        return bool(await self._ask(lambda connection: self._take(connection, name)))
+        try:
+            return bool(await self._ask(lambda connection: self._take(connection, name)))
+        except asyncpg.UniqueViolationError:
+            return False  # another server has just deferred it
 
     async def end(self, name: str, *, again_in: float) -> None:
         await self._ask(lambda connection: self._end(connection, name, again_in))
@@ -66,26 +68,26 @@ class PostgresJobs(Jobs):
 
     async def _take(self, connection: SocketConnection, name: str) -> bool:
         await connection.execute(self._of(FREE), name, self._worker)
-        with suppress(asyncpg.UniqueViolationError):  # another server has just deferred it
-            await connection.execute(self._of(DEFER), name, 0.0)
+        await connection.execute(self._of(DEFER), name, 0.0)
         job = await connection.fetchval(self._of(FETCH), name, self._worker)
         return job is not None
 
     async def _end(self, connection: SocketConnection, name: str, again_in: float) -> None:
-        async with connection.transaction():
-            if await connection.fetch(self._of(END), name, self._worker):
-                await connection.execute(self._of(DEFER), name, again_in)
+        if await connection.fetch(self._of(END), name, self._worker):
+            await connection.execute(self._of(DEFER), name, again_in)
 
     def _of(self, sql: str) -> str:
         return sql.format(schema=self._schema)
 
     async def _ask(self, work: Callable[[SocketConnection], Awaitable[Any]]) -> Any:
-        """Return what work on the connection returns; one asks at a time."""
+        """Return what work on the connection returns, in one transaction; one asks at a time."""
         try:
             async with asyncio.timeout(ASK_TIMEOUT), self._asking:
                 return await self._use(work)
         except asyncpg.ForeignKeyViolationError as error:
             raise StoreFenced("This server is dead to the others, and has no jobs.") from error
+        except asyncpg.UniqueViolationError:
+            raise
         except ERRORS as error:
             raise unavailable(error) from error
 
@@ -95,8 +97,9 @@ class PostgresJobs(Jobs):
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await self._connections.connect()
-                await bound_transactions(self._connection, self._replicas)
-            return await work(self._connection)
+            async with self._connection.transaction():
+                await self._connection.execute(BOUND.format(int(1000 * ASK_TIMEOUT)))
+                return await work(self._connection)
         except BaseException:
             self._drop()
             raise

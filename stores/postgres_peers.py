@@ -203,7 +203,7 @@ class PostgresPeers(Peers):
         )
 
     def open_jobs(self) -> Jobs:
-        return PostgresJobs(self._connections, self.replicas, worker=self.worker)
+        return PostgresJobs(self._connections, worker=self.worker)
 
     async def find_owner(self, run_id: str) -> Owner | None:
         """Return who has a run; see `Store.find_owner`."""

@@ -11,7 +11,7 @@ from workflow_server.stores.replicas import Jobs, Peers
 
 logger = get_logger(__name__)
 
-LOOK_PAUSE = 5.0  # seconds between two looks for a job, at most
+LOOK_PAUSE = 10.0  # seconds between two looks for a job, at most
 
 
 class SharedBackground(Background):
