@@ -19,7 +19,7 @@ from workflow_server.app.catalog import Catalog
 from workflow_server.app.engine.values.registry import register_type
 from workflow_server.app.errors import NotStarted, StoreFailed
 from workflow_server.app.http.blocked_loops import BlockedLoopGuard
-from workflow_server.app.http.connections import HttpServer, make_connection_class
+from workflow_server.app.http.connections import KEEP_ALIVE, HttpServer, make_connection_class
 from workflow_server.app.http.stop_signals import StopSignals
 from workflow_server.app.http.workers import count_workers
 from workflow_server.app.lifecycle import Lifecycle
@@ -214,6 +214,7 @@ class WorkflowServer:
             "server_header": False,
             "proxy_headers": bool(proxies),
             "forwarded_allow_ips": proxies,
+            "timeout_keep_alive": KEEP_ALIVE,
             "timeout_graceful_shutdown": self.settings.shutdown_timeout,
             **(uvicorn_config or {}),
         }

@@ -38,6 +38,7 @@ logger = get_logger(__name__)
 
 Owed = Literal["head", "body"]
 
+KEEP_ALIVE = 75  # seconds that a connection may be idle; longer than proxies and clients keep one
 LINGER = 0.2  # seconds that a further request may be on its way when the server stops
 HURRIED = 1.0  # seconds in which a client must take something then, or send its first request
 TURNS = 3  # of the event loop, which after a pause calls timers before it looks at its sockets
@@ -55,6 +56,8 @@ class Connection(HttpToolsProtocol):
         *("_stalled_since", "_unparsed", "_fault", "_served"),
     )
     limits: Limits
+    # Those that wait for a further request, the one that has waited longest first.
+    idle: "dict[Connection, None]"
     leaving = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -165,11 +168,22 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's narrower type
         super().connection_made(transport)
-        if len(self.connections) > self.limits.max_connections:
+        if len(self.connections) > self.limits.max_connections and not self._take_place():
             self.refuse(TooManyConnections("The server has as many connections as it may."))
+
+    def _take_place(self) -> bool:
+        """Close the connection that has been idle for longest; return whether there is one."""
+        longest = next(iter(self.idle), None)
+        if longest is None:
+            return False
+        del self.idle[longest]
+        longest.transport.close()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # else that keeps a connection that was reset
+        self.idle.pop(self, None)
         # uvicorn tells the last request alone, which may still wait for the one that is served.
         if self._served is not None and not self._served.response_complete:
             self._served.disconnected = True
@@ -177,6 +191,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        self.idle.pop(self, None)
         self._unparsed += len(data)
         try:
             self._parse(data)
@@ -240,6 +255,8 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self.pipeline:
             self.flow.pause_reading()
+        if self.timeout_keep_alive_task is not None:
+            self.idle[self] = None
 
     def on_body(self, body: bytes) -> None:
         self._unparsed -= len(body)
@@ -276,7 +293,7 @@ def _explain(error: httptools.HttpParserError) -> ServiceError:
 
 def make_connection_class(limits: Limits) -> type[Connection]:
     """Return the class of connections with these limits."""
-    return type("LimitedConnection", (Connection,), {"limits": limits})
+    return type("LimitedConnection", (Connection,), {"limits": limits, "idle": {}})
 
 
 class Stopping(Protocol):

@@ -142,6 +142,13 @@ async def test_the_context_manager_starts_and_stops() -> None:
     assert (during, (store.starts, store.stops)) == ((1, 0), (1, 1))
 
 
+async def test_a_connection_may_be_idle_for_longer_than_proxies_and_clients_keep_one() -> None:
+    http = make_server().make_http_server("127.0.0.1", 0)
+    assert http.config.timeout_keep_alive == 75
+    shorter = make_server().make_http_server("127.0.0.1", 0, {"timeout_keep_alive": 5})
+    assert shorter.config.timeout_keep_alive == 5
+
+
 async def test_starting_and_stopping_twice_does_nothing_more() -> None:
     store = CountingStore()
     server = make_server(store)

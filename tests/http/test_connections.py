@@ -291,6 +291,30 @@ async def test_more_connections_than_may_be_are_refused(served: Served) -> None:
     await until(lambda: is_answered(served.client))
 
 
+async def test_an_idle_connection_gives_way_to_a_new_one(served: Served) -> None:
+    async with AsyncExitStack() as stack:
+        opened = [
+            await stack.enter_async_context(connect(served.client)) for _ in range(CONNECTIONS)
+        ]
+        for connection in opened:
+            assert await ask_if_alive(connection) == 200
+        newcomer = await stack.enter_async_context(connect(served.client))
+        assert await ask_if_alive(newcomer) == 200
+        assert await opened[0].reader.read(-1) == b""  # closed
+        assert await ask_if_alive(opened[1]) == 200
+    await until(lambda: is_answered(served.client))
+
+
+async def ask_if_alive(connection: Connection) -> int:
+    """Make a request on a connection, and return the status of its answer."""
+    async with asyncio.timeout(DEADLINE):
+        await connection.send("GET /livez HTTP/1.1", "Host: localhost")
+        head = await connection.read_head()
+        length = int(head.partition("content-length: ")[2].split()[0])
+        await connection.reader.readexactly(length)
+    return int(head.split()[1])
+
+
 async def is_answered(client: httpx.AsyncClient) -> bool:
     """Return whether a request is taken."""
     try:
