@@ -52,7 +52,7 @@ ALL = os.environ.get("EVERY_FAULT") == "1"
 TIMEOUT = 2.0 if ALL else 1.0  # seconds until what hangs has failed
 # What bounds an operation; all others are reads.
 COMMIT, READ = "runs.commit_log.COMMIT_TIMEOUT", "reads.READ_TIMEOUT"
-TIMEOUTS = {
+TIMEOUTS: dict[str, tuple[str, ...]] = {
     "commit": (COMMIT,),
     "check": ("lifecycle.CHECK_TIMEOUT",),
     "describe": ("description.CHECK_TIMEOUT",),

@@ -32,7 +32,7 @@ from workflow_server.schemas.records import (
     Batch,
     EventRecord,
 )
-from workflow_server.stores.base import StoreError, StoreUnavailable
+from workflow_server.stores.base import Store, StoreError, StoreUnavailable
 from workflow_server.stores.migrations import load_migrations
 from workflow_server.stores.postgres import PostgresStore
 from workflow_server.stores.postgres_statements import (
@@ -82,7 +82,7 @@ async def database(url: str) -> AsyncIterator[Connection]:
         yield connection
 
 
-async def commit_works(store: PostgresStore, batch: Batch) -> bool:
+async def commit_works(store: Store, batch: Batch) -> bool:
     """Return whether a batch could be committed."""
     try:
         await store.commit(batch)
