@@ -38,6 +38,7 @@ from workflow_server.app.replicas.exchange import Exchange
 from workflow_server.app.replicas.members import Members
 from workflow_server.app.replicas.others import Others
 from workflow_server.app.replicas.registry import SharedRegistry
+from workflow_server.app.replicas.slots import SharedQueue
 from workflow_server.app.runs.commit_log import LAST_WRITE, CommitLog
 from workflow_server.app.scheduling.claims import Claims
 from workflow_server.app.scheduling.eviction import Eviction
@@ -92,7 +93,7 @@ class Lifecycle:
         self.live = LiveRuns(
             self.log, clock=clock, store_clock=store_clock, limits=settings, metrics=self.metrics
         )
-        self.queue = RunQueue(settings, clock=store_clock)
+        self.queue = (RunQueue if store.peers is None else SharedQueue)(settings, clock=store_clock)
         self.turns = Turns()
         self.restorer = Restorer(
             self.reads,
@@ -189,6 +190,8 @@ class Lifecycle:
         self._watch.add_done_callback(_log_broken_off)
 
     async def _start_parts(self) -> None:
+        if self._others is not None:
+            await self._others.introduce()
         await self._store.start()
         await refuse_unfinished(self._store, within=CHECK_TIMEOUT)
         self._description.forget()
@@ -203,10 +206,9 @@ class Lifecycle:
         self.trials.start()
         self.claims.start()
         self._spawn(self.claims.run(), "claims")
-        if self._others is None:
-            self._spawn(self.trials.run(), "trials")
-        else:
-            self._spawn(self._others.takeover.run(), "takeover")
+        judging = {"trials": self.trials.run} if self._others is None else self._others.work
+        for name, work in judging.items():
+            self._spawn(work(), name)
         await self.claims.wait_first_look()
         self._spawn(self.eviction.run(), "eviction")
         self._spawn(self.timers.run(), "timers")

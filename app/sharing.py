@@ -19,6 +19,14 @@ class Sharing(BaseModel):
         description="URL under which the others reach this server, such as http://10.0.0.7:8000; by"
         " default, the address from which it connects to Postgres, and its port.",
     )
+    code_version: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Version of the code that this server serves, such as a commit or an image;"
+        " with replicas, runs go on at servers of theirs first. By default, a digest of the files"
+        " of the workflows.",
+    )
     heartbeat: float = Field(
         default=1.0,
         gt=0,

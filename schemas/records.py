@@ -21,6 +21,7 @@ from workflow_server.schemas.journals import TickRecord as TickRecord
 from workflow_server.schemas.waits import Awaited as Awaited
 from workflow_server.schemas.waits import Idle as Idle
 
+RUN_FORMAT = 1  # in which runs are stored; what earlier releases cannot read has a higher one
 FIXED_SIZE = 100  # about what each question and each wait takes beside its text, in bytes
 
 

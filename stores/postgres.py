@@ -15,6 +15,7 @@ from workflow_server.stores.postgres_connections import (
     Connections,
     Pool,
     SocketConnection,
+    is_pooled,
 )
 from workflow_server.stores.postgres_errors import (
     ABORTED,
@@ -25,7 +26,7 @@ from workflow_server.stores.postgres_errors import (
     retrying,
     unavailable,
 )
-from workflow_server.stores.postgres_joining import bound_transactions, join, leave
+from workflow_server.stores.postgres_joining import bound_transactions, hold_hint, join, leave
 from workflow_server.stores.postgres_peers import PostgresPeers, in_one_order
 from workflow_server.stores.postgres_refusals import refusal
 from workflow_server.stores.postgres_schema import (
@@ -81,10 +82,15 @@ class PostgresStore(SqlStore):
         self._pool: Pool | None = None
         self._writing = asyncio.Lock()
         self._incarnation = 0
+        self._is_hinted = False
         self.peers: PostgresPeers | None = None
         if replicas is not None:
             self.peers = PostgresPeers(
-                replicas, self._connections, read=self._read, write=self._write_rows
+                replicas,
+                self._connections,
+                read=self._read,
+                write=self._write_rows,
+                transact=self._transact,
             )
 
     async def start(self) -> None:
@@ -94,6 +100,8 @@ class PostgresStore(SqlStore):
             pool = self._pool = await self._connections.open_pool(READERS)
             await _check_sessions(pool)
             self._writer = await self._claim_schema()
+            # A pooler keeps its sessions when ours are lost.
+            self._is_hinted = not await is_pooled(self._writer)
             await migrate(self._writer, self._schema)
             await self._begin(self._writer)
         except ERRORS as error:
@@ -108,7 +116,14 @@ class PostgresStore(SqlStore):
         if self.peers is None:
             self._incarnation = await begin_incarnation(writer, self._schema)
         else:
-            self._incarnation, worker = await join(writer, self._schema)
+            peers = self.peers
+            self._incarnation, worker = await join(
+                writer,
+                self._schema,
+                workflows=peers.workflows,
+                code=peers.versions.code,
+                is_hinted=self._is_hinted,
+            )
             self.peers.joined(self._incarnation, worker, writer.local_host)
             await bound_transactions(writer, self.peers.replicas)
 
@@ -228,6 +243,19 @@ class PostgresStore(SqlStore):
         """Return the rows of a statement that writes; `StoreFenced` where it wrote nothing."""
         return await self._write(lambda writer: self._write_fenced(writer, sql, *values))
 
+    async def _transact(self, work: Callable[[Connection], Awaitable[Rows | None]]) -> Rows:
+        """Return the rows of what writes beside the batches; `StoreFenced` where they are None."""
+        if self._pool is None:
+            raise StoreUnavailable("The store is not open.")
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                rows = await work(connection)
+        except ERRORS as error:
+            raise unavailable(error) from error
+        if rows is None:
+            raise self._fenced()
+        return rows
+
     async def _write_fenced(self, writer: Connection, sql: str, *values: Any) -> Rows | None:
         """Return the rows of a statement that writes, or None where the incarnation is dead.
 
@@ -308,6 +336,8 @@ class PostgresStore(SqlStore):
         if await connection.fetchval(self._lock, OWNER_SPACE, lock_key(self._schema)):
             if self.peers is not None and self._incarnation:
                 await bound_transactions(connection, self.peers.replicas)
+                if self._is_hinted:
+                    await hold_hint(connection, self._schema, self._incarnation)
             return
         sql = f"SELECT {self._is_ours}"
         if self._incarnation and not await connection.fetchval(sql, self._incarnation):

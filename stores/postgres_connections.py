@@ -98,5 +98,11 @@ class Connections:
                 connection.socket.setsockopt(*option)
 
 
+async def is_pooled(connection: Connection) -> bool:
+    """Return whether a pooler is between: it names a session of its own, not the database's."""
+    pid: int = await connection.fetchval("SELECT pg_backend_pid()")
+    return pid != connection.get_server_pid()
+
+
 def _warn(parameter: str, reason: str) -> None:
     logger.warning(LEFT_OUT, extra={"parameter": parameter, "reason": reason})

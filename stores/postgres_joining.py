@@ -4,12 +4,14 @@ Procrastinate keeps the members, in our schema: a worker of it is a server, with
 when its row goes, so does the incarnation. It is imported here alone, when a server joins.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import asyncpg
 
+from workflow_server.schemas.records import RUN_FORMAT
 from workflow_server.stores.base import StoreError
-from workflow_server.stores.postgres_schema import lock_schema
+from workflow_server.stores.postgres_schema import hint_key, lock_schema
 from workflow_server.stores.replicas import Replicas
 
 if TYPE_CHECKING:
@@ -45,28 +47,58 @@ SELECT EXISTS (
     WHERE relname = 'procrastinate_workers' AND its.nspname = $1::text
 )
 """
-DROP_SINGLE = "DELETE FROM {schema}.incarnations WHERE worker_id IS NULL"
+DROP_SINGLE = "DELETE FROM {schema}.incarnations WHERE worker_id IS NULL RETURNING id"
+# A single server counts the slots of its workflows itself; waiting runs have kept theirs.
+COUNT_KEPT = (
+    "UPDATE {schema}.runs SET is_granted = true"
+    " WHERE status = 'running' AND phase = 'waiting' AND phase <> 'working' AND slot"
+)
 REGISTER = "SELECT worker_id FROM {schema}.procrastinate_register_worker_v1()"
 UNREGISTER = "SELECT {schema}.procrastinate_unregister_worker_v1($1)"
-JOIN = "INSERT INTO {schema}.incarnations (worker_id) VALUES ($1) RETURNING id"
+JOIN = (
+    "INSERT INTO {schema}.incarnations (worker_id, workflows, code, format, is_hinted)"
+    " VALUES ($1, $2, $3, $4, $5) RETURNING id"
+)
+# The lock whose absence says that a connection was lost.
+HOLD_HINT = "SELECT pg_try_advisory_lock($1, $2::bigint::integer)"
 
 
-async def join(connection: Connection, schema: str) -> tuple[int, int]:
+async def join(
+    connection: Connection,
+    schema: str,
+    *,
+    workflows: Sequence[str] | None,
+    code: str,
+    is_hinted: bool,
+) -> tuple[int, int]:
     """Return the numbers of a new incarnation and of its worker, beside those that are there.
 
-    The incarnation of a server that owned the schema alone is dead from then on.
+    `workflows` are those that it serves, where that is known, and `code` is the version of their
+    code. `is_hinted` lets a lock of the connection say that it is there. The incarnation of a
+    server that owned the schema alone is dead from then on.
     """
     engine = None
     if not await _is_shared(connection, schema):
         engine = _read_schema()  # which takes its time, and no transaction is open meanwhile
     async with connection.transaction():
         await lock_schema(connection, schema)
+        was_alone = await connection.fetch(DROP_SINGLE.format(schema=schema))
         if engine is not None and not await _is_shared(connection, schema):
             await _make_shared(connection, schema, engine)
-        await connection.execute(DROP_SINGLE.format(schema=schema))
+        if was_alone:
+            await connection.execute(COUNT_KEPT.format(schema=schema), timeout=BUILD_TIMEOUT)
         worker: int = await connection.fetchval(REGISTER.format(schema=schema))
-        incarnation: int = await connection.fetchval(JOIN.format(schema=schema), worker)
+        incarnation: int = await connection.fetchval(
+            JOIN.format(schema=schema), worker, workflows, code, RUN_FORMAT, is_hinted
+        )
+        if is_hinted:  # which nobody sees before the lock is there
+            await hold_hint(connection, schema, incarnation)
     return incarnation, worker
+
+
+async def hold_hint(connection: Connection, schema: str, incarnation: int) -> None:
+    """Let a lock of this connection say that it is there; while an earlier one is, that says it."""
+    await connection.execute(HOLD_HINT, hint_key(schema), incarnation)
 
 
 async def bound_transactions(connection: Connection, replicas: Replicas) -> None:

@@ -18,7 +18,20 @@ from workflow_server.stores.base import StoreFenced
 from workflow_server.stores.postgres_connections import Connections, SocketConnection
 from workflow_server.stores.postgres_errors import ABORTED, ERRORS, retrying, unavailable
 from workflow_server.stores.postgres_jobs import PostgresJobs
+from workflow_server.stores.postgres_schema import hint_key
+from workflow_server.stores.postgres_slots import PostgresSlots
+from workflow_server.stores.postgres_slots import Write as SlotWrite
 from workflow_server.stores.postgres_statements import FENCE, FENCED
+from workflow_server.stores.postgres_versions import (
+    CLAIMED,
+    FITS,
+    RELEASE,
+    UNCLAIMED,
+    PostgresVersions,
+    Write,
+    change_runs,
+    ids,
+)
 from workflow_server.stores.queries import RUNNING, SUSPECT_COLUMNS
 from workflow_server.stores.replicas import (
     Beat,
@@ -35,11 +48,11 @@ from workflow_server.stores.sql import Rows
 
 SECRET_BYTES = 32
 BEAT_PART = 0.6  # of the time after which a server is stale, in which a beat is answered or fails
+LATE_BEATS = 1.5  # heartbeats ago that a server has beaten at least if it is taken to be cut off
 FRESH_BEATS = 1.5  # heartbeats ago that a server has beaten at most if it may remove others
 CLOCK_JUMP = 5_000_000  # microseconds that the database's clock was set back by, at least
 
 PRESENT = "(phase = 'working' OR attempted)"
-UNCLAIMED = f"{RUNNING} AND owner IS NULL AND phase IN ('queued', 'working')"
 # The owners one after the other, each found by the index alone.
 LIST_DEAD = (
     "WITH RECURSIVE owners AS ("
@@ -65,10 +78,6 @@ FIND_RUNS = (
     " FROM runs LEFT JOIN incarnations ON incarnations.id = runs.owner"
     " WHERE runs.run_id = ANY($1::text[])"
 )
-FIND_SERVING = (
-    "SELECT id, address FROM incarnations WHERE $1 = ANY(workflows) AND id <> $2"
-    " ORDER BY state <> 'serving', id LIMIT 1"
-)
 COUNT_RUNS = (
     "SELECT incarnations.id, phase, count(*) FROM runs"
     " LEFT JOIN incarnations ON incarnations.id = runs.owner"
@@ -81,20 +90,10 @@ LIST_MEMBERS = (
     " ON procrastinate_workers.id = incarnations.worker_id ORDER BY incarnations.id"
 )
 COUNT_UNCLAIMED = (
-    f"SELECT count(*) FROM (SELECT FROM runs WHERE {UNCLAIMED}"
-    " AND workflow_name = ANY($1::text[]) LIMIT $2) AS unclaimed"
+    "WITH fence AS (SELECT $3::text AS code) SELECT count(*) FROM (SELECT FROM runs"
+    f" WHERE {UNCLAIMED} AND workflow_name = ANY($1::text[]) AND {FITS}"
+    " AND coalesce(runs.code, '') <> ALL($4::text[]) LIMIT $2) AS unclaimed"
 )
-
-
-def _write(picked: str, change: str) -> str:
-    """Return the fenced SQL that changes the runs which a query locks, and returns their ids."""
-    return (
-        f"WITH {FENCE}, picked AS MATERIALIZED ({picked}),"
-        f" written AS (UPDATE runs SET {change} WHERE run_id IN (SELECT run_id FROM picked)"
-        f" AND {FENCED} RETURNING run_id, accepted)"
-        f" SELECT {FENCED}, written.run_id FROM (SELECT) AS once LEFT JOIN written ON true"
-        " ORDER BY written.accepted, written.run_id"
-    )
 
 
 WRITE_VERDICT = (
@@ -109,20 +108,16 @@ WRITE_VERDICT = (
     " RETURNING runs.run_id)"
     f" SELECT {FENCED}, written.run_id FROM (SELECT) AS once LEFT JOIN written ON true"
 )
-DISOWN = _write(
+DISOWN = change_runs(
     f"SELECT run_id FROM runs WHERE {RUNNING} AND owner = $2 AND ($4 OR NOT {PRESENT})"
     " ORDER BY accepted, run_id LIMIT $3 FOR UPDATE SKIP LOCKED",
     "owner = NULL, attempted = false",
 )
-RELEASE = _write(
-    f"SELECT run_id FROM runs WHERE run_id = ANY($2::text[]) AND {RUNNING} AND owner = $1"
-    " ORDER BY run_id FOR UPDATE",
-    "owner = NULL, attempted = false",
-)
-CLAIM_NEXT = _write(
-    f"SELECT run_id FROM runs WHERE {UNCLAIMED} AND workflow_name = ANY($2::text[])"
+CLAIM_NEXT = change_runs(
+    f"SELECT run_id FROM runs WHERE {UNCLAIMED} AND workflow_name = ANY($2::text[]) AND {FITS}"
+    " AND coalesce(code, '') <> ALL($4::text[])"
     " ORDER BY accepted, run_id LIMIT $3 FOR UPDATE SKIP LOCKED",
-    "owner = $1, attempted = true, epoch = epoch + 1",
+    CLAIMED,
 )
 # The first server to ask makes it.
 MAKE_SECRET = (
@@ -131,6 +126,12 @@ MAKE_SECRET = (
     f" SELECT {FENCED}, written.value FROM (SELECT) AS once LEFT JOIN written ON true"
 )
 GET_SECRET = "SELECT value FROM shared_secret"
+# Hinted servers whose lock is free. Halves of a lock are shown without their signs.
+CUT = (
+    "is_hinted AND id <> ALL(ARRAY(SELECT objid::bigint FROM pg_locks WHERE granted"
+    " AND locktype = 'advisory' AND classid::bigint = {key} AND database ="
+    " (SELECT oid FROM pg_database WHERE datname = current_database())))"
+)
 # The clock goes on by what has passed in the database since the last beat of any server, and stands
 # still where the database's own was set back. Beats that overtake one another are of one moment.
 BEAT = (
@@ -149,32 +150,39 @@ BEAT = (
     " ARRAY(SELECT id FROM {schema}.incarnations WHERE worker_id IS NOT NULL ORDER BY id),"
     " ARRAY(SELECT state FROM {schema}.incarnations WHERE worker_id IS NOT NULL ORDER BY id),"
     " EXISTS (SELECT FROM {schema}.incarnations JOIN {schema}.procrastinate_workers AS workers"
-    " ON workers.id = worker_id WHERE last_heartbeat < now() - make_interval(secs => $4))"
-    " FROM line"
+    " ON workers.id = worker_id WHERE last_heartbeat < now() - make_interval(secs => $4)),"
+    " EXISTS (SELECT FROM {schema}.incarnations WHERE {cut}) FROM line"
 )
 # Procrastinate has a function for it, which would remove its own workers, too: they beat every ten
 # seconds. What a server is told that has not beaten just before may be out of date.
 PRUNE = (
     "DELETE FROM {schema}.procrastinate_workers"
     " WHERE id IN (SELECT worker_id FROM {schema}.incarnations)"
-    " AND last_heartbeat < now() - make_interval(secs => $2)"
+    " AND ($4 AND last_heartbeat < now() - make_interval(secs => $2)"
+    " OR $5 AND last_heartbeat < now() - make_interval(secs => $6)"
+    " AND id IN (SELECT worker_id FROM {schema}.incarnations WHERE {cut}))"
     " AND EXISTS (SELECT FROM {schema}.procrastinate_workers AS own WHERE own.id = $1"
     " AND own.last_heartbeat > now() - make_interval(secs => $3))"
 )
-
-Write = Callable[..., Awaitable[Rows]]
 
 
 class PostgresPeers(Peers):
     """The other servers of a schema.
 
     `write` carries out a fenced statement and returns its rows without the fence's answer; `read`
-    returns rows. `incarnation` and `worker` are those of this server, and `host` is where the
-    database sees it; all are set when it joins.
+    returns rows, and `transact` those of what writes beside the batches, in a transaction.
+    `incarnation` and `worker` are those of this server, and `host` is where the database sees it;
+    all are set when it joins.
     """
 
     def __init__(
-        self, replicas: Replicas, connections: Connections, *, read: Write, write: Write
+        self,
+        replicas: Replicas,
+        connections: Connections,
+        *,
+        read: Write,
+        write: Write,
+        transact: Callable[[SlotWrite], Awaitable[Rows]],
     ) -> None:
         self.replicas = replicas
         self.worker = 0
@@ -184,6 +192,17 @@ class PostgresPeers(Peers):
         self._schema = connections.url.schema
         self._read = read
         self._write = write
+        self._versions = PostgresVersions(read=read, write=write)
+        self._slots = PostgresSlots(self._schema, transact=transact)
+        self.workflows: Sequence[str] | None = None
+
+    @property
+    def versions(self) -> PostgresVersions:
+        return self._versions
+
+    @property
+    def slots(self) -> PostgresSlots:
+        return self._slots
 
     @property
     def incarnation(self) -> int:
@@ -196,6 +215,10 @@ class PostgresPeers(Peers):
     def joined(self, incarnation: int, worker: int, host: str | None) -> None:
         """Note which incarnation this is; 0 where the store is closed."""
         self._incarnation, self.worker, self._host = incarnation, worker, host
+        self._versions.incarnation = self._slots.incarnation = incarnation
+
+    def introduce(self, workflows: Collection[str], *, code: str) -> None:
+        self.workflows, self.versions.code = tuple(sorted(workflows)), code
 
     def open_pulse(self) -> Pulse:
         return PostgresPulse(
@@ -228,27 +251,28 @@ class PostgresPeers(Peers):
             [suspect.resumes for suspect in suspects],
             [suspect.strikes for suspect in suspects],
         ]
-        return bool(_ids(await self._write(WRITE_VERDICT, owner, *arrays, list(kept))))
+        return bool(ids(await self._write(WRITE_VERDICT, owner, *arrays, list(kept))))
 
     async def disown(self, owner: int, *, limit: int, with_present: bool) -> Sequence[str]:
-        return _ids(await self._write(DISOWN, owner, limit, with_present))
+        return ids(await self._write(DISOWN, owner, limit, with_present))
 
     async def release(self, run_ids: Sequence[str]) -> None:
         await self._write(RELEASE, list(run_ids))
 
-    async def claim_next(self, workflows: Collection[str], *, limit: int) -> Sequence[str]:
-        return _ids(await self._write(CLAIM_NEXT, sorted(workflows), limit))
+    async def claim_next(
+        self, workflows: Collection[str], *, limit: int, spared: Collection[str] = ()
+    ) -> Sequence[str]:
+        return ids(await self._write(CLAIM_NEXT, sorted(workflows), limit, list(spared)))
 
-    async def count_unclaimed(self, workflows: Collection[str], *, limit: int) -> int:
-        rows = await self._read(COUNT_UNCLAIMED, sorted(workflows), limit)
+    async def count_unclaimed(
+        self, workflows: Collection[str], *, limit: int, spared: Collection[str] = ()
+    ) -> int:
+        values = sorted(workflows), limit, self.versions.code, list(spared)
+        rows = await self._read(COUNT_UNCLAIMED, *values)
         return int(rows[0][0])
 
     async def find_runs(self, run_ids: Collection[str]) -> Sequence[Whereabouts]:
         return [_row_to_whereabouts(row) for row in await self._read(FIND_RUNS, list(run_ids))]
-
-    async def find_serving(self, workflow_name: str) -> Owner | None:
-        rows = await self._read(FIND_SERVING, workflow_name, self._incarnation)
-        return Owner(*rows[0]) if rows else None
 
     async def count_runs(self) -> Sequence[RunCount]:
         rows = await self._read(COUNT_RUNS)
@@ -272,11 +296,12 @@ class PostgresPulse(Pulse):
         self._incarnation = incarnation
         self._worker = worker
         self._connection: SocketConnection | None = None
-        self._is_anyone_stale = False
+        self._cut = CUT.format(key=hint_key(self._schema) & 0xFFFFFFFF)
+        self._is_anyone_stale = self._is_anyone_cut = False
 
     async def beat(self) -> Beat:
         stale = self._replicas.stale_after
-        sql = BEAT.format(schema=self._schema)
+        sql = BEAT.format(schema=self._schema, cut=self._cut)
         longest = int(stale * 1_000_000)
         row = await self._ask(
             lambda connection: connection.fetchrow(
@@ -285,31 +310,38 @@ class PostgresPulse(Pulse):
         )
         if row is None:
             raise StoreFenced(f"This server is dead to the others in the schema '{self._schema}'.")
-        time, uptime, members, states, self._is_anyone_stale = row
-        return Beat(tuple(members), tuple(states), time, uptime)
+        time, uptime, members, states, self._is_anyone_stale, self._is_anyone_cut = row
+        return Beat(tuple(members), tuple(states), time, uptime, self._is_anyone_cut)
 
-    async def prune(self) -> None:
-        if not self._is_anyone_stale:
+    async def prune(self, *, takes_stale: bool = True, takes_hints: bool = False) -> None:
+        takes_stale = takes_stale and self._is_anyone_stale
+        takes_hints = takes_hints and self._is_anyone_cut
+        if not (takes_stale or takes_hints):
             return
         # Where a batch of a dead one is under way, it is tried again after the next beat.
         with suppress(asyncpg.LockNotAvailableError):
-            await self._ask(self._prune)
+            await self._ask(lambda connection: self._prune(connection, takes_stale, takes_hints))
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
 
-    async def _prune(self, connection: SocketConnection) -> None:
+    async def _prune(
+        self, connection: SocketConnection, takes_stale: bool, takes_hints: bool
+    ) -> None:
         heartbeat = self._replicas.heartbeat
         async with connection.transaction():
             # Its own beats do not wait for it.
             await connection.execute(f"SET LOCAL lock_timeout = {max(int(heartbeat * 500), 1)}")
             await connection.execute(
-                PRUNE.format(schema=self._schema),
+                PRUNE.format(schema=self._schema, cut=self._cut),
                 self._worker,
                 self._replicas.stale_after,
                 FRESH_BEATS * heartbeat,
+                takes_stale,
+                takes_hints,
+                LATE_BEATS * heartbeat,
             )
 
     async def _ask(self, work: Callable[[SocketConnection], Awaitable[Any]]) -> Any:
@@ -350,10 +382,6 @@ def in_one_order(batch: Batch) -> Batch:
     """
     runs = sorted(batch.runs.values(), key=lambda run: (run.tenant, run.handler_id, run.current))
     return replace(batch, runs={run.run_id: run for run in runs})
-
-
-def _ids(rows: Rows) -> list[str]:
-    return [run_id for (run_id,) in rows if run_id is not None]
 
 
 def _row_to_whereabouts(row: Sequence[Any]) -> Whereabouts:

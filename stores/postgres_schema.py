@@ -4,6 +4,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 import asyncpg
+from pydantic_core import from_json
 
 from workflow_server.stores.migrations import pending_migrations
 
@@ -22,6 +23,11 @@ def lock_key(schema: str) -> int:
     return zlib.crc32(schema.encode()) - (1 << 31)
 
 
+def hint_key(schema: str) -> int:
+    """Return the first half of the locks that say which servers of a schema are connected."""
+    return lock_key(f"{schema} is connected")
+
+
 async def lock_schema(connection: Connection, schema: str) -> None:
     """Let no other server change the schema before the end of the transaction."""
     await connection.execute(
@@ -33,6 +39,7 @@ async def lock_schema(connection: Connection, schema: str) -> None:
 
 
 async def migrate(connection: Connection, schema: str) -> None:
+    """Bring a schema to the version of this release; one that is newer by additions stays so."""
     async with connection.transaction():
         await lock_schema(connection, schema)
         if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", schema):
@@ -41,13 +48,19 @@ async def migrate(connection: Connection, schema: str) -> None:
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_version (version integer NOT NULL)"
         )
-        version = await connection.fetchval("SELECT version FROM schema_version") or 0
+        await connection.execute(
+            "INSERT INTO schema_version (version) SELECT 0"
+            " WHERE NOT EXISTS (SELECT FROM schema_version)"
+        )
+        # As a document, for early schemas have no `oldest`.
+        made = from_json(
+            await connection.fetchval("SELECT to_json(schema_version) FROM schema_version")
+        )
         for new_version, sql in pending_migrations(
-            "postgres", version, where=f"The schema '{schema}'"
+            "postgres", made["version"], where=f"The schema '{schema}'", oldest=made.get("oldest")
         ):
             await connection.execute(sql, timeout=MIGRATION_TIMEOUT)
-            await connection.execute("DELETE FROM schema_version")
-            await connection.execute("INSERT INTO schema_version VALUES ($1)", new_version)
+            await connection.execute("UPDATE schema_version SET version = $1", new_version)
 
 
 async def begin_incarnation(connection: Connection, schema: str) -> int:
@@ -56,6 +69,12 @@ async def begin_incarnation(connection: Connection, schema: str) -> int:
     A batch of that one that is under way is waited for, and those after it write nothing.
     """
     async with connection.transaction():
+        if await connection.fetchval("SELECT to_regclass($1)", f"{schema}.procrastinate_workers"):
+            # Those of many servers, which are dead: their incarnations go with them.
+            await connection.execute(
+                f"DELETE FROM {schema}.procrastinate_workers"
+                f" WHERE id IN (SELECT worker_id FROM {schema}.incarnations)"
+            )
         await connection.execute(f"DELETE FROM {schema}.incarnations")
         number: int = await connection.fetchval(
             f"INSERT INTO {schema}.incarnations DEFAULT VALUES RETURNING id"

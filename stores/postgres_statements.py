@@ -5,11 +5,12 @@ alone, and `qualify` puts the schema before them: what `search_path` says, a poo
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import count
 from typing import Any, NamedTuple
 
+from workflow_server.schemas.records import RUN_FORMAT
 from workflow_server.stores.batches import (
     TABLES_OF_CURRENT,
     TABLES_OF_UNFINISHED,
@@ -42,7 +43,12 @@ OTHER_TABLES = (
     *("runs", "purged_runs", "incarnations", "clock", "copies"),
     *("procrastinate_workers", "shared_secret"),
 )
-TABLES = "|".join((*TABLES_OF_RUN, *OTHER_TABLES))
+# The types of the rows that are written; those of the tables have what later releases add, too.
+ROWS = (
+    *("runs_row", "events_row", "ticks_row", "states_row", "state_changes_row", "snapshots_row"),
+    *("inbox_row", "payloads_row", "histories_row", "clock_row"),
+)
+TABLES = "|".join((*TABLES_OF_RUN, *OTHER_TABLES, *ROWS))
 TABLE = re.compile(rf"(\b(?:FROM|INTO|UPDATE|JOIN) |::)({TABLES})\b(?!\.)")
 LARGE_COLUMNS = frozenset({"start_event", "result", "envelopes", "tick", "state", "change"}) | {
     "snapshot",
@@ -55,18 +61,23 @@ STATEMENT_BYTES = 8 << 20  # after which a statement takes no more rows: it is 1
 QUALIFIED = 1_024  # statements that are kept; listings have many forms
 
 # The row of this incarnation, `$1`; nobody takes it before the transaction ends.
-FENCE = "fence AS MATERIALIZED (SELECT FROM incarnations WHERE id = $1 FOR KEY SHARE)"
+FENCE = "fence AS MATERIALIZED (SELECT code FROM incarnations WHERE id = $1 FOR KEY SHARE)"
 FENCED = "EXISTS (SELECT FROM fence)"
+CODE = "(SELECT code FROM fence)"
 
 
-def _insert(table: str, columns: Sequence[str], conflict: str) -> str:
+def _insert(
+    table: str, columns: Sequence[str], conflict: str, further: Mapping[str, str] | None = None
+) -> str:
     """Return the SQL that writes rows, given as one array of them.
 
-    An array for each column takes Postgres and us a third longer.
+    An array for each column takes Postgres and us a third longer. `further` are columns that are no
+    part of the rows, and what new rows have there.
     """
-    names = ", ".join(columns)
+    further = further or {}
+    names, values = ", ".join((*columns, *further)), ", ".join((*columns, *further.values()))
     return (
-        f"INSERT INTO {table} ({names}) SELECT {names} FROM unnest({{}}::{table}[])"
+        f"INSERT INTO {table} ({names}) SELECT {values} FROM unnest({{}}::{table}_row[])"
         f" WHERE {FENCED} ON CONFLICT {conflict}"
     )
 
@@ -125,13 +136,16 @@ def _large(columns: Sequence[str]) -> Sequence[int]:
     return tuple(place for place, column in enumerate(columns) if column in LARGE_COLUMNS)
 
 
-# The columns are all that their tables have, in the tables' order.
+# The columns are all that the types of their rows have, in the order of those. A run that is held
+# has no slot any more.
 PUT_RUNS = _insert(
     "runs",
     WRITTEN_RUN_COLUMNS,
     _replace([name for name in WRITTEN_RUN_COLUMNS if name != "epoch"], "run_id")
-    + " WHERE runs.epoch = excluded.epoch AND (runs.owner IS NULL OR runs.owner = $1)"
+    + ", is_granted = runs.is_granted AND excluded.phase <> 'held'"
+    " WHERE runs.epoch = excluded.epoch AND (runs.owner IS NULL OR runs.owner = $1)"
     f" AND {STAYS_ENDED} RETURNING 1",
+    {"code": CODE, "format": str(RUN_FORMAT)},
 )
 PUT_EVENTS = _insert("events", PACK_COLUMNS, _replace(PACK_COLUMNS, "run_id", "first"))
 ADD_TICKS = _insert("ticks", TICK_COLUMNS, "DO NOTHING")
@@ -167,8 +181,10 @@ DEAD_OWNERS = (
     "SELECT owner FROM runs WHERE run_id = ANY($1::text[]) AND owner IS NOT NULL"
     " EXCEPT SELECT id FROM incarnations"
 )
+# What a server writes into the runs that it claims.
+LAST_HAD = f"code = {CODE}, format = greatest(format, {RUN_FORMAT})"
 CLAIM = (
-    f"WITH {FENCE}, claimed AS (UPDATE runs SET owner = $1, attempted = true,"
+    f"WITH {FENCE}, claimed AS (UPDATE runs SET owner = $1, attempted = true, {LAST_HAD},"
     " epoch = epoch + (owner IS DISTINCT FROM $1)::integer WHERE run_id IN ("
     "SELECT run_id FROM runs WHERE run_id = ANY($2::text[]) AND status = 'running'"
     " AND (owner IS NULL OR owner = $1 OR owner = ANY($3::bigint[]))"

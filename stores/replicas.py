@@ -61,13 +61,15 @@ class Beat:
 
     `members` are the incarnations that are alive, in order, and `states` what each has written of
     itself (`ServerRecord.state`). `time` and `uptime` are those of the store's clock, in
-    microseconds, which all servers go by.
+    microseconds, which all servers go by. `is_one_cut` hints that another one has lost its
+    connection to the store.
     """
 
     members: tuple[int, ...]
     states: tuple[str | None, ...]
     time: int
     uptime: int
+    is_one_cut: bool = False
 
 
 class Pulse(ABC):
@@ -84,8 +86,12 @@ class Pulse(ABC):
         """
 
     @abstractmethod
-    async def prune(self) -> None:
+    async def prune(self, *, takes_stale: bool = True, takes_hints: bool = False) -> None:
         """Remove the incarnations that have not beaten for `stale_after` seconds.
+
+        With `takes_hints` those too that have lost their connection to the store, and whose last
+        beat is one and a half of them old: the hint may be wrong, and they join anew then. Without
+        `takes_stale` no others.
 
         Nothing is removed where this one has not beaten just before: after an outage of the store
         all others are stale, too. A batch of a removed one that is under way is waited for, and
@@ -128,6 +134,60 @@ class Jobs(ABC):
         """Close the connection, for good: what is asked later raises `StoreUnavailable`."""
 
 
+class SharedSlots(ABC):
+    """The slots of workflows that limit their runs, counted over all servers."""
+
+    @abstractmethod
+    async def take(
+        self, workflow_name: str, run_ids: Sequence[str], *, limit: int
+    ) -> Sequence[str]:
+        """Give runs of this incarnation slots; return those that have one, in no order.
+
+        The first ones get theirs while fewer than `limit` running runs of the workflow, at all
+        servers and at none, have one; whoever asks meanwhile waits. A run keeps it until it ends or
+        is held. One that is not in the store yet, or is just being written, gets none.
+        """
+
+
+class Versions(ABC):
+    """The part of a shared store that is about servers of different code.
+
+    A server may fit a run where it serves its workflow, reads the format in which it is stored, and
+    has no version of code that is known not to fit.
+    """
+
+    @abstractmethod
+    async def find_other(self, run_id: str, *, is_served: bool) -> Owner | None:
+        """Return another server that may fit a run, where this one is known not to; else None.
+
+        `is_served` is whether this server serves the workflow. Servers that are not about to stop
+        come first, and then those whose code had the run last.
+        """
+
+    @abstractmethod
+    async def pass_on(self, run_id: str) -> Owner | None:
+        """Note that this server's code does not fit a run that it has.
+
+        Where another server may fit, the run belongs to nobody then, and that server is returned.
+        """
+
+    @abstractmethod
+    async def list_newer(self, run_ids: Collection[str]) -> Collection[str]:
+        """Return those of some runs whose format only later releases read."""
+
+    @abstractmethod
+    async def list_codes(self) -> Sequence[str]:
+        """Return the other versions of code of the servers that take runs, in order."""
+
+    @abstractmethod
+    async def claim_held(self, workflows: Collection[str], *, limit: int) -> Sequence[str]:
+        """Claim held runs of these workflows that this server has not tried; as `claim_next`."""
+
+    @abstractmethod
+    async def list_stranded(self, *, limit: int) -> Sequence[str]:
+        """Return queued and working runs that nobody has and no server fits, oldest first."""
+
+
 class Peers(ABC):
     """The part of a shared store that is about other servers.
 
@@ -140,6 +200,16 @@ class Peers(ABC):
 
     @property
     @abstractmethod
+    def versions(self) -> Versions:
+        """Return the part that is about servers of different code."""
+
+    @property
+    @abstractmethod
+    def slots(self) -> SharedSlots:
+        """Return the part that is about the limits of workflows."""
+
+    @property
+    @abstractmethod
     def incarnation(self) -> int:
         """Return the number of this incarnation; 0 where the store is not open."""
 
@@ -147,6 +217,13 @@ class Peers(ABC):
     @abstractmethod
     def host(self) -> str | None:
         """Return the address of this machine as the database sees it; None for a local socket."""
+
+    @abstractmethod
+    def introduce(self, workflows: Collection[str], *, code: str) -> None:
+        """Say what this server serves, and by which version of code, before the store is started.
+
+        Others know it as soon as this incarnation is there.
+        """
 
     @abstractmethod
     def open_pulse(self) -> Pulse:
@@ -190,27 +267,26 @@ class Peers(ABC):
         """Let runs of this incarnation belong to nobody: whoever has room goes on with them."""
 
     @abstractmethod
-    async def claim_next(self, workflows: Collection[str], *, limit: int) -> Sequence[str]:
+    async def claim_next(
+        self, workflows: Collection[str], *, limit: int, spared: Collection[str] = ()
+    ) -> Sequence[str]:
         """Claim queued and working runs of these workflows that nobody has; return their ids.
 
         They come in the order of acceptance, at most `limit`; those that another server is just
-        claiming are passed over. What is written of them is what `Store.claim` writes.
+        claiming are passed over, and so are those that this server's code is known not to fit, or
+        that code of a `spared` version had last. What is written of them is what `Store.claim`
+        writes.
         """
 
     @abstractmethod
-    async def count_unclaimed(self, workflows: Collection[str], *, limit: int) -> int:
+    async def count_unclaimed(
+        self, workflows: Collection[str], *, limit: int, spared: Collection[str] = ()
+    ) -> int:
         """Return how many runs `claim_next` could claim, counted up to `limit`."""
 
     @abstractmethod
     async def find_runs(self, run_ids: Collection[str]) -> Sequence[Whereabouts]:
         """Return where runs are, in no order; unknown ones are left out."""
-
-    @abstractmethod
-    async def find_serving(self, workflow_name: str) -> Owner | None:
-        """Return another server that is alive and serves a workflow; None where there is none.
-
-        One that is about to stop comes after those that are not.
-        """
 
     @abstractmethod
     async def count_runs(self) -> Sequence[RunCount]:

@@ -24,6 +24,19 @@ def not_served(workflow_name: str) -> Misfit:
     return Misfit(f"{RESUMED}: its workflow is no longer served as '{workflow_name}'.")
 
 
+def newer_format() -> Misfit:
+    """Return why a run does not go on that a later release has written."""
+    return Misfit(f"{RESUMED}: a later release has stored it in a format that this one has not.")
+
+
+def nobody_fits(workflow_name: str) -> Misfit:
+    """Return why a run does not go on that none of the servers can have."""
+    return Misfit(
+        f"{RESUMED}: no server that is alive serves its workflow '{workflow_name}' with code that"
+        " fits it."
+    )
+
+
 def step_gone(step: str, work: str) -> Misfit:
     """Return why a run does not go on that has work for a step which is gone."""
     return Misfit(f"{RESUMED}: its step '{step}' is gone; {work}.")

@@ -381,7 +381,7 @@ class HandlerRegistry(HandlerReading):
             keeps_history=keeps_history,
         )
         self._check_size(len(record.start_event or b""))
-        slot = self._queue.take(workflow, record.accepted)
+        slot = self._queue.take(workflow, record.accepted, run_id=record.run_id)
         superseded = replace(previous, current=False) if previous else None
         return self._live.begin(record, workflow, run_input, slot, superseded=superseded)
 

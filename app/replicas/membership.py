@@ -20,6 +20,9 @@ logger = get_logger(__name__)
 
 SUSPECT_PART = 0.6  # of the time to be stale, after which a server does not trust itself
 LONGEST_BLOCK = 60.0  # seconds that the event loop may be blocked
+PROMPT_BEATS = 1.5  # heartbeats from one beat to the next, up to which it is on time for a hint
+TRUSTED_BEATS = 5  # heartbeats in a row that were on time, before a hint is taken
+HURRY = 0.1  # of a heartbeat until the next one, while another server may have lost its connection
 DOUBT_PAUSE = 0.1  # seconds between two looks whether the heart is heard again
 
 
@@ -49,7 +52,7 @@ class Membership:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beating: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
-        self._heard = self._turned = self._on_time_since = 0.0
+        self._heard = self._turned = self._on_time_since = self._prompt_since = 0.0
         self._is_fenced = False
 
     async def start(self, pulse: Pulse) -> None:
@@ -57,7 +60,7 @@ class Membership:
         now = self._monotonic()
         beat = await pulse.beat()
         await pulse.close()  # it is for the loop that uses it
-        self._heard = self._turned = self._on_time_since = now
+        self._heard = self._turned = self._on_time_since = self._prompt_since = now
         self._is_fenced = False
         self._take(beat, now)
         self._loop = asyncio.get_running_loop()
@@ -105,17 +108,18 @@ class Membership:
         self._beating = asyncio.get_running_loop(), leaving
         try:
             while not leaving.is_set():
-                began = self._monotonic()
+                began, pause = self._monotonic(), self._replicas.heartbeat
                 if not self._tell(lambda: setattr(self, "_turned", self._monotonic())):
                     return
                 if began - self._turned < LONGEST_BLOCK:
-                    await self._beat_once(pulse, began)
+                    if await self._beat_once(pulse, began):
+                        pause *= HURRY
                 else:
                     logger.error("event loop is blocked; the others go on with the runs")
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(
                         asyncio.get_running_loop().time()
-                        + max(began + self._replicas.heartbeat - self._monotonic(), 0)
+                        + max(began + pause - self._monotonic(), 0)
                     ):
                         await leaving.wait()
         except StoreFenced:
@@ -123,22 +127,30 @@ class Membership:
         finally:
             await pulse.close()
 
-    async def _beat_once(self, pulse: Pulse, began: float) -> None:
+    async def _beat_once(self, pulse: Pulse, began: float) -> bool:
+        """Beat; return whether another server may soon be removed, as it was cut off."""
+        stale = self._replicas.stale_after
         try:
             beat = await pulse.beat()
-            if began - self._heard > SUSPECT_PART * self._replicas.stale_after:
+            if began - self._heard > PROMPT_BEATS * self._replicas.heartbeat:
+                self._prompt_since = began
+            if began - self._heard > SUSPECT_PART * stale:
                 self._on_time_since = began
             self._heard = began
             self._tell(lambda: self._take(beat, began))
-            if began - self._on_time_since >= self._replicas.stale_after:
-                # Not before: after an outage of the store all servers are stale.
-                await pulse.prune()
+            # Not before: after an outage of the store all servers are stale, and cut off.
+            takes_stale = began - self._on_time_since >= stale
+            takes_hints = began - self._prompt_since >= TRUSTED_BEATS * self._replicas.heartbeat
+            if takes_stale or takes_hints:
+                await pulse.prune(takes_stale=takes_stale, takes_hints=takes_hints)
+            return takes_hints and beat.is_one_cut
         except StoreUnavailable as error:
             logger.warning("heartbeat is not heard", error=str(error))
         except StoreFenced:
             raise
         except StoreError as error:
             logger.error("heartbeat failed", error=str(error))
+        return False
 
     def _tell(self, told: Callable[[], None]) -> bool:
         """Call a function in the event loop of the server; false where that has ended."""

@@ -1,5 +1,6 @@
 """The others: all that a server has to do with those that share its store."""
 
+import asyncio
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -7,7 +8,9 @@ from workflow_server.app.address import show_url
 from workflow_server.app.clocks import StoreClock
 from workflow_server.app.engine.served import ServedWorkflow
 from workflow_server.app.reads import Reads
+from workflow_server.app.replicas.code_version import find_code_version
 from workflow_server.app.replicas.membership import Membership
+from workflow_server.app.replicas.slots import SharedQueue, SlotKeeping
 from workflow_server.app.replicas.takeover import Takeover
 from workflow_server.app.runs.commit_log import CommitLog
 from workflow_server.app.scheduling.live import LiveRuns
@@ -44,7 +47,9 @@ class Others:
         metrics: Metrics,
     ) -> None:
         self.peers = peers
+        self._workflows = workflows
         self._advertised = settings.advertise_address
+        self._code_version = settings.code_version
         self._former = 0
         self.membership = Membership(
             peers.replicas,
@@ -72,8 +77,18 @@ class Others:
             pause=peers.replicas.heartbeat,
             metrics=self.metrics,
         )
+        assert isinstance(queue, SharedQueue)  # as that of a server among others is
+        slots = SlotKeeping(reads, peers, queue)
+        live.watch_moving(slots.note)
+        self.work = {"takeover": self.takeover.run, "slots": slots.run}  # for ever
         log.doubt = self.membership
         live.is_shared = True
+
+    async def introduce(self) -> None:
+        """Say what this server serves, before its store is started."""
+        # In a thread, for the files of the workflows are read.
+        code = await asyncio.to_thread(find_code_version, dict(self._workflows), self._code_version)
+        self.peers.introduce(self._workflows, code=code)
 
     async def join(self, address: str | None) -> str | None:
         """Be alive to the others; return the URL under which they reach this server.

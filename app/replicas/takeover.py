@@ -14,6 +14,7 @@ from workflow_server.app.clocks import StoreClock
 from workflow_server.app.engine.served import ServedWorkflow
 from workflow_server.app.errors import StoreFailed
 from workflow_server.app.reads import Reads
+from workflow_server.app.replicas.fitting import COUNTED, Fitting
 from workflow_server.app.replicas.membership import Membership
 from workflow_server.app.runs.run import LiveRun
 from workflow_server.app.scheduling.evidence import Turn, Verdict, judge, probation_after
@@ -30,7 +31,6 @@ from workflow_server.stores.replicas import Peers
 logger = get_logger(__name__)
 
 DISOWNED_AT_ONCE = 1_000  # runs
-COUNTED = 10_000  # runs that wait to be claimed, counted for a share
 SHARE_PAUSE = 0.02  # seconds between two shares, in which other servers take theirs
 
 
@@ -68,6 +68,7 @@ class Takeover:
         self._turns = turns
         self._timers = timers
         self._clock = clock
+        self._fitting = Fitting(reads, peers, membership, restorer)
         self._max_resumes = max_resumes
         self._pause = pause
         self._metrics = metrics
@@ -80,6 +81,7 @@ class Takeover:
     def start(self, *, former: int) -> None:
         """Begin with nothing claimed; `former` is the incarnation before, where it was fenced."""
         self._turns.start()
+        self._fitting.start()
         self._former = former
         self._claimed.clear()
         self._is_closed = False
@@ -116,7 +118,9 @@ class Takeover:
             self._former = 0
         for owner in await self._reads.ask(self._peers.list_dead()):
             await self._take_over(owner)
+        await self._claim_held()
         await self._claim_shares()
+        await self._fitting.hold_stranded()
 
     async def _take_over(self, owner: int) -> None:
         present = await self._reads.ask(self._peers.list_present(owner))
@@ -194,20 +198,41 @@ class Takeover:
                 return
             after = page[-1]
 
+    async def _claim_held(self) -> None:
+        """Try held runs that this server's code may fit."""
+        names, limit = self._list_served(), min(self._queue.room, CLAIMED_AT_ONCE)
+        while names and limit and not self._is_closed:
+            claimed = await self._fitting.claim_held(names, limit=limit)
+            self._claimed += claimed
+            await self._restore_claimed()
+            if len(claimed) < limit:
+                return
+            names, limit = self._list_served(), min(self._queue.room, CLAIMED_AT_ONCE)
+
+    def _list_served(self) -> list[str]:
+        """Return the workflows of which one more run may be at work here."""
+        served = self._workflows.items()
+        return [name for name, workflow in served if self._queue.has_room(workflow)]
+
     async def _claim_shares(self) -> None:
         """Claim shares of what nobody has, while there is room for them."""
+        spared: Sequence[str] | None = None
         while not (self._is_closed or self._membership.is_in_doubt):
-            names = [
-                name for name, workflow in self._workflows.items() if self._queue.has_room(workflow)
-            ]
+            names = self._list_served()
             if not names:
                 return
-            unclaimed = await self._reads.ask(self._peers.count_unclaimed(names, limit=COUNTED))
+            if spared is None:
+                spared = await self._fitting.find_spared(names)
+            unclaimed = await self._reads.ask(
+                self._peers.count_unclaimed(names, limit=COUNTED, spared=spared)
+            )
             share = -(-unclaimed // max(len(self._membership.members), 1))
             limit = min(share, CLAIMED_AT_ONCE, self._queue.room)
             if limit <= 0:
                 return
-            claimed = await self._reads.ask(self._peers.claim_next(names, limit=limit))
+            claimed = await self._reads.ask(
+                self._peers.claim_next(names, limit=limit, spared=spared)
+            )
             self._metrics.claims.inc(len(claimed))
             self._claimed += claimed
             await self._restore_claimed()

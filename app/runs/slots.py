@@ -25,8 +25,15 @@ class Slot:
     """
 
     def __init__(
-        self, keeper: SlotKeeper, workflow: ServedWorkflow, accepted: int, *, earlier: bool = False
+        self,
+        keeper: SlotKeeper,
+        workflow: ServedWorkflow,
+        accepted: int,
+        *,
+        run_id: str = "",
+        earlier: bool = False,
     ) -> None:
+        self.run_id = run_id
         self.workflow = workflow
         self.accepted = accepted
         self.earlier = earlier

@@ -61,6 +61,7 @@ class LiveRuns:
         self._well = asyncio.Event()
         self._watchers: list[Callable[[LiveRun], None]] = []
         self._leaving: list[Callable[[HandlerKey, str], None]] = []
+        self._moving: list[Callable[[RunRecord], None]] = []
 
     def start(self) -> None:
         """Forget the runs of an earlier start; they stayed while the last commit was made."""
@@ -72,6 +73,10 @@ class LiveRuns:
     def watch_leaving(self, watcher: Callable[[HandlerKey, str], None]) -> None:
         """Call a function with each run, by its handler and its id, that has left memory."""
         self._leaving.append(watcher)
+
+    def watch_moving(self, watcher: Callable[[RunRecord], None]) -> None:
+        """Call a function with each record that is committed, of a run in another phase."""
+        self._moving.append(watcher)
 
     def watch_waiting(self, watcher: Callable[[LiveRun], None]) -> None:
         """Call a function whenever a run begins to wait."""
@@ -249,6 +254,8 @@ class LiveRuns:
         if after.phase is not Phase.ENDED:
             self.phases[after.phase] += 1
         self._settled.set()
+        for watcher in self._moving:
+            watcher(after)
 
     def run_ended(self, run: LiveRun) -> None:
         """Let go of a run whose end is committed."""

@@ -93,24 +93,31 @@ class RunQueue:
         workflow: ServedWorkflow,
         accepted: int,
         *,
+        run_id: str = "",
         earlier: bool = False,
         has_begun: bool = False,
     ) -> Slot:
-        """Return a slot, which may have to be waited for.
+        """Return the slot of a run, which may have to be waited for.
 
         `earlier` is for a run of an earlier life of the server. Runs that had begun in it, and so
         had a slot, come before all others.
         """
-        slot = Slot(self, workflow, accepted, earlier=earlier)
+        slot = Slot(self, workflow, accepted, run_id=run_id, earlier=earlier)
         if not self._waiting and not self._is_closed and self._can_begin(slot):
             self.enter(slot)
             return slot
-        slot.granted = asyncio.get_running_loop().create_future()
-        waiting = self._waiting.setdefault(workflow.name, [])
-        heapq.heappush(waiting, (not has_begun, accepted, next(self._arrivals), slot))
-        self.pending += 1
+        self._push(self._put_off(slot, has_begun=has_begun))
         self._grant_all()
         return slot
+
+    def _put_off(self, slot: Slot, *, has_begun: bool) -> Entry:
+        """Let a slot be waited for; return its place among others."""
+        slot.granted = asyncio.get_running_loop().create_future()
+        self.pending += 1
+        return not has_begun, slot.accepted, next(self._arrivals), slot
+
+    def _push(self, entry: Entry) -> None:
+        heapq.heappush(self._waiting.setdefault(entry[-1].workflow.name, []), entry)
 
     def claim(self, slot: Slot) -> None:
         """Let a run of an earlier life begin before the queue is open.
@@ -120,12 +127,14 @@ class RunQueue:
         slot.earlier = True
         self._grant_all()
 
-    def take_resting(self, workflow: ServedWorkflow, accepted: int, *, counts: bool) -> Slot:
+    def take_resting(
+        self, workflow: ServedWorkflow, accepted: int, *, counts: bool, run_id: str = ""
+    ) -> Slot:
         """Return the slot of a waiting run that is restored: it holds none of the server.
 
         `counts` says that it holds one of its workflow, which `keep_slots` has counted already.
         """
-        slot = Slot(self, workflow, accepted)
+        slot = Slot(self, workflow, accepted, run_id=run_id)
         slot.counts_for_workflow = counts
         return slot
 
@@ -159,12 +168,14 @@ class RunQueue:
 
     def has_room(self, workflow: ServedWorkflow) -> bool:
         """Return whether one more run of a workflow may be at work."""
-        if self._at_work >= self._limits.max_runs:
-            return False
+        return self._count_room(workflow, workflow.concurrent_runs) > 0
+
+    def _count_room(self, workflow: ServedWorkflow, limit: int | None) -> int:
+        """Return how many more runs of a workflow may be at work; `limit` is its own, if any."""
         most = self._limits.max_runs_per_workflow or self._limits.max_runs
-        if workflow.concurrent_runs is not None:
-            most = min(most, workflow.concurrent_runs)
-        return self._of_workflow[workflow.name] < most
+        if limit is not None:
+            most = min(most, limit)
+        return min(self._limits.max_runs - self._at_work, most - self._of_workflow[workflow.name])
 
     def _can_begin(self, slot: Slot) -> bool:
         return (self.is_open or slot.earlier) and self.has_room(slot.workflow)

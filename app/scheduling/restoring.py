@@ -29,8 +29,8 @@ from workflow_server.app.runs.commit_log import CommitLog
 from workflow_server.app.runs.recorder import find_due
 from workflow_server.app.runs.run import LiveRun
 from workflow_server.app.runs.slots import Slot
+from workflow_server.app.scheduling import elsewhere
 from workflow_server.app.scheduling.attempts import Attempts
-from workflow_server.app.scheduling.elsewhere import check_elsewhere, check_served
 from workflow_server.app.scheduling.live import LiveRuns, ids_of
 from workflow_server.app.scheduling.queue import RunQueue
 from workflow_server.app.scheduling.stored import StoredRuns
@@ -171,6 +171,11 @@ class Restorer:
         ended: bool = await self._alone(run_id, self._cancel_stored)
         return ended
 
+    async def hold_stranded(self, run_ids: Sequence[str]) -> None:
+        """Hold queued and working runs that nobody has, and that no server can have."""
+        for run_id in run_ids:
+            await self._alone(run_id, self._hold_stranded)
+
     async def give_up(self, run_ids: Sequence[str]) -> None:
         """End runs as failed that have ended the process too often."""
         for run_id in run_ids:
@@ -232,12 +237,12 @@ class Restorer:
             if is_claimed and run_id in self._restored_early:
                 self._queue.claim(live.slot)
             return live
-        if not is_claimed and record.workflow_name not in self._workflows:
-            await check_served(self._reads, record.workflow_name)
+        if not is_claimed:
+            await elsewhere.check_fits(self._reads, record, self._workflows)
         if not (is_attempted and record.attempted):
             record = await self._attempts.write_one(run_id)
         if record is None:
-            await check_elsewhere(self._reads, run_id)
+            await elsewhere.check_elsewhere(self._reads, run_id)
             return None
         return await self._go_on(record, behind, is_claimed=is_claimed)
 
@@ -251,6 +256,7 @@ class Restorer:
                 raise NotRecoverable(f"{RESUMED}: {record.not_resumable_because}.")
             if workflow is None:
                 raise not_served(record.workflow_name)
+            await elsewhere.check_format(self._reads, record)
             # Those that are claimed come in few at a time already, one behind the other.
             async with nullcontext() if is_claimed else self._reading:
                 journal = await read_journal(record, self._reads)
@@ -260,6 +266,7 @@ class Restorer:
                     self._restored_early.add(record.run_id)
                 return await self._take_in(journal, workflow, earlier=is_claimed)
         except Misfit as reason:
+            await elsewhere.pass_on(self._reads, record, workflow)
             if self._holds:
                 await self._stored.hold(record, outcome.clean_text(str(reason)))
             else:
@@ -323,14 +330,20 @@ class Restorer:
     ) -> Slot:
         if record.idle is None:
             return self._queue.take(
-                workflow, record.accepted, earlier=earlier, has_begun=recovered.has_begun
+                workflow,
+                record.accepted,
+                run_id=record.run_id,
+                earlier=earlier,
+                has_begun=recovered.has_begun,
             )
         counts = record.slot
         is_limited = workflow.concurrent_runs is not None
         if (record.phase is Phase.HELD and is_limited) or (counts and self._live.is_shared):
             self._queue.keep_slots(workflow.name, 1)
             counts = True
-        return self._queue.take_resting(workflow, record.accepted, counts=counts)
+        return self._queue.take_resting(
+            workflow, record.accepted, counts=counts, run_id=record.run_id
+        )
 
     def _waited(self, idle: Idle) -> float:
         """Return the seconds since the run began to wait in which a server ran."""
@@ -372,17 +385,16 @@ class Restorer:
             await self._stored.end(claimed, outcome.cancelled())
         return claimed is not None
 
-    async def _give_up(self, run_id: str) -> None:
+    async def _hold_stranded(self, run_id: str) -> None:
         record = await self._attempts.write_one(run_id)
         if record is None:
-            return  # it was cancelled meanwhile
-        times = "once" if record.strikes == 1 else f"{record.strikes} times"
-        alone = "while no run but this one was at work"
-        if self._live.is_shared:
-            alone = "with this run as the only suspect"  # others may have been at work beside it
-        reason = (
-            f"The process ended {times} {alone}, before a step of it had finished; it is not"
-            " resumed again."
-        )
-        logger.warning("run given up", **ids_of(record), reason=reason)
-        await self._stored.end(record, outcome.failed(RunFailed(reason), None))
+            return  # another server was faster
+        if record.workflow_name in self._workflows:
+            await self._go_on(record, None, is_claimed=True)  # which tells why it does not fit
+        else:
+            await self._stored.hold_stranded(record)
+
+    async def _give_up(self, run_id: str) -> None:
+        record = await self._attempts.write_one(run_id)
+        if record is not None:  # else it was cancelled meanwhile
+            await self._stored.give_up(record)

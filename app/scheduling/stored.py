@@ -1,7 +1,9 @@
 """Stored runs: what is written down of runs that are not in memory."""
 
 from workflow_server.app.clocks import Clock
-from workflow_server.app.engine.outcome import Outcome
+from workflow_server.app.engine import outcome
+from workflow_server.app.engine.misfits import nobody_fits
+from workflow_server.app.engine.outcome import Outcome, RunFailed
 from workflow_server.app.engine.replay import read_kept
 from workflow_server.app.errors import OutcomeUnknown, StoreFailed
 from workflow_server.app.reads import Reads
@@ -46,6 +48,26 @@ class StoredRuns:
             return
         logger.warning("run held", **ids_of(record), reason=because)
         await self.write(record, phase.hold(phase.acquit(record), because, now=self._clock()))
+
+    async def hold_stranded(self, record: RunRecord) -> None:
+        """Hold a run that goes on, and that no server can have; others stay as they are."""
+        if record.phase in {Phase.QUEUED, Phase.WORKING}:
+            await self.hold(record, str(nobody_fits(record.workflow_name)))
+        else:
+            await self.write(record, phase.acquit(record))
+
+    async def give_up(self, record: RunRecord) -> None:
+        """End a run as failed that has ended the process too often."""
+        times = "once" if record.strikes == 1 else f"{record.strikes} times"
+        alone = "while no run but this one was at work"
+        if self._live.is_shared:
+            alone = "with this run as the only suspect"  # others may have been at work beside it
+        reason = (
+            f"The process ended {times} {alone}, before a step of it had finished; it is not"
+            " resumed again."
+        )
+        logger.warning("run given up", **ids_of(record), reason=reason)
+        await self.end(record, outcome.failed(RunFailed(reason), None))
 
     async def write(self, before: RunRecord, after: RunRecord) -> None:
         """Write down where a run stands."""

@@ -18,13 +18,16 @@ def load_migrations(backend: str) -> list[str]:
     return [script.read_text(encoding="utf-8") for script in scripts]
 
 
-def pending_migrations(backend: str, version: int, *, where: str) -> list[tuple[int, str]]:
+def pending_migrations(
+    backend: str, version: int, *, where: str, oldest: int | None = None
+) -> list[tuple[int, str]]:
     """Return the migrations that a schema of this version lacks, with the versions they make.
 
-    Raises `StoreError` for a schema that a newer release has made.
+    Raises `StoreError` for a schema that a newer release has made, unless what it has added leaves
+    room for earlier ones: `oldest` is the version that a release has to know at least.
     """
     migrations = load_migrations(backend)
-    if version > len(migrations):
+    if version > len(migrations) and (oldest is None or oldest > len(migrations)):
         raise StoreError(
             f"{where} has schema version {version}, and this release knows versions up to"
             f" {len(migrations)}; use the newer release that made it."

@@ -61,6 +61,7 @@ def test_the_defaults_are_those_of_the_readme() -> None:
         "max_refusals": 100,
         "replicas": False,
         "advertise_address": None,
+        "code_version": None,
         "heartbeat": 1.0,
         "stale_after": 5.0,
         "shutdown_timeout": 10.0,

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tests.support.postgres import connect, schema_of
+from tests.support.waiting import until
 from workflow_server.stores.postgres import PostgresStore
 from workflow_server.stores.replicas import Peers, Pulse, Replicas
 
@@ -59,3 +60,13 @@ async def age(url: str, incarnation: int, seconds: float) -> None:
             incarnation,
             seconds,
         )
+
+
+async def cut(store: PostgresStore) -> None:
+    """Let the database close the connection that writes, which the store does not know yet."""
+    assert store._writer is not None
+    pid = store._writer.get_server_pid()
+    async with connect() as database:
+        await database.execute("SELECT pg_terminate_backend($1)", pid)
+        ended = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)"
+        await until(lambda: database.fetchval(ended, pid))

@@ -37,11 +37,15 @@ class Member:
 
 @asynccontextmanager
 async def member(
-    url: str, *, add: Callable[[WorkflowServer], None] = add_all, **options: Any
+    url: str,
+    *,
+    add: Callable[[WorkflowServer], None] = add_all,
+    replicas: Replicas = STEADY,
+    **options: Any,
 ) -> AsyncIterator[Member]:
     """Yield a server that shares a schema, once the others know its address."""
     port = find_port()
-    server = WorkflowServer(workflow_store=PostgresStore(url, replicas=STEADY), **options)
+    server = WorkflowServer(workflow_store=PostgresStore(url, replicas=replicas), **options)
     add(server)
     server.lifecycle.address = f"http://127.0.0.1:{port}"
     async with serving(server, port=port) as base_url, make_client(base_url) as client:

@@ -37,6 +37,27 @@ async def test_many_servers_share_a_schema_and_each_is_another_incarnation(url: 
         assert peers_of(c).incarnation == 3
 
 
+async def test_a_server_alone_leaves_no_worker_of_those_before_it(url: str) -> None:
+    async with connect() as database:
+        async with joined(url), joined(url):
+            workers = f"SELECT count(*) FROM {schema_of(url)}.procrastinate_workers"
+            # As after they were killed: nobody has unregistered them.
+            kept = await database.fetch(f"SELECT * FROM {schema_of(url)}.procrastinate_workers")
+        await database.executemany(
+            f"INSERT INTO {schema_of(url)}.procrastinate_workers (id, last_heartbeat)"
+            " OVERRIDING SYSTEM VALUE VALUES ($1, $2)",
+            [(row["id"], row["last_heartbeat"]) for row in kept],
+        )
+        await database.execute(
+            f"INSERT INTO {schema_of(url)}.incarnations (worker_id)"
+            f" SELECT id FROM {schema_of(url)}.procrastinate_workers"
+        )
+        assert await database.fetchval(workers) == 2
+        async with opened_store(url) as alone:
+            assert len(await alone.list_servers()) == 1
+            assert await database.fetchval(workers) == 0
+
+
 async def test_servers_that_start_at_once_make_the_schema_once(url: str) -> None:
     stores = [joined(url) for _ in range(4)]
     opened = await asyncio.gather(*(store.__aenter__() for store in stores))

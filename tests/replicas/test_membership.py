@@ -25,15 +25,18 @@ class ScriptedPulse(Pulse):
     def __init__(self) -> None:
         self.error: Exception | None = None
         self.beats = self.prunes = 0
+        self.hints: list[tuple[bool, bool]] = []
+        self.is_one_cut = False
 
     async def beat(self) -> Beat:
         self.beats += 1
         if self.error is not None:
             raise self.error
-        return Beat((1, 2), ("serving", None), 1_000_000 * self.beats, self.beats)
+        return Beat((1, 2), ("serving", None), 1_000_000 * self.beats, self.beats, self.is_one_cut)
 
-    async def prune(self) -> None:
-        self.prunes += 1
+    async def prune(self, *, takes_stale: bool = True, takes_hints: bool = False) -> None:
+        self.prunes += takes_stale
+        self.hints.append((takes_stale, takes_hints))
 
     async def close(self) -> None:
         pass
@@ -60,10 +63,12 @@ class Told:
 
 
 @asynccontextmanager
-async def beating(pulse: Pulse, told: Told) -> AsyncIterator[Membership]:
+async def beating(
+    pulse: Pulse, told: Told, replicas: Replicas = REPLICAS
+) -> AsyncIterator[Membership]:
     """Yield a membership that beats."""
     membership = Membership(
-        REPLICAS,
+        replicas,
         StoreClock(),
         on_fenced=told.fence,
         on_changed=told.change,
@@ -164,3 +169,22 @@ async def test_servers_are_counted_by_what_they_have_written_of_themselves() -> 
 
 def test_a_state_of_a_later_release_is_another() -> None:
     assert read_state("hibernating") is ServerState.OTHER
+
+
+async def test_a_hint_is_taken_where_beats_were_on_time_for_a_while() -> None:
+    pulse = ScriptedPulse()
+    async with beating(pulse, Told(), Replicas(heartbeat=0.4, stale_after=600.0)):
+        pulse.is_one_cut = True
+        await until(lambda: bool(pulse.hints))
+        assert pulse.hints[0] == (False, True)
+
+
+async def test_no_hint_is_taken_after_a_beat_that_came_late() -> None:
+    pulse, told = ScriptedPulse(), Told()
+    async with beating(pulse, told, Replicas(heartbeat=1.0, stale_after=5.0)):
+        pulse.is_one_cut = True
+        for _ in range(3):  # each late for hints, and on time to remove what is stale
+            told.skipped += 1.7
+            await beats_on(pulse)
+        await until(lambda: pulse.prunes > 0)
+        assert pulse.hints[0] == (True, False)

@@ -32,6 +32,7 @@ from workflow_server.schemas.records import (
     Batch,
     EventRecord,
 )
+from workflow_server.stores import migrations
 from workflow_server.stores.base import Store, StoreError, StoreUnavailable
 from workflow_server.stores.migrations import load_migrations
 from workflow_server.stores.postgres import PostgresStore
@@ -91,6 +92,19 @@ async def commit_works(store: Store, batch: Batch) -> bool:
     return True
 
 
+# What a newer release may add: a table, and a column to each table of ours.
+ADDED = (
+    "CREATE TABLE added (id integer)",
+    *(
+        f"ALTER TABLE {table} ADD COLUMN added text NOT NULL DEFAULT 'by a newer release'"
+        for table in (
+            *("runs", "events", "ticks", "states", "state_changes", "snapshots", "inbox"),
+            *("payloads", "histories", "clock", "incarnations", "purged_runs", "copies"),
+        )
+    ),
+)
+
+
 async def describe(database: Connection, schema: str) -> list[tuple[object, ...]]:
     """Return the columns and indexes of a schema."""
     columns = await database.fetch(
@@ -137,13 +151,34 @@ async def test_two_schemas_of_one_database_do_not_know_one_another(store: Postgr
         await other.stop()
 
 
-async def test_a_schema_of_a_newer_release_is_refused(
-    store: PostgresStore, database: Connection
+async def test_a_schema_that_a_newer_release_has_added_to_is_taken_and_stays_so(
+    store: PostgresStore, url: str, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.stop()
-    known = len(load_migrations("postgres"))
-    await database.execute("UPDATE schema_version SET version = $1", known + 1)
-    with pytest.raises(StoreError, match=f"has schema version {known + 1}, and this release"):
+    known = load_migrations("postgres")
+    with monkeypatch.context() as newer:
+        newer.setattr(migrations, "load_migrations", lambda _: [*known, *ADDED])
+        await store.start()
+        await store.stop()
+    await store.start()
+    assert await database.fetchval("SELECT version FROM schema_version") == len(known) + len(ADDED)
+    await store.commit(make_full("r"))
+    assert [run.run_id for run in await store.claim(["r"])] == ["r"]
+    assert await store.get_run("r") is not None
+    assert await database.fetchval("SELECT added FROM runs") == "by a newer release"
+
+
+async def test_a_schema_that_a_newer_release_has_changed_is_refused(
+    store: PostgresStore, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.stop()
+    known = load_migrations("postgres")
+    changes = f"UPDATE schema_version SET oldest = {len(known) + 1}"
+    with monkeypatch.context() as newer:
+        newer.setattr(migrations, "load_migrations", lambda _: [*known, changes])
+        await store.start()
+        await store.stop()
+    with pytest.raises(StoreError, match=f"has schema version {len(known) + 1}, and this release"):
         await store.start()
 
 

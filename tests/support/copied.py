@@ -40,7 +40,8 @@ NOT_COPIED = {
     "shared_secret": "the servers of a store know one another by it: each store has its own",
     "sqlite_sequence": "SQLite keeps the last incarnation's number there",
 }
-OWN_COLUMNS = {"owner"}  # an incarnation of the store
+# An incarnation of the store, and what many servers that share it know of a run.
+OWN_COLUMNS = {"owner", "code", "format", "unfit", "is_granted"}
 QUESTION = Question(sequence=3, waiter_id="w", text="größe?", place="p", digest="d")
 FULL = RunRecord(
     run_id="full",
