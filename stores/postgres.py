@@ -14,8 +14,8 @@ from workflow_server.stores.postgres_connections import (
     Connection,
     Connections,
     Pool,
+    PooledConnection,
     SocketConnection,
-    is_pooled,
 )
 from workflow_server.stores.postgres_errors import (
     ABORTED,
@@ -35,6 +35,17 @@ from workflow_server.stores.postgres_schema import (
     lock_key,
     migrate,
 )
+from workflow_server.stores.postgres_sessions import (
+    ALONE,
+    CLOSE_TIMEOUT,
+    IN_USE,
+    NO_SESSIONS,
+    TOGETHER,
+    close_connection,
+    close_pool,
+    is_pooled,
+    keeps_sessions,
+)
 from workflow_server.stores.postgres_statements import (
     CLAIM,
     DEAD_OWNERS,
@@ -45,7 +56,7 @@ from workflow_server.stores.postgres_statements import (
     WRITE_SUSPECTS,
     qualify,
 )
-from workflow_server.stores.postgres_url import TIMEOUT, read_url
+from workflow_server.stores.postgres_url import read_url
 from workflow_server.stores.replicas import Owner, Replicas
 from workflow_server.stores.rows import row_to_run
 from workflow_server.stores.sql import Rows, SqlStore
@@ -53,18 +64,9 @@ from workflow_server.stores.sql import Rows, SqlStore
 T = TypeVar("T")
 
 READERS = 4
-SESSION = "SELECT pg_backend_pid()"
 SELECT_READ_ONLY = "SELECT current_setting('transaction_read_only')"  # as of a standby, too
 SELECT_TABLE = "SELECT to_regclass($1) IS NOT NULL"
 CLAIM_TRIES, CLAIM_PAUSE = 10, 0.3  # how often, and every how many seconds, a lock is tried
-CLOSE_TIMEOUT = 3.0  # seconds for reads that are under way when the store is closed
-
-IN_USE = (
-    "The schema '{}' is in use by another process{}, or choose another schema with ?schema=NAME in"
-    " the store's URL."
-)
-ALONE = " that runs without --replicas; stop that one, or start it with --replicas"
-TOGETHER = "; stop that one, start all of them with --replicas"
 
 
 class PostgresStore(SqlStore):
@@ -97,13 +99,11 @@ class PostgresStore(SqlStore):
         if self._pool is not None:
             return
         try:
-            pool = self._pool = await self._connections.open_pool(READERS)
-            await _check_sessions(pool)
-            self._writer = await self._claim_schema()
-            # A pooler keeps its sessions when ours are lost.
-            self._is_hinted = not await is_pooled(self._writer)
-            await migrate(self._writer, self._schema)
-            await self._begin(self._writer)
+            await self._open_pool()
+            writer = self._writer = await self._claim_schema()
+            await migrate(writer, self._schema)
+            async with self._connections.keep_session(writer):
+                await self._begin(writer)
         except ERRORS as error:
             await self.stop()
             raise refusal(error, self._connections.url) from error
@@ -111,33 +111,55 @@ class PostgresStore(SqlStore):
             await self.stop()
             raise
 
+    async def _open_pool(self) -> None:
+        """Open the connections that read, and find out whether they have sessions of their own."""
+        connections = self._connections
+        pool = self._pool = await connections.open_pool(READERS)
+        if connections.is_transactional or await keeps_sessions(pool):
+            return
+        if self.peers is None:
+            raise StoreError(NO_SESSIONS)
+        await close_pool(pool)
+        connections.is_transactional = True
+        self._pool = await connections.open_pool(READERS)
+
     async def _begin(self, writer: SocketConnection) -> None:
         """Begin an incarnation: the only one, or one of many."""
         if self.peers is None:
             self._incarnation = await begin_incarnation(writer, self._schema)
         else:
-            peers = self.peers
+            peers, has_session = self.peers, not self._connections.is_transactional
+            # A pooler keeps its sessions when ours are lost.
+            self._is_hinted = has_session and not await is_pooled(writer)
             self._incarnation, worker = await join(
                 writer,
                 self._schema,
                 workflows=peers.workflows,
                 code=peers.versions.code,
                 is_hinted=self._is_hinted,
+                has_session=has_session,
             )
-            self.peers.joined(self._incarnation, worker, writer.local_host)
-            await bound_transactions(writer, self.peers.replicas)
+            peers.joined(self._incarnation, worker, writer.local_host)
+            if has_session:
+                await bound_transactions(writer, peers.replicas)
 
     async def stop(self) -> None:
         if self.peers is not None and self._writer is not None:
-            await _leave(self._writer, self._schema, self.peers.worker)
+            await self._leave(self._writer, self.peers.worker)
             self.peers.joined(0, 0, None)
         writer, self._writer = self._writer, None
         pool, self._pool = self._pool, None
         self._incarnation = 0
         if pool is not None:
-            await _close_pool(pool)
+            await close_pool(pool)
         if writer is not None:
-            await _close(writer)
+            await close_connection(writer)
+
+    async def _leave(self, writer: SocketConnection, worker: int) -> None:
+        """Leave the other servers, where that can be; they notice it all the same."""
+        with suppress(*ERRORS):
+            async with self._connections.keep_session(writer):
+                await leave(writer, self._schema, worker, timeout=CLOSE_TIMEOUT)
 
     def descriptors(self) -> Iterable[int]:
         if self._writer is None or self._writer.is_closed():
@@ -194,7 +216,7 @@ class PostgresStore(SqlStore):
             try:
                 return bool(await pool.fetchval(SELECT_TABLE, f"{self._schema}.runs"))
             finally:
-                await _close_pool(pool)
+                await close_pool(pool)
         except ERRORS as error:
             raise refusal(error, self._connections.url) from error
 
@@ -221,7 +243,8 @@ class PostgresStore(SqlStore):
         try:
             if self._writer is None or self._writer.is_closed():
                 self._writer = await self._connect_writer()
-            return await work(self._writer)
+            async with self._connections.keep_session(self._writer):
+                return await work(self._writer)
         except UNWRITABLE as error:
             raise StoreError(f"Postgres: {one_line(error)}") from error
         except ABORTED as error:
@@ -243,7 +266,7 @@ class PostgresStore(SqlStore):
         """Return the rows of a statement that writes; `StoreFenced` where it wrote nothing."""
         return await self._write(lambda writer: self._write_fenced(writer, sql, *values))
 
-    async def _transact(self, work: Callable[[Connection], Awaitable[Rows | None]]) -> Rows:
+    async def _transact(self, work: Callable[[PooledConnection], Awaitable[Rows | None]]) -> Rows:
         """Return the rows of what writes beside the batches; `StoreFenced` where they are None."""
         if self._pool is None:
             raise StoreUnavailable("The store is not open.")
@@ -299,7 +322,10 @@ class PostgresStore(SqlStore):
         if self._pool is None:
             raise StoreUnavailable("The store is not open.")
         try:
-            return await self._pool.fetch(query, *values)
+            if not self._connections.is_transactional:
+                return await self._pool.fetch(query, *values)
+            async with self._pool.acquire() as reader, reader.transaction():
+                return await reader.fetch(query, *values)
         except asyncpg.CharacterNotInRepertoireError:
             raise
         except ERRORS as error:
@@ -319,14 +345,15 @@ class PostgresStore(SqlStore):
         return await self._connect_writer()
 
     async def _connect_writer(self) -> SocketConnection:
-        """Return a connection that has the schema's lock.
+        """Return a connection that has the schema's lock, where a session can have one.
 
         Where another process has it, that is `StoreFenced` if it has taken the schema, too. A lock
         that is had again proves nothing: each statement asks for the incarnation.
         """
         connection = await self._connections.connect()
         try:
-            await self._take_lock(connection)
+            if not self._connections.is_transactional:
+                await self._take_lock(connection)
         except BaseException:
             connection.terminate()  # it may have the lock, and nothing else would end it
             raise
@@ -359,47 +386,3 @@ class PostgresStore(SqlStore):
 
 def _without_nul(value: Any) -> Any:
     return None if isinstance(value, str) and "\0" in value else value
-
-
-async def _close(connection: Connection) -> None:
-    """Close a connection so that its lock is free when this returns, unless it hangs."""
-    try:
-        await connection.close(timeout=TIMEOUT)
-    except ERRORS:
-        connection.terminate()
-
-
-async def _leave(writer: Connection, schema: str, worker: int) -> None:
-    """Leave the other servers, where that can be; they notice it all the same."""
-    with suppress(*ERRORS):
-        await leave(writer, schema, worker, timeout=CLOSE_TIMEOUT)
-
-
-async def _close_pool(pool: Pool) -> None:
-    """Close the readers' connections; those that are busy for long are cut off.
-
-    Time is given, because a read that was cancelled makes its connection ready for the next one.
-    """
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT):
-            await pool.close()
-    except ERRORS:
-        pool.terminate()
-
-
-async def _check_sessions(pool: Pool) -> None:
-    """Raise `StoreError` where each transaction may have another session: no lock holds there."""
-    async with pool.acquire() as one, pool.acquire() as other:
-        try:
-            session = await one.fetchval(SESSION)
-            async with other.transaction():
-                await other.fetchval(SESSION)  # which keeps the session that was free
-                is_kept = session == await one.fetchval(SESSION)
-        except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError):
-            is_kept = False  # it is known in another session, or not known in this one
-    if not is_kept:
-        raise StoreError(
-            "Postgres is behind a pooler that may give each transaction another session"
-            " (PgBouncer's pool_mode=transaction), and no lock holds there; let it pool sessions"
-            " (pool_mode=session), or connect to Postgres itself."
-        )

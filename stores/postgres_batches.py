@@ -87,7 +87,9 @@ class _Writer:
         """
         rows, large = take_large(await _to_rows(batch, self.incarnation))
         statements = put_statements(rows)
-        if len(statements) == 1 and not (large or batch.purged or batch.purged_runs):
+        is_alone = len(statements) == 1 and not (large or batch.purged or batch.purged_runs)
+        # In a transaction, that of a pooler's session, a refusal must leave the rest as it is.
+        if is_alone and not self.connection.is_in_transaction():
             return bool(await self._execute(*statements[0]))
         async with self.connection.transaction():
             for sql, arrays in statements:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import ssl
 from asyncio.trsock import TransportSocket
+from contextlib import AbstractAsyncContextManager, nullcontext
 from socket import AddressFamily
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,10 @@ from workflow_server.stores.postgres_url import TIMEOUT, PostgresUrl
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
+    PooledConnection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 else:  # generic in their stubs only
     Connection, Pool = asyncpg.Connection, asyncpg.Pool
+    PooledConnection = asyncpg.pool.PoolConnectionProxy
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +45,15 @@ class SocketConnection(Connection):
 
 
 class Connections:
-    """Opens connections as a URL says; what of it nothing knows is left out with a warning."""
+    """Opens connections as a URL says; what of it nothing knows is left out with a warning.
+
+    `is_transactional` says that a pooler may give each transaction another session. Connections
+    that are opened then keep no statements, which are of a session.
+    """
 
     def __init__(self, url: PostgresUrl) -> None:
         self.url = url
+        self.is_transactional = False
         self._settings = dict(url.settings)
 
     async def open_pool(self, size: int) -> Pool:
@@ -71,6 +79,15 @@ class Connections:
         await self._keep_alive(connection)
         return connection
 
+    def keep_session(
+        self, connection: Connection | PooledConnection
+    ) -> AbstractAsyncContextManager[object]:
+        """Return what keeps a connection's session for the statements in it, as one transaction.
+
+        Where each connection has a session of its own, that is nothing.
+        """
+        return connection.transaction() if self.is_transactional else nullcontext()
+
     @property
     def _arguments(self) -> dict[str, Any]:
         trusted = {"ssl": ssl.create_default_context()} if self.url.trusts_system else {}
@@ -78,6 +95,7 @@ class Connections:
             "dsn": self.url.dsn,
             "timeout": self.url.timeout,
             "command_timeout": TIMEOUT,
+            **({"statement_cache_size": 0} if self.is_transactional else {}),
             "server_settings": self._settings,
             **trusted,
         }
@@ -96,12 +114,6 @@ class Connections:
         if connection.socket.family != AddressFamily.AF_UNIX:
             for option in self.url.socket_options:
                 connection.socket.setsockopt(*option)
-
-
-async def is_pooled(connection: Connection) -> bool:
-    """Return whether a pooler is between: it names a session of its own, not the database's."""
-    pid: int = await connection.fetchval("SELECT pg_backend_pid()")
-    return pid != connection.get_server_pid()
 
 
 def _warn(parameter: str, reason: str) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from workflow_server.schemas.records import RUN_FORMAT
-from workflow_server.stores.base import StoreError
-from workflow_server.stores.postgres_schema import hint_key, lock_schema
+from workflow_server.stores.base import StoreError, StoreUnavailable
+from workflow_server.stores.postgres_schema import OWNER_SPACE, hint_key, lock_key, lock_schema
+from workflow_server.stores.postgres_sessions import ALONE, IN_USE
 from workflow_server.stores.replicas import Replicas
 
 if TYPE_CHECKING:
@@ -56,9 +57,10 @@ COUNT_KEPT = (
 REGISTER = "SELECT worker_id FROM {schema}.procrastinate_register_worker_v1()"
 UNREGISTER = "SELECT {schema}.procrastinate_unregister_worker_v1($1)"
 JOIN = (
-    "INSERT INTO {schema}.incarnations (worker_id, workflows, code, format, is_hinted)"
-    " VALUES ($1, $2, $3, $4, $5) RETURNING id"
+    "INSERT INTO {schema}.incarnations (worker_id, workflows, code, format, is_hinted, is_pooled)"
+    " VALUES ($1, $2, $3, $4, $5, $6) RETURNING id"
 )
+IS_FREE = "SELECT pg_try_advisory_xact_lock_shared($1, $2)"
 # The lock whose absence says that a connection was lost.
 HOLD_HINT = "SELECT pg_try_advisory_lock($1, $2::bigint::integer)"
 
@@ -70,18 +72,22 @@ async def join(
     workflows: Sequence[str] | None,
     code: str,
     is_hinted: bool,
+    has_session: bool,
 ) -> tuple[int, int]:
     """Return the numbers of a new incarnation and of its worker, beside those that are there.
 
     `workflows` are those that it serves, where that is known, and `code` is the version of their
-    code. `is_hinted` lets a lock of the connection say that it is there. The incarnation of a
-    server that owned the schema alone is dead from then on.
+    code. `is_hinted` lets a lock of the connection say that it is there. A connection that
+    `has_session` has the schema's lock; without it, it is asked whether a single server has. The
+    incarnation of a server that owned the schema alone is dead from then on.
     """
     engine = None
     if not await _is_shared(connection, schema):
         engine = _read_schema()  # which takes its time, and no transaction is open meanwhile
     async with connection.transaction():
         await lock_schema(connection, schema)
+        if not (has_session or await connection.fetchval(IS_FREE, OWNER_SPACE, lock_key(schema))):
+            raise StoreUnavailable(IN_USE.format(schema, ALONE))
         was_alone = await connection.fetch(DROP_SINGLE.format(schema=schema))
         if engine is not None and not await _is_shared(connection, schema):
             await _make_shared(connection, schema, engine)
@@ -89,7 +95,13 @@ async def join(
             await connection.execute(COUNT_KEPT.format(schema=schema), timeout=BUILD_TIMEOUT)
         worker: int = await connection.fetchval(REGISTER.format(schema=schema))
         incarnation: int = await connection.fetchval(
-            JOIN.format(schema=schema), worker, workflows, code, RUN_FORMAT, is_hinted
+            JOIN.format(schema=schema),
+            worker,
+            workflows,
+            code,
+            RUN_FORMAT,
+            is_hinted,
+            not has_session,
         )
         if is_hinted:  # which nobody sees before the lock is there
             await hold_hint(connection, schema, incarnation)

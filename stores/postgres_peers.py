@@ -367,7 +367,8 @@ class PostgresPulse(Pulse):
 
         async def work_once() -> Any:
             try:
-                return await work(connection)
+                async with self._connections.keep_session(connection):
+                    return await work(connection)
             except ABORTED as error:
                 raise unavailable(error) from error
 

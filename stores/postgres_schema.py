@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 from pydantic_core import from_json
 
+from workflow_server.stores.base import StoreUnavailable
 from workflow_server.stores.migrations import pending_migrations
 
 if TYPE_CHECKING:
@@ -16,6 +17,16 @@ else:  # generic in their stubs only
 MIGRATION_TIMEOUT = 3600.0  # a migration may rewrite every row
 # The first halves of our advisory locks: of who owns a schema, and of who changes it.
 OWNER_SPACE, CHANGE_SPACE = 0x57465356, 0x57465357
+# Servers behind a pooler of transactions hold no lock; their heartbeats tell.
+POOLED_ARE_ALIVE = (
+    "SELECT EXISTS (SELECT FROM {schema}.incarnations"
+    " JOIN {schema}.procrastinate_workers AS workers ON workers.id = worker_id"
+    " WHERE is_pooled AND last_heartbeat > now() - interval '1 minute')"
+)
+POOLED = (
+    "The schema '{}' is in use by servers with --replicas behind a pooler; stop those, and where"
+    " they were killed, wait for a minute; or start this one with --replicas."
+)
 
 
 def lock_key(schema: str) -> int:
@@ -70,6 +81,8 @@ async def begin_incarnation(connection: Connection, schema: str) -> int:
     """
     async with connection.transaction():
         if await connection.fetchval("SELECT to_regclass($1)", f"{schema}.procrastinate_workers"):
+            if await connection.fetchval(POOLED_ARE_ALIVE.format(schema=schema)):
+                raise StoreUnavailable(POOLED.format(schema))
             # Those of many servers, which are dead: their incarnations go with them.
             await connection.execute(
                 f"DELETE FROM {schema}.procrastinate_workers"

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from workflow_server.stores.postgres_connections import Connection
+from workflow_server.stores.postgres_connections import PooledConnection
 from workflow_server.stores.postgres_schema import lock_key
 from workflow_server.stores.postgres_statements import FENCE, FENCED, qualify
 from workflow_server.stores.queries import RUNNING
@@ -28,7 +28,7 @@ TAKE_SLOTS = (
     f" SELECT {FENCED}, granted.run_id FROM (SELECT) AS once LEFT JOIN granted ON true"
 )
 
-Write = Callable[[Connection], Awaitable[Rows | None]]
+Write = Callable[[PooledConnection], Awaitable[Rows | None]]
 
 
 def slot_lock(schema: str, workflow_name: str) -> tuple[int, int]:
@@ -52,7 +52,7 @@ class PostgresSlots(SharedSlots):
     ) -> Sequence[str]:
         lock = slot_lock(self._schema, workflow_name)
 
-        async def write(connection: Connection) -> Rows | None:
+        async def write(connection: PooledConnection) -> Rows | None:
             await connection.execute(LOCK_SLOTS, *lock)
             statement = qualify(TAKE_SLOTS, self._schema)
             values = self.incarnation, workflow_name, list(run_ids), limit
