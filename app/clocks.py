@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from workflow_server.schemas.records import ClockRecord
+from workflow_server.schemas.records import ClockRecord, Idle
 from workflow_server.schemas.times import from_micros, to_micros
 
 Clock = Callable[[], datetime]
@@ -118,6 +118,13 @@ class StoreClock:
     def uptime(self) -> int:
         """The microseconds in which a server has run over this store, as far as is known."""
         return self._uptime + self._ran
+
+    def measure_wait(self, idle: Idle) -> float:
+        """Return the seconds since a run began to wait in which a server ran."""
+        now = self()
+        if idle.uptime is not None:
+            return max(self.uptime - idle.uptime, 0) / MICROS
+        return (now - min(max(idle.since, self.began_at), now)).total_seconds()
 
     def write(self) -> ClockRecord | None:
         """Return the clock to be written down; None before `keep`."""

@@ -136,8 +136,8 @@ class Store(ABC):
         """
 
     @abstractmethod
-    async def claim(self, run_ids: Sequence[str]) -> Sequence[RunRecord]:
-        """Make running runs this incarnation's, durably, and return them as they are then.
+    async def claim(self, run_ids: Sequence[str]) -> Sequence[str]:
+        """Make running runs this incarnation's, durably, and return those that it has then.
 
         It takes runs that no incarnation has, or a dead one, or this one: `attempted` is set, and
         `epoch` is one more where the run was not this incarnation's. They are returned in the order

@@ -104,8 +104,8 @@ class MemoryStore(Store):
         self._write(leave_out(batch, refused) if refused else batch)
         return refused
 
-    async def claim(self, run_ids: Sequence[str]) -> Sequence[RunRecord]:
-        claimed: list[RunRecord] = []
+    async def claim(self, run_ids: Sequence[str]) -> Sequence[str]:
+        claimed: list[str] = []
         for run_id in run_ids:
             run = self._runs.get(run_id)
             if run is None or run.record.status is not Status.RUNNING:
@@ -113,7 +113,7 @@ class MemoryStore(Store):
             changes_hands = run.owner != self._incarnation
             run.record = replace(run.record, epoch=run.record.epoch + changes_hands, attempted=True)
             run.owner = self._incarnation
-            claimed.append(run.record)
+            claimed.append(run_id)
         return claimed
 
     async def list_suspects(self, *, after: Suspect | None = None, limit: int) -> Sequence[Suspect]:

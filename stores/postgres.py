@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from workflow_server.schemas.records import Batch, RunRecord, ServerRecord, Suspect
+from workflow_server.schemas.records import Batch, ServerRecord, Suspect
 from workflow_server.stores.base import StoreError, StoreFenced, StoreUnavailable
 from workflow_server.stores.postgres_batches import put_batch
 from workflow_server.stores.postgres_connections import (
@@ -58,7 +58,6 @@ from workflow_server.stores.postgres_statements import (
 )
 from workflow_server.stores.postgres_url import read_url
 from workflow_server.stores.replicas import Owner, Replicas
-from workflow_server.stores.rows import row_to_run
 from workflow_server.stores.sql import Rows, SqlStore
 
 T = TypeVar("T")
@@ -182,10 +181,10 @@ class PostgresStore(SqlStore):
             lambda writer: put_batch(writer, batch, self._incarnation, self._schema)
         )
 
-    async def claim(self, run_ids: Sequence[str]) -> Sequence[RunRecord]:
+    async def claim(self, run_ids: Sequence[str]) -> Sequence[str]:
         rows = await self._write(lambda writer: self._claim(writer, run_ids))
-        claimed = {run.run_id: run for run in map(row_to_run, rows)}
-        return [claimed[run_id] for run_id in run_ids if run_id in claimed]
+        claimed = {run_id for (run_id,) in rows}
+        return [run_id for run_id in run_ids if run_id in claimed]
 
     async def write_suspects(self, suspects: Sequence[Suspect]) -> None:
         arrays: list[list[Any]] = [
@@ -257,7 +256,7 @@ class PostgresStore(SqlStore):
             raise
 
     async def _claim(self, writer: Connection, run_ids: Sequence[str]) -> Rows | None:
-        """Claim runs; return their rows, or None where the incarnation is dead."""
+        """Claim runs; return the ids of those had then, or None where the incarnation is dead."""
         dead = await writer.fetch(qualify(DEAD_OWNERS, self._schema), run_ids)
         owners = [row[0] for row in dead]
         return await self._write_fenced(writer, CLAIM, run_ids, owners)

@@ -32,7 +32,6 @@ from workflow_server.stores.rows import (
     HISTORY_COLUMNS,
     INBOX_COLUMNS,
     PAYLOAD_COLUMNS,
-    RUN_COLUMNS,
     SNAPSHOT_COLUMNS,
     STATE_COLUMNS,
     TICK_COLUMNS,
@@ -188,8 +187,8 @@ CLAIM = (
     " epoch = epoch + (owner IS DISTINCT FROM $1)::integer WHERE run_id IN ("
     "SELECT run_id FROM runs WHERE run_id = ANY($2::text[]) AND status = 'running'"
     " AND (owner IS NULL OR owner = $1 OR owner = ANY($3::bigint[]))"
-    f" ORDER BY run_id FOR UPDATE) AND {FENCED} RETURNING {', '.join(RUN_COLUMNS)})"
-    f" SELECT {FENCED}, claimed.* FROM (SELECT) AS once LEFT JOIN claimed ON true"
+    f" ORDER BY run_id FOR UPDATE) AND {FENCED} RETURNING run_id)"
+    f" SELECT {FENCED}, claimed.run_id FROM (SELECT) AS once LEFT JOIN claimed ON true"
 )
 WRITE_SUSPECTS = (
     f"WITH {FENCE}, written AS (UPDATE runs SET"

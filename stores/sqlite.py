@@ -11,11 +11,11 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic_core import to_json
 
-from workflow_server.schemas.records import Batch, RunRecord, ServerRecord, Suspect
+from workflow_server.schemas.records import Batch, ServerRecord, Suspect
 from workflow_server.stores.base import StoreFenced, StoreUnavailable
 from workflow_server.stores.batches import batch_to_rows, leave_out
 from workflow_server.stores.purging import LIST_PURGED, REMOVE_RUNS, list_parts
-from workflow_server.stores.rows import RUN_COLUMNS, row_to_run
+from workflow_server.stores.rows import RUN_COLUMNS
 from workflow_server.stores.sql import Rows, SqlStore
 from workflow_server.stores.sqlite_connection import CLOSED, ThreadedConnection
 from workflow_server.stores.sqlite_file import SqliteFile, open_reader, open_writer
@@ -138,13 +138,13 @@ class SqliteStore(SqlStore):
         incarnation = self._incarnation
         return await self._write(lambda connection: _write_batch(connection, incarnation, batch))
 
-    async def claim(self, run_ids: Sequence[str]) -> Sequence[RunRecord]:
-        claimed: dict[str, RunRecord] = {}
+    async def claim(self, run_ids: Sequence[str]) -> Sequence[str]:
+        claimed: set[str] = set()
         for part in await self._split(run_ids):
             values = self._incarnation, _list_value(part)
             rows: Rows = await self._write(partial(_claim, values=values))
-            claimed |= {run.run_id: run for run in map(row_to_run, rows)}
-        return [claimed[run_id] for run_id in run_ids if run_id in claimed]
+            claimed |= {run_id for (run_id,) in rows}
+        return [run_id for run_id in run_ids if run_id in claimed]
 
     async def write_suspects(self, suspects: Sequence[Suspect]) -> None:
         given = {suspect.run_id: suspect for suspect in suspects}
@@ -284,7 +284,7 @@ def _write_fenced(
 
 
 def _claim(connection: sqlite3.Connection, *, values: tuple[int, str]) -> Rows:
-    """Take runs for an incarnation, and return them."""
+    """Take runs for an incarnation, and return the ids of those that it has then."""
     connection.execute(CLAIM, values)
     return connection.execute(SELECT_CLAIMED, values).fetchall()
 

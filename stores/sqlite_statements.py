@@ -16,7 +16,6 @@ from workflow_server.stores.rows import (
     HISTORY_COLUMNS,
     INBOX_COLUMNS,
     PAYLOAD_COLUMNS,
-    RUN_COLUMNS,
     SNAPSHOT_COLUMNS,
     STATE_COLUMNS,
     TICK_COLUMNS,
@@ -42,8 +41,8 @@ CLAIM = (
     " AND (owner IS NOT ?1 OR NOT attempted)"
 )
 SELECT_CLAIMED = (
-    f"SELECT {', '.join(RUN_COLUMNS)} FROM runs"
-    f" WHERE run_id IN ({GIVEN_IDS.format(2)}) AND status = 'running' AND owner = ?1"
+    f"SELECT run_id FROM runs WHERE run_id IN ({GIVEN_IDS.format(2)})"
+    " AND status = 'running' AND owner = ?1"
 )
 REFUSED = (
     "SELECT runs.run_id FROM json_each(?1) AS given"

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from workflow_server.app.errors import StoreFailed
 from workflow_server.app.reads import Reads
-from workflow_server.schemas.records import RunRecord
 
 ATTEMPTED_AT_ONCE = 100  # runs
 
@@ -15,17 +14,20 @@ class Attempts:
 
     def __init__(self, reads: Reads) -> None:
         self._reads = reads
-        self._asked: dict[str, asyncio.Future[RunRecord | None]] = {}
+        self._asked: dict[str, asyncio.Future[bool]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    async def write(self, run_ids: Sequence[str]) -> Sequence[RunRecord]:
-        """Return the runs as they are once it is written; ended ones are left out."""
+    async def write(self, run_ids: Sequence[str]) -> Sequence[str]:
+        """Return the runs of which it is written; ended ones and those of others are left out."""
         if not run_ids:
             return ()
         return await self._reads.ask(self._reads.store.claim(run_ids))
 
-    async def write_one(self, run_id: str) -> RunRecord | None:
-        """Return a run as it is once it is written, or None where it has ended."""
+    async def write_one(self, run_id: str) -> bool:
+        """Return whether it is written of a run; it is not where that has ended, or is another's.
+
+        How the run is then has to be read: what was read before may be out of date.
+        """
         asked = self._asked.get(run_id)
         if asked is None:
             asked = self._asked[run_id] = asyncio.get_running_loop().create_future()
@@ -49,9 +51,9 @@ class Attempts:
         finally:
             self._task = None
 
-    async def _answer(self, asked: dict[str, asyncio.Future[RunRecord | None]]) -> None:
+    async def _answer(self, asked: dict[str, asyncio.Future[bool]]) -> None:
         try:
-            records = {record.run_id: record for record in await self.write(list(asked))}
+            written = await self.write(list(asked))
         except StoreFailed as error:
             for future in asked.values():
                 future.set_exception(error)
@@ -61,4 +63,4 @@ class Attempts:
             raise
         else:
             for run_id, future in asked.items():
-                future.set_result(records.get(run_id))
+                future.set_result(run_id in written)

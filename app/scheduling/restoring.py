@@ -37,11 +37,10 @@ from workflow_server.app.scheduling.stored import StoredRuns
 from workflow_server.app.scheduling.turns import STOPS, Turns
 from workflow_server.app.telemetry.logs import get_logger
 from workflow_server.app.telemetry.metrics import Metrics
-from workflow_server.schemas.records import Idle, Phase, RunRecord
+from workflow_server.schemas.records import Phase, RunRecord
 
 logger = get_logger(__name__)
 
-MICROS = 1_000_000
 RETRY_PAUSE = 1.0  # seconds until what the store's failure has cut off is tried again
 CLAIMED_AT_ONCE = 20  # runs; they go on in step, and a request waits while all of them take one
 READ_AT_ONCE = 4  # journals of runs, which are in memory whole until their runs are recovered
@@ -113,7 +112,7 @@ class Restorer:
         for first in range(0, len(run_ids), CLAIMED_AT_ONCE):
             page = run_ids[first : first + CLAIMED_AT_ONCE]
             absent = [run_id for run_id in page if not self._may_be_here(run_id)]
-            attempted = {record.run_id for record in await self._attempts.write(absent)}
+            attempted = await self._attempts.write(absent)
             for few in range(0, len(page), READ_AT_ONCE):
                 part = page[few : few + READ_AT_ONCE]
                 live += await self._claim_together(part, attempted)
@@ -240,14 +239,17 @@ class Restorer:
         if not is_claimed:
             await elsewhere.check_fits(self._reads, record, self._workflows)
         if not (is_attempted and record.attempted):
-            record = await self._attempts.write_one(run_id)
-        if record is None:
-            await elsewhere.check_elsewhere(self._reads, run_id)
-            return None
-        return await self._go_on(record, behind, is_claimed=is_claimed)
+            record = None  # it may be large, and many may wait here
+            if not await self._attempts.write_one(run_id):
+                await elsewhere.check_elsewhere(self._reads, run_id)
+                return None
+        # Those that are claimed come in few at a time already, one behind the other.
+        async with nullcontext() if is_claimed else self._reading:
+            record = record or await self._read(run_id)
+            return await self._go_on(record, behind, is_claimed) if record is not None else None
 
     async def _go_on(
-        self, record: RunRecord, behind: asyncio.Task[Any] | None, *, is_claimed: bool
+        self, record: RunRecord, behind: asyncio.Task[Any] | None, is_claimed: bool
     ) -> LiveRun | None:
         """Read a run back and let it go on, or write down why it does not."""
         workflow = self._workflows.get(record.workflow_name)
@@ -257,14 +259,12 @@ class Restorer:
             if workflow is None:
                 raise not_served(record.workflow_name)
             await elsewhere.check_format(self._reads, record)
-            # Those that are claimed come in few at a time already, one behind the other.
-            async with nullcontext() if is_claimed else self._reading:
-                journal = await read_journal(record, self._reads)
-                if behind is not None:
-                    await asyncio.wait({behind})
-                if not is_claimed and not self._queue.is_open:
-                    self._restored_early.add(record.run_id)
-                return await self._take_in(journal, workflow, earlier=is_claimed)
+            journal = await read_journal(record, self._reads)
+            if behind is not None:
+                await asyncio.wait({behind})
+            if not is_claimed and not self._queue.is_open:
+                self._restored_early.add(record.run_id)
+            return await self._take_in(journal, workflow, earlier=is_claimed)
         except Misfit as reason:
             await elsewhere.pass_on(self._reads, record, workflow)
             if self._holds:
@@ -275,6 +275,10 @@ class Restorer:
             logger.warning("run not resumed", **ids_of(record), reason=str(reason))
             await self._stored.end(record, outcome.failed(RunFailed(str(reason)), None))
         return None
+
+    async def _claim_one(self, run_id: str) -> RunRecord | None:
+        """Claim a run and return it as it is then; None where it has ended, or is another's."""
+        return await self._read(run_id) if await self._attempts.write_one(run_id) else None
 
     def _may_be_here(self, run_id: str) -> bool:
         return self._live.has_tail(run_id) or run_id in self._stored.unwritten
@@ -296,7 +300,7 @@ class Restorer:
         record = journal.record
         async with self._recovering:
             recovered = await recover(journal, workflow)
-            waited = self._waited(record.idle) if record.idle is not None else 0.0
+            waited = self._clock.measure_wait(record.idle) if record.idle is not None else 0.0
             if record.idle is not None and recovered.ended is None:
                 await prepare_wait(recovered, workflow, waited)
         if recovered.ended is not None:
@@ -345,13 +349,6 @@ class Restorer:
             workflow, record.accepted, counts=counts, run_id=record.run_id
         )
 
-    def _waited(self, idle: Idle) -> float:
-        """Return the seconds since the run began to wait in which a server ran."""
-        now = self._clock()
-        if idle.uptime is not None:
-            return max(self._clock.uptime - idle.uptime, 0) / MICROS
-        return (now - min(max(idle.since, self._clock.began_at), now)).total_seconds()
-
     # Runs that do not come into memory.
 
     async def _restore_due(self, run_id: str) -> datetime | None:
@@ -363,14 +360,15 @@ class Restorer:
             return None
         if self._live.get(record.key) is not None:
             return None
-        alive_since = self._clock() - timedelta(seconds=self._waited(record.idle))
+        alive_since = self._clock() - timedelta(seconds=self._clock.measure_wait(record.idle))
         due = find_due(replace(record.idle, since=alive_since))
         if due is not None and due > self._clock() + timedelta(milliseconds=1):
             # The time in which no server ran does not count.
-            claimed = await self._attempts.write_one(run_id)
+            claimed = await self._claim_one(run_id)
             if claimed is not None:
                 await self._stored.write(claimed, replace(phase.acquit(claimed), due_at=due))
             return due
+        del record  # as in `_restore`, which reads it again
         await self._restore(run_id)
         return None
 
@@ -380,13 +378,13 @@ class Restorer:
             return False
         if record.phase is not Phase.HELD and not self._turns.is_waiting(run_id):
             return False
-        claimed = await self._attempts.write_one(run_id)
+        claimed = await self._claim_one(run_id)
         if claimed is not None:
             await self._stored.end(claimed, outcome.cancelled())
         return claimed is not None
 
     async def _hold_stranded(self, run_id: str) -> None:
-        record = await self._attempts.write_one(run_id)
+        record = await self._claim_one(run_id)
         if record is None:
             return  # another server was faster
         if record.workflow_name in self._workflows:
@@ -395,6 +393,6 @@ class Restorer:
             await self._stored.hold_stranded(record)
 
     async def _give_up(self, run_id: str) -> None:
-        record = await self._attempts.write_one(run_id)
+        record = await self._claim_one(run_id)
         if record is not None:  # else it was cancelled meanwhile
             await self._stored.give_up(record)

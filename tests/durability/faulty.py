@@ -107,7 +107,7 @@ class FaultyStore(Store):
         self.commits.append(batch)
         return refused
 
-    async def claim(self, run_ids: Sequence[str]) -> Sequence[RunRecord]:
+    async def claim(self, run_ids: Sequence[str]) -> Sequence[str]:
         return await self._carry_out("claim", lambda: self._real.claim(run_ids))
 
     async def list_suspects(self, *, after: Suspect | None = None, limit: int) -> Sequence[Suspect]:

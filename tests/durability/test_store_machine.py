@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from tests.support.backends import FRESH_URLS
-from tests.support.records import ended_of
+from tests.support.records import claim_runs, ended_of
 from workflow_server.schemas.listings import HandlerPosition, HandlerQuery, RunPosition
 from workflow_server.schemas.records import (
     Batch,
@@ -283,7 +283,8 @@ class StoreMachine(RuleBasedStateMachine):
         self._runner.run(self._store.stop())
         self._runner.run(self._store.start())
         running = [run for run in self._known.values() if run.record.status is Status.RUNNING]
-        claimed = self._runner.run(self._store.claim([run.record.run_id for run in running]))
+        run_ids = [run.record.run_id for run in running]
+        claimed = self._runner.run(claim_runs(self._store, *run_ids))
         for run, record in zip(running, claimed, strict=True):
             run.record = replace(run.record, epoch=run.record.epoch + 1, attempted=True)
             assert record == run.record

@@ -12,6 +12,7 @@ from tests.stores.test_claims import full_batch, is_waited_for
 from tests.stores.test_conformance import batch_of, make_run
 from tests.support.backends import opened_store
 from tests.support.postgres import connect, schema_of
+from tests.support.records import claim_runs
 from tests.support.waiting import until
 from workflow_server.app.server import WorkflowServer
 from workflow_server.app.settings import SettingsError
@@ -84,9 +85,9 @@ async def test_a_server_that_joins_is_the_end_of_one_that_was_alone(url: str) ->
         await alone.commit(batch_of(make_run()))
     async with joined(url) as store:
         assert await peers_of(store).list_dead() == [1]
-        assert [run.epoch for run in await store.claim(["r"])] == [1]
+        assert [run.epoch for run in await claim_runs(store, "r")] == [1]
     async with opened_store(url) as alone:
-        assert [run.epoch for run in await alone.claim(["r"])] == [2]
+        assert [run.epoch for run in await claim_runs(alone, "r")] == [2]
 
 
 def test_a_server_alone_imports_nothing_of_what_many_need() -> None:
@@ -265,7 +266,7 @@ async def test_what_a_dead_server_had_at_work_is_present(url: str) -> None:
         ]
         assert await peers.disown(1, limit=10, with_present=False) == ["b"]
         assert await peers.disown(1, limit=10, with_present=False) == []
-        assert [run.epoch for run in await b.claim(["b"])] == [1]
+        assert [run.epoch for run in await claim_runs(b, "b")] == [1]
 
 
 async def test_a_verdict_is_written_once(url: str) -> None:

@@ -124,7 +124,7 @@ async def test_a_server_goes_on_while_a_newer_release_adds_to_the_schema(
             async with joined(url, STEADY):
                 pass
         assert await old.commit(batch_of(make_run("before"), make_run("after"))) == []
-        assert [run.run_id for run in await old.claim(["after"])] == ["after"]
+        assert await old.claim(["after"]) == ["after"]
         async with joined(url, STEADY) as restarted:
             assert await restarted.commit(batch_of(make_run("last"))) == []
 

@@ -27,6 +27,7 @@ from tests.support.copied import (
     read_tables,
 )
 from tests.support.older_databases import OLDER_URLS, carry_out
+from tests.support.records import claim_runs
 from tests.support.waiting import DEADLINE, until
 from workflow_server.schemas.records import Batch, ClockRecord, EventRecord, PayloadRecord, Suspect
 from workflow_server.stores.backends import open_store
@@ -97,7 +98,7 @@ async def test_nobody_has_a_run_of_the_copy_and_what_a_crash_left_is_judged(urls
         assert {suspect.was_present for suspect in suspects} == {False, True}
         assert await list_suspects(target) == suspects
         run_ids = [suspect.run_id for suspect in suspects]
-        epochs = {run.run_id: run.epoch for run in await target.claim(run_ids)}
+        epochs = {run.run_id: run.epoch for run in await claim_runs(target, *run_ids)}
         assert epochs == dict.fromkeys(run_ids, FULL.epoch + 1)
     owners = "SELECT owner FROM runs WHERE status <> 'running' AND owner IS NOT NULL"
     assert await carry_out(urls.target, owners) == []

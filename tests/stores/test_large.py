@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.backends import opened_store
+from tests.support.backends import DURABLE, FRESH_URLS, opened_store
 from tests.support.postgres import temporary_schema
 from tests.support.records import NOON, batch_of, make_record
 from workflow_server.schemas.listings import HandlerPosition, HandlerQuery, RunPosition
@@ -123,6 +124,24 @@ async def test_a_batch_of_many_megabytes_is_written_whole(store: Store) -> None:
         assert await store.get_run(run.run_id) == run
         assert await store.next_sequence(run.run_id) == 9
         assert (await store.read_ticks(run.run_id, after=-1, limit=9)).ticks[0].tick[1:2] == b"y"
+
+
+@pytest.mark.parametrize("kind", DURABLE)
+async def test_a_claim_of_large_runs_brings_nothing_of_them_into_memory(
+    kind: str, tmp_path: Path
+) -> None:
+    runs = [replace(make_large(number), phase=Phase.WORKING) for number in range(RUNS)]
+    run_ids = [run.run_id for run in runs]
+    async with FRESH_URLS[kind](tmp_path) as url, opened_store(url) as store:
+        for run in runs:
+            await store.commit(batch_of(run))
+        tracemalloc.start()
+        try:
+            assert await store.claim(run_ids) == run_ids
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < LARGE
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from tests.stores.test_conformance import batch_of, make_run
+from tests.support.records import claim_runs
 from workflow_server.schemas.records import Phase, RunRecord, Status, Suspect
 from workflow_server.stores.base import Store
 
@@ -62,7 +63,7 @@ async def test_runs_at_work_and_those_that_are_restored_are_suspects_in_order(
 async def test_a_run_that_writes_that_it_is_well_is_no_suspect(store: Store) -> None:
     waiting = make("a", 1, Phase.WAITING)
     await store.commit(batch_of(waiting))
-    (claimed,) = await store.claim(["a"])
+    (claimed,) = await claim_runs(store, "a")
     await store.commit(batch_of(replace(claimed, attempted=False)))
     assert await store.list_suspects(limit=ALL) == []
 
@@ -83,7 +84,7 @@ async def test_suspects_are_queued_and_present_no_more(store: Store) -> None:
         suspect(queued, present=False),
         suspect(waits, present=False),
     ]
-    assert [run.run_id for run in await store.claim(["a", "b", "c"])] == ["a", "b"]
+    assert await store.claim(["a", "b", "c"]) == ["a", "b"]
 
 
 async def test_runs_that_are_let_go_of_are_no_suspects(store: Store) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from workflow_server.schemas.records import Batch, EndedHandler, RunRecord
+from workflow_server.stores.base import Store
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 
@@ -32,3 +33,9 @@ def batch_of(*records: RunRecord) -> Batch:
 def ended_of(record: RunRecord) -> EndedHandler:
     """Return the handler of a run, as it is while that run is its current one."""
     return EndedHandler(record.key, record.run_id)
+
+
+async def claim_runs(store: Store, *run_ids: str) -> list[RunRecord]:
+    """Claim runs, and return those that were claimed, as they are then."""
+    claimed = [await store.get_run(run_id) for run_id in await store.claim(run_ids)]
+    return [record for record in claimed if record is not None]
