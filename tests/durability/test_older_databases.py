@@ -1,7 +1,8 @@
 """Runs that a server of an earlier commit has left go on, each where it was."""
 
 import shutil
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import product
@@ -10,12 +11,19 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.backends import DURABLE, FRESH_URLS
+from tests.support.backends import DURABLE, FRESH_URLS, opened_store
 from tests.support.calls import answer, get_status, result_of, send, start, wait_ended
-from tests.support.command import run_command, serving
+from tests.support.live import NO_TLS, serving
 from tests.support.older_databases import KINDS, OLDER_URLS, TENANT
 from tests.support.streams import read_frames
-from tests.support.waiting import until
+from tests.support.waiting import DEADLINE, until
+from workflow_server.app.access import Scope
+from workflow_server.app.access.issuing import add_key, issue_key
+from workflow_server.app.commands.servers import make_server
+from workflow_server.app.loader import LoadedSources, load_sources
+from workflow_server.app.loader.files import PACKAGE
+from workflow_server.app.settings import load_settings
+from workflow_server.stores.copying import Side, copy_runs
 
 ENDS = ["completed", "failed", "cancelled"]
 
@@ -28,38 +36,53 @@ class Upgraded:
     theirs: httpx.AsyncClient
 
 
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedSources]:
+    """Yield the workflows of the runs, loaded as the command loads them."""
+    # From a folder of their own, as they were when the runs were made.
+    file = Path(shutil.copy(KINDS, tmp_path_factory.mktemp("kinds")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "meta_path", list(sys.meta_path))
+        yield load_sources([str(file)])
+    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+        del sys.modules[name]
+
+
 @pytest.fixture(params=[*OLDER_URLS, *product(OLDER_URLS, DURABLE)], ids=str)
-async def upgraded(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Upgraded]:
+async def upgraded(
+    request: pytest.FixtureRequest, loaded: LoadedSources, tmp_path: Path
+) -> AsyncIterator[Upgraded]:
     """Serve each database, and copies of each, with the workflows of its runs."""
-    # Served from a folder of its own, as it was when the runs were made.
-    shutil.copy(KINDS, tmp_path)
-    keys = [make_key(tmp_path, tenant) for tenant in ("", TENANT)]
+    keys = [make_key(tmp_path / "keys.json", tenant) for tenant in (None, TENANT)]
     async with AsyncExitStack() as stack:
         older, kind = request.param if isinstance(request.param, tuple) else (request.param, None)
         url = await stack.enter_async_context(OLDER_URLS[older](tmp_path))
         if kind is not None:
             copy = await stack.enter_async_context(FRESH_URLS[kind](tmp_path))
-            copied = run_command(tmp_path, "copy", "--from", url, "--to", copy)
-            assert copied.returncode == 0, copied.stderr
+            async with opened_store(url) as source, opened_store(copy) as target:
+                await copy_runs(Side(source, "a"), Side(target, "b"), progress=lambda _: None)
             url = copy
-        command = ("kinds.py", "--store", url, "--api-keys", "keys.json")
-        server = stack.enter_context(serving(tmp_path, *command))
+        settings = load_settings(store=url, api_keys_file=str(tmp_path / "keys.json"))
+        base_url = await stack.enter_async_context(serving(make_server(loaded, settings)))
         mine, theirs = [
             await stack.enter_async_context(
-                httpx.AsyncClient(base_url=server.url, headers={"Authorization": f"Bearer {key}"})
+                httpx.AsyncClient(
+                    base_url=base_url,
+                    headers={"Authorization": f"Bearer {key}"},
+                    timeout=DEADLINE,
+                    verify=NO_TLS,
+                )
             )
             for key in keys
         ]
         yield Upgraded(mine, theirs)
 
 
-def make_key(folder: Path, tenant: str) -> str:
+def make_key(file: Path, tenant: str | None) -> str:
     """Return a key with which a tenant may do everything."""
-    owner = ("--tenant", tenant) if tenant else ()
-    command = ("key", "create", "--name", f"of-{tenant}", "--scope", "admin", *owner)
-    made = run_command(folder, *command, "--file", "keys.json")
-    assert made.returncode == 0, made.stderr
-    return made.stdout.split()[0]
+    secret, key = issue_key(f"of-{tenant}", scopes=[Scope.ADMIN], tenant=tenant, lifetime=None)
+    add_key(file, key)
+    return secret
 
 
 async def test_each_run_goes_on_where_it_was(upgraded: Upgraded) -> None:
