@@ -1,17 +1,16 @@
 """The peer, serving the workflows: `python -m benchmarks.peer_server SOURCE`, in its environment.
 
-It reads the variables of our server; `SOURCE` may end with `:` and the name of one workflow.
+It reads the variables of our server; `SOURCE` is a file of this folder.
 """
 
 import asyncio
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from workflows import Workflow
-
-from benchmarks import workflows
 
 # Imported by their names, for the type checker has nothing to read them from.
 peer = import_module("llama_agents.server")
@@ -33,9 +32,8 @@ def main(source: str) -> None:
     store = open_store(os.environ["WORKFLOW_SERVER_STORE"])
     idle_timeout = float(os.environ["WORKFLOW_SERVER_IDLE_TIMEOUT"])
     server = peer.WorkflowServer(workflow_store=store, idle_timeout=idle_timeout)
-    only = source.partition(":")[2]
-    for name, value in vars(workflows).items():
-        if isinstance(value, Workflow) and only in ("", name):
+    for name, value in vars(import_module(f"benchmarks.{Path(source).stem}")).items():
+        if isinstance(value, Workflow):
             server.add_workflow(name, value)
     port = int(os.environ["WORKFLOW_SERVER_PORT"])
     asyncio.run(server.serve("127.0.0.1", port, {"log_level": "warning"}))
