@@ -70,7 +70,9 @@ class WorkflowServer:
         limits: Limits | None = None,
         **options: Any,
     ) -> None:
-        settings = make_service_settings(settings or ServiceSettings(), limits, options)
+        settings = settings or ServiceSettings()
+        if limits is not None or options:
+            settings = make_service_settings(settings, limits, options)
         store = workflow_store if workflow_store is not None else "memory:"
         self.settings = settings
         self._store = _open_store(store, settings) if isinstance(store, str) else store

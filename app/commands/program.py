@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from workflow_server.app.access.principals import Scope
+from workflow_server.app.commands.collecting import begin_start
 from workflow_server.app.commands.options import (
     SourcesCommand,
     list_options,
@@ -51,6 +52,7 @@ def make_program() -> Program:
 
 def serve(sources: tuple[str, ...], **flags: Any) -> None:
     """Serve the workflows in the sources until the process ends."""
+    begin_start()
     given = _drop_absent(flags)
     with _settings_of(given) as settings:
         from workflow_server.app.commands.serve import serve_sources

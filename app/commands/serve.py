@@ -17,6 +17,7 @@ from workflow_server.app.address import (
     listen,
     show_url,
 )
+from workflow_server.app.commands.collecting import end_start
 from workflow_server.app.commands.errors import UsageError
 from workflow_server.app.commands.loops import choose_loop
 from workflow_server.app.commands.process import ServerProcess
@@ -131,6 +132,7 @@ async def _run_server(
             },
         )
         http.on_signal = on_signal
+        end_start()
         await http.serve(list(listeners))
     finally:
         await server.stop()
