@@ -83,9 +83,12 @@ def _is_light(event: Event | None) -> bool:
     return True
 
 
-def are_heavy(values: Iterable[Any]) -> bool:
-    """Return whether values are heavy, with all that they hold; few are looked at."""
-    level, left, size = list(values), MANY, LARGE
+def are_heavy(values: Iterable[Any], *, size: int = LARGE) -> bool:
+    """Return whether values are heavy, with all that they hold; few are looked at.
+
+    They are where they have more than `size` characters.
+    """
+    level, left = list(values), MANY
     while level:
         deeper: list[Any] = []
         for value in level:

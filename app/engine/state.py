@@ -225,8 +225,20 @@ class TrackedState(InMemoryStateStore[Any]):
     def is_heavy(self, invocation_id: str | None) -> bool:
         """Return whether it may take long to write what a step that has ended has changed."""
         ended = {OUTSIDE, invocation_id or OUTSIDE}
-        may_have_changed = not (ended.isdisjoint(self._counts) and ended.isdisjoint(self._handed))
-        return may_have_changed and are_heavy((self._latest,))
+        if ended.isdisjoint(self._counts) and ended.isdisjoint(self._handed):
+            return False
+        names = self._find_changed()
+        if self._writer is not None and self._writer.is_change_small(self._latest, names):
+            return False
+        return are_heavy((self._latest,))
+
+    def _find_changed(self) -> Set[str] | None:
+        """Return the fields that may have changed since the state was written; None for all."""
+        is_replaced = any(write.whole is not None for write in self._writes)
+        if is_replaced or self._names is None or None in self._handed.values():
+            return None
+        handed = (names for names in self._handed.values() if names is not None)
+        return self._names.union(*handed, *(write.fields for write in self._writes))
 
     def _add_names(self, names: Set[str] | None) -> None:
         if names is None:

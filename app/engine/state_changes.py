@@ -20,6 +20,8 @@ from math import isfinite
 from operator import is_not, itemgetter
 from typing import Any
 
+from workflow_server.app.engine.heavy import MANY as LOOKS
+from workflow_server.app.engine.heavy import are_heavy
 from workflow_server.app.engine.values.writer import TAG
 
 Tree = Any
@@ -31,8 +33,11 @@ ATOMS = frozenset({str, int, float, bool, type(None)})
 _SAME = ATOMS - {float}  # which are their own trees, and have one form in JSON
 _TEXT = frozenset({str})
 _DICT = {dict}
+_CONTAINERS = frozenset({list, dict})
 NUMBER_SIZE = 8
 MANY = 8  # items that are compared as rows
+AT_ONCE = 100  # members that are the same, and take as long as a look at one that may not be
+LITTLE = 1 << 14  # characters of text in a small change
 FEW = 16  # items of a list that are put in beside those that stay, however short it is
 
 
@@ -233,6 +238,32 @@ class Comparison:
         self._note(["splice", path, start, count, trees], trees, old[start : start + count])
         old[start : start + count] = trees
         return old
+
+
+def are_small_changes(pairs: Sequence[tuple[Tree, Any]]) -> bool:
+    """Return whether little has changed from trees to the values that there are now.
+
+    Few of the values are looked at: what is the same object is passed over, many in one go.
+    """
+    added: list[Any] = []
+    left = LOOKS * AT_ONCE
+    while pairs:
+        deeper: list[tuple[Tree, Any]] = []
+        for old, new in pairs:
+            kind = type(new)
+            if kind is not type(old) or kind not in _CONTAINERS:
+                added.append(new)
+                continue
+            olds, news = (old, new) if kind is list else (list(old.values()), list(new.values()))
+            left -= len(news)
+            if left < 0:
+                return False
+            others = list(compress(zip(olds, news, strict=False), map(is_not, olds, news)))
+            left -= AT_ONCE * len(others)
+            deeper += others
+            added += news[len(olds) :]
+        pairs = deeper
+    return left >= 0 and not are_heavy(added, size=LITTLE)
 
 
 def _are_most(different: Sequence[int], items: Sequence[Tree]) -> bool:

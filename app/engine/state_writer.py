@@ -12,7 +12,7 @@ from hashlib import blake2b
 from pydantic import BaseModel
 
 from workflow_server.app.engine.codec import NotSerializable
-from workflow_server.app.engine.state_changes import Comparison, Tree
+from workflow_server.app.engine.state_changes import Comparison, Tree, are_small_changes
 from workflow_server.app.engine.state_documents import (
     FIELDS_SET,
     Fields,
@@ -25,6 +25,7 @@ from workflow_server.app.engine.values.codec import Codec
 
 SMALL = 8_192  # bytes of a state that is written whole
 MAX_CHANGES = 1_000  # documents of changes, after which it is too
+ROOM = 1 << 17  # bytes that the document of a small change does not take
 # Of values that cannot be stored, that look after themselves, or that a thread changes meanwhile.
 _CANNOT = (NotSerializable, TypeError, ValueError, RuntimeError, LookupError, AttributeError)
 
@@ -90,6 +91,21 @@ class StateWriter:
         self._digest = None  # what is stored is no longer that document alone
         self._settled = _copy(settled)
         return StateUpdate(document, is_whole=False)
+
+    def is_change_small(self, state: BaseModel, names: Iterable[str] | None) -> bool:
+        """Return whether a change is written, and takes next to no time, large as the state is.
+
+        `names` are as for `write`.
+        """
+        shadow, fields = self._shadow, Fields.of(state)
+        is_known = self._is_stored and type(state) is self._state_class
+        if shadow is None or fields is None or not is_known or self._changes >= MAX_CHANGES:
+            return False
+        if self._stored_bytes + ROOM > 2 * self._live_bytes + SMALL:
+            return False
+        present = set(fields.names)
+        looked_at = present if names is None else present.intersection(names)
+        return are_small_changes([(shadow.get(name), fields.get(name)) for name in looked_at])
 
     def _encode(self, changed: Comparison, settled: Settled) -> bytes | None:
         """Return a document of changes, or None where the whole is to be written."""

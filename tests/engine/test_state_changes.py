@@ -306,6 +306,67 @@ def test_a_state_is_written_whole_when_what_is_stored_is_twice_as_large() -> Non
     assert wholes == [False, True] * 4
 
 
+LARGE = [f"{number:08}" * 50 for number in range(1_000)]  # 400 kB
+
+
+@pytest.fixture
+def large() -> Store:
+    """Return a state that is too large to be written whole while others wait."""
+    store = Store(DictState())
+    store.set("lines", [*LARGE])
+    store.set("pages", [{"text": line} for line in LARGE])
+    return store
+
+
+async def append(state: TrackedState) -> None:
+    (await state.get("lines")).append("new")
+
+
+async def edit(state: TrackedState) -> None:
+    async with state.edit_state() as edited:
+        edited.pages[500]["text"] = "new"
+
+
+async def fill(state: TrackedState) -> None:
+    (await state.get("pages")).extend({"text": f"{number}"} for number in range(3_000))
+
+
+async def replace(state: TrackedState) -> None:
+    await state.set("lines", [line.upper() + "!" for line in LARGE])
+
+
+async def add_text(state: TrackedState) -> None:
+    await state.set("lines", [*LARGE, "x" * 20_000])
+
+
+@pytest.mark.parametrize(
+    ("work", "is_heavy"),
+    [
+        (append, False),
+        (edit, False),
+        (fill, True),
+        (replace, True),
+        (add_text, True),
+    ],
+)
+def test_a_large_state_is_heavy_where_much_of_it_has_changed(
+    work: Callable[[TrackedState], Any], is_heavy: bool, large: Store
+) -> None:
+    asyncio.run(work(large.state))
+    assert large.state.is_heavy(None) is is_heavy
+
+
+def test_a_large_state_is_heavy_where_all_of_it_may_be_written(large: Store) -> None:
+    looks = []
+    for _ in range(15):
+        asyncio.run(append(large.state))
+        looks.append(large.state.is_heavy(None))
+        update = large.set("more", "x" * 100_000 + f"{len(looks)}")
+        assert update is not None
+        assert not (update.is_whole and not looks[-1])
+    assert {*looks} == {True, False}
+
+
 def test_a_value_that_is_what_it_was_before_a_change_is_written() -> None:
     store = Store(DictState())
     store.set("text", "x" * 20_000)
