@@ -27,6 +27,7 @@ from workflow_server.routers.large_pages import LOOK, LargePages
 from workflow_server.schemas.records import EventRecord
 
 WRITE_BYTES = 64 * 1024
+LARGEST_PIECE = 2 * WRITE_BYTES  # of one event, which is not copied once more to be cut
 HEARTBEAT = ServerSentEvent(comment="heartbeat", sep="\n").encode()
 # In milliseconds; sent to readers whose server stops.
 RECONNECT = ServerSentEvent(retry=1000, sep="\n").encode()
@@ -79,7 +80,7 @@ class StreamFormat:
     include_emitted_at: bool
 
     def frames(self, page: Page) -> Iterable[bytes]:
-        """Return the frames of a page, in pieces of `WRITE_BYTES` or a little more.
+        """Return the frames of a page, in pieces of `WRITE_BYTES`, or up to `LARGEST_PIECE`.
 
         Those of a large page are made as they are taken, and not kept.
         """
@@ -106,7 +107,7 @@ class StreamFormat:
             if not self._shows(event):
                 continue
             envelope = event.envelope
-            if len(envelope) <= WRITE_BYTES:
+            if len(envelope) <= LARGEST_PIECE:
                 yield self._frame(event)
                 continue
             tail = find_tail(envelope)
@@ -318,7 +319,7 @@ def _gather(frames: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _cut(frames: bytes) -> Iterator[bytes]:
-    if len(frames) <= 2 * WRITE_BYTES:
+    if len(frames) <= LARGEST_PIECE:
         yield frames
         return
     for start in range(0, len(frames), WRITE_BYTES):
