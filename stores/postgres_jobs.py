@@ -1,7 +1,7 @@
 """Jobs of servers that share a schema of Postgres: Procrastinate's, through its functions.
 
 Its own worker is not used: it would be a second member with a heartbeat of its own in the event
-loop that steps may block, and one heartbeat that fails ends it. A job belongs to the worker that
+loop that steps may block, and an outage of the database ends it. A job belongs to the worker that
 this server is, so it is free as soon as the others have removed that.
 """
 

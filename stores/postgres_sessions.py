@@ -4,12 +4,13 @@ import asyncio
 
 import asyncpg
 
-from workflow_server.stores.postgres_connections import Connection, Pool
+from workflow_server.stores.postgres_connections import Connection, Pool, PooledConnection
 from workflow_server.stores.postgres_errors import ERRORS
 from workflow_server.stores.postgres_url import TIMEOUT
 
 CLOSE_TIMEOUT = 3.0  # seconds for reads that are under way when the store is closed
 SESSION = "SELECT pg_backend_pid()"
+TRIES = 20  # in each of which a pooler of transactions is found, unless it is busy
 IN_USE = (
     "The schema '{}' is in use by another process{}, or choose another schema with ?schema=NAME in"
     " the store's URL."
@@ -31,15 +32,20 @@ async def keeps_sessions(pool: Pool) -> bool:
     """
     async with pool.acquire() as one, pool.acquire() as other:
         try:
-            session = await one.fetchval(SESSION)
-            async with other.transaction():
-                await other.fetchval(SESSION)  # which keeps the session that was free
-                return bool(session == await one.fetchval(SESSION))
+            if not await is_pooled(one):
+                return True
+            for _ in range(TRIES):  # others may take the session that was free, and give it back
+                session = await one.fetchval(SESSION)
+                async with other.transaction():
+                    await other.fetchval(SESSION)  # which keeps the session that was free
+                    if session != await one.fetchval(SESSION):
+                        return False
+            return True
         except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError):
             return False  # it is known in another session, or not known in this one
 
 
-async def is_pooled(connection: Connection) -> bool:
+async def is_pooled(connection: Connection | PooledConnection) -> bool:
     """Return whether a pooler is between: it names a session of its own, not the database's."""
     return bool(await connection.fetchval(SESSION) != connection.get_server_pid())
 

@@ -90,7 +90,7 @@ class SharedQueue(RunQueue):
 
     @property
     def is_asking(self) -> bool:
-        """Whether a run here has no slot of its workflow."""
+        """Return whether a run here has no slot of its workflow."""
         return bool(self._asked or self._kept)
 
     def list_asked(self) -> list[list[Slot]]:

@@ -145,11 +145,8 @@ async def test_the_slot_of_a_dead_server_s_run_goes_with_the_run(url: str) -> No
 
 def serve(server: WorkflowServer, folder: Path, name: str) -> None:
     """Add workflows that limit their runs."""
-    gated, asking = Gated(name, folder), Asking(name, folder)
-    gated._num_concurrent_runs = LIMIT
-    asking._num_concurrent_runs = 1
-    server.add_workflow("gated", gated)
-    server.add_workflow("asking", asking)
+    server.add_workflow("gated", Gated(name, folder, at_once=LIMIT))
+    server.add_workflow("asking", Asking(name, folder, at_once=1))
 
 
 async def member_of(stack: AsyncExitStack, url: str, folder: Path, name: str) -> Member:

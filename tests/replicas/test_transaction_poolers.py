@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 
 from tests.replicas.joining import age, beating, bury, joined, peers_of
 from tests.replicas.servers import here, open_gate, process_of
 from tests.replicas.serving import STEADY, member
+from tests.replicas.test_jobs import opened
 from tests.replicas.test_servers import begin
 from tests.stores.test_conformance import batch_of, make_events, make_run
 from tests.stores.test_removing import ENDED, make_full
@@ -21,6 +24,7 @@ from tests.support.streams import read_frames
 from workflow_server.schemas.records import Batch
 from workflow_server.stores.base import StoreError, StoreFenced
 from workflow_server.stores.postgres import PostgresStore
+from workflow_server.stores.postgres_sessions import keeps_sessions
 
 LARGE = 20 << 20  # bytes, more than one statement takes
 
@@ -102,6 +106,27 @@ async def test_runs_of_the_dead_and_slots_are_taken_through_it(url: str, through
         assert await b.claim(["x"]) == ["x"]
 
 
+async def test_it_is_found_out_while_others_use_its_sessions(through: str) -> None:
+    place, _, _ = through.partition("?")
+    options: dict[str, Any] = {"min_size": 2, "max_size": 2, "statement_cache_size": 0}
+    async with (
+        asyncpg.create_pool(place, **options) as pool,
+        asyncpg.create_pool(place, **options) as busy,
+    ):
+
+        async def use() -> None:
+            while True:
+                await busy.fetchval("SELECT 1")
+
+        users = [asyncio.create_task(use()) for _ in range(2)]
+        try:
+            assert [await keeps_sessions(pool) for _ in range(20)] == [False] * 20
+        finally:
+            for user in users:
+                user.cancel()
+            await asyncio.gather(*users, return_exceptions=True)
+
+
 async def test_no_session_is_left_with_a_lock_or_a_setting(url: str, through: str) -> None:
     async with joined(through, STEADY) as store, connect() as database:
         await store.commit(batch_of(make_run()))
@@ -111,8 +136,13 @@ async def test_no_session_is_left_with_a_lock_or_a_setting(url: str, through: st
         sessions = [row["pid"] for row in await database.fetch(pids, key)]
         assert sessions
         assert await database.fetchval(held, sessions) == 0
-        rows = await store._read("SELECT current_setting('idle_in_transaction_session_timeout')")
-        assert rows == [("0",)]
+        pooler, _, _ = through.partition("?")
+        other = await asyncpg.connect(pooler, statement_cache_size=0)  # in one of those sessions
+        try:
+            left = "SELECT current_setting('idle_in_transaction_session_timeout')"
+            assert await other.fetchval(left) == "0"
+        finally:
+            await other.close()
 
 
 async def test_a_single_server_and_many_behind_it_refuse_one_another(
@@ -148,3 +178,18 @@ async def test_the_runs_of_a_killed_server_go_on_behind_it(through: str, tmp_pat
         await a.kill()
         open_gate(tmp_path)
         assert await b.result("r") == "b"
+
+
+async def test_one_server_takes_each_job_behind_it(through: str) -> None:
+    async with (
+        joined(through, STEADY) as one,
+        joined(through, STEADY) as other,
+        opened(one, other) as (mine, theirs),
+    ):
+        for number in range(30):
+            taken = await asyncio.gather(mine.take("a"), theirs.take("a"))
+            assert sum(taken) == 1, (number, taken)
+            await (mine, theirs)[taken.index(True)].end("a", again_in=0.0)
+        assert await mine.take("b")
+        await mine.give_back()
+        assert await theirs.take("b")

@@ -24,8 +24,8 @@ class Named(StartEvent):
 class Signing(Workflow):
     """Signs with the name of its server; gates are files in a folder, which are open when there."""
 
-    def __init__(self, server: str, folder: Path) -> None:
-        super().__init__(timeout=None)
+    def __init__(self, server: str, folder: Path, *, at_once: int | None = None) -> None:
+        super().__init__(timeout=None, num_concurrent_runs=at_once)
         self.server = server
         self.folder = folder
 
