@@ -137,7 +137,7 @@ def _show(kept: KeptState, workflow: ServedWorkflow) -> bytes:
     with building_values(encoded):
         tracked = TrackedState.decode(encoded, workflow.codec, workflow.older_serializer)
     state: BaseModel = tracked.kept
-    shown = ShownState.model_construct(state=state._data if type(state) is DictState else state)
+    shown = ShownState(state=state._data if type(state) is DictState else state)
     return encode_value(shown)[len(b'{"state":') : -1]
 
 
