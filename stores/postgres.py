@@ -9,7 +9,7 @@ import asyncpg
 
 from workflow_server.schemas.records import Batch, ServerRecord, Suspect
 from workflow_server.stores.base import StoreError, StoreFenced, StoreUnavailable
-from workflow_server.stores.postgres_batches import put_batch
+from workflow_server.stores.postgres_batches import in_one_order, put_batch
 from workflow_server.stores.postgres_connections import (
     Connection,
     Connections,
@@ -27,7 +27,7 @@ from workflow_server.stores.postgres_errors import (
     unavailable,
 )
 from workflow_server.stores.postgres_joining import bound_transactions, hold_hint, join, leave
-from workflow_server.stores.postgres_peers import PostgresPeers, in_one_order
+from workflow_server.stores.postgres_peers import PostgresPeers
 from workflow_server.stores.postgres_refusals import refusal
 from workflow_server.stores.postgres_schema import (
     OWNER_SPACE,

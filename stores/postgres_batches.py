@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -129,3 +129,13 @@ async def _to_rows(batch: Batch, incarnation: int) -> BatchRows:
     to_rows = partial(batch_to_rows, batch, incarnation, worth=COMPRESSION_WORTH)
     is_large = sum([len(event.envelope) for event in batch.events]) > LARGE_BATCH
     return await asyncio.to_thread(to_rows) if is_large else to_rows()
+
+
+def in_one_order(batch: Batch) -> Batch:
+    """Return a batch whose runs are in an order that all servers have.
+
+    Each waits for the runs of another that begins runs of the same handlers; in orders of their
+    own, both would wait for each other.
+    """
+    runs = sorted(batch.runs.values(), key=lambda run: (run.tenant, run.handler_id, run.current))
+    return replace(batch, runs={run.run_id: run for run in runs})

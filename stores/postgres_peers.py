@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from workflow_server.schemas.records import Batch, Phase, ServerRecord, Suspect
+from workflow_server.schemas.records import Phase, ServerRecord, Suspect
 from workflow_server.stores.base import StoreFenced
 from workflow_server.stores.postgres_connections import Connections, SocketConnection
 from workflow_server.stores.postgres_errors import ABORTED, ERRORS, retrying, unavailable
@@ -49,6 +49,7 @@ from workflow_server.stores.sql import Rows
 SECRET_BYTES = 32
 BEAT_PART = 0.6  # of the time after which a server is stale, in which a beat is answered or fails
 LATE_BEATS = 1.5  # heartbeats ago that a server has beaten at least if it is taken to be cut off
+TRUSTED_BEATS = 5  # on one connection, before what it sees of others is taken for a hint
 FRESH_BEATS = 1.5  # heartbeats ago that a server has beaten at most if it may remove others
 CLOCK_JUMP = 5_000_000  # microseconds that the database's clock was set back by, at least
 
@@ -298,6 +299,7 @@ class PostgresPulse(Pulse):
         self._connection: SocketConnection | None = None
         self._cut = CUT.format(key=hint_key(self._schema) & 0xFFFFFFFF)
         self._is_anyone_stale = self._is_anyone_cut = False
+        self._beats = 0  # on this connection
 
     async def beat(self) -> Beat:
         stale = self._replicas.stale_after
@@ -310,7 +312,9 @@ class PostgresPulse(Pulse):
         )
         if row is None:
             raise StoreFenced(f"This server is dead to the others in the schema '{self._schema}'.")
-        time, uptime, members, states, self._is_anyone_stale, self._is_anyone_cut = row
+        time, uptime, members, states, self._is_anyone_stale, is_anyone_cut = row
+        self._beats += 1
+        self._is_anyone_cut = is_anyone_cut and self._beats > TRUSTED_BEATS
         return Beat(tuple(members), tuple(states), time, uptime, self._is_anyone_cut)
 
     async def prune(self, *, takes_stale: bool = True, takes_hints: bool = False) -> None:
@@ -350,6 +354,7 @@ class PostgresPulse(Pulse):
             async with asyncio.timeout(self._replicas.stale_after * BEAT_PART):
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await self._connections.connect()
+                    self._beats = 0
                 return await self._try(work, self._connection)
         except asyncpg.LockNotAvailableError:
             raise
@@ -373,16 +378,6 @@ class PostgresPulse(Pulse):
                 raise unavailable(error) from error
 
         return await retrying(work_once)
-
-
-def in_one_order(batch: Batch) -> Batch:
-    """Return a batch whose runs are in an order that all servers have.
-
-    Each waits for the runs of another that begins runs of the same handlers; in orders of their
-    own, both would wait for each other.
-    """
-    runs = sorted(batch.runs.values(), key=lambda run: (run.tenant, run.handler_id, run.current))
-    return replace(batch, runs={run.run_id: run for run in runs})
 
 
 def _row_to_whereabouts(row: Sequence[Any]) -> Whereabouts:

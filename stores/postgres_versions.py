@@ -12,14 +12,14 @@ Write = Callable[..., Awaitable[Rows]]
 
 UNCLAIMED = f"{RUNNING} AND owner IS NULL AND phase IN ('queued', 'working')"
 # Whether this server may fit a run of a workflow that it serves. An earlier release has no version.
-FITS = f"format <= {RUN_FORMAT} AND coalesce({CODE}, '') <> ALL(unfit)"
+FITS = f"format <= {RUN_FORMAT} AND coalesce({CODE}, '') <> ALL(coalesce(unfit, '{{}}'))"
 CLAIMED = f"owner = $1, attempted = true, {LAST_HAD}, epoch = epoch + 1"
 # Whether a server may fit a run. One that has just come, and has not said what it serves, may.
 MAY_FIT = (
     "incarnations.worker_id IS NOT NULL"
     " AND (incarnations.workflows IS NULL OR runs.workflow_name = ANY(incarnations.workflows))"
     " AND runs.format <= incarnations.format"
-    " AND coalesce(incarnations.code, '') <> ALL(runs.unfit)"
+    " AND coalesce(incarnations.code, '') <> ALL(coalesce(runs.unfit, '{}'))"
 )
 
 

@@ -62,7 +62,8 @@ class Beat:
     `members` are the incarnations that are alive, in order, and `states` what each has written of
     itself (`ServerRecord.state`). `time` and `uptime` are those of the store's clock, in
     microseconds, which all servers go by. `is_one_cut` hints that another one has lost its
-    connection to the store.
+    connection to the store; nothing is said of that soon after this one has lost its own, for all
+    have lost theirs when the store was away.
     """
 
     members: tuple[int, ...]

@@ -18,6 +18,7 @@ logger = get_logger(__name__)
 
 COUNTED = 10_000  # runs that wait to be claimed, counted for a share
 HELD_PAUSE = 10.0  # seconds between two looks at held runs, while the members are the same
+STRANDED_BEATS = 5  # heartbeats in which a server may come that fits, before a run is held
 STRANDED_AT_ONCE = 1_000  # runs
 
 
@@ -72,12 +73,12 @@ class Fitting:
         return claimed
 
     async def hold_stranded(self) -> None:
-        """Hold the runs that no server has been able to have for as long as one may be silent."""
+        """Hold the runs that no server has been able to have for a while."""
         listed = self._peers.versions.list_stranded(limit=STRANDED_AT_ONCE)
         now = asyncio.get_running_loop().time()
         found = await self._reads.ask(listed)
         self._stranded = {run_id: self._stranded.get(run_id, now) for run_id in found}
-        bound = self._peers.replicas.stale_after
+        bound = STRANDED_BEATS * self._peers.replicas.heartbeat
         ripe = [run_id for run_id, since in self._stranded.items() if now - since >= bound]
         if ripe:
             logger.warning("no server fits runs that nobody has", runs=len(ripe))

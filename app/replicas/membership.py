@@ -20,8 +20,6 @@ logger = get_logger(__name__)
 
 SUSPECT_PART = 0.6  # of the time to be stale, after which a server does not trust itself
 LONGEST_BLOCK = 60.0  # seconds that the event loop may be blocked
-PROMPT_BEATS = 1.5  # heartbeats from one beat to the next, up to which it is on time for a hint
-TRUSTED_BEATS = 5  # heartbeats in a row that were on time, before a hint is taken
 HURRY = 0.1  # of a heartbeat until the next one, while another server may have lost its connection
 DOUBT_PAUSE = 0.1  # seconds between two looks whether the heart is heard again
 
@@ -52,7 +50,7 @@ class Membership:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._beating: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
-        self._heard = self._turned = self._on_time_since = self._prompt_since = 0.0
+        self._heard = self._turned = self._on_time_since = 0.0
         self._is_fenced = False
 
     async def start(self, pulse: Pulse) -> None:
@@ -60,7 +58,7 @@ class Membership:
         now = self._monotonic()
         beat = await pulse.beat()
         await pulse.close()  # it is for the loop that uses it
-        self._heard = self._turned = self._on_time_since = self._prompt_since = now
+        self._heard = self._turned = self._on_time_since = now
         self._is_fenced = False
         self._take(beat, now)
         self._loop = asyncio.get_running_loop()
@@ -132,18 +130,15 @@ class Membership:
         stale = self._replicas.stale_after
         try:
             beat = await pulse.beat()
-            if began - self._heard > PROMPT_BEATS * self._replicas.heartbeat:
-                self._prompt_since = began
             if began - self._heard > SUSPECT_PART * stale:
                 self._on_time_since = began
             self._heard = began
             self._tell(lambda: self._take(beat, began))
-            # Not before: after an outage of the store all servers are stale, and cut off.
+            # Not before: after an outage of the store all servers are stale.
             takes_stale = began - self._on_time_since >= stale
-            takes_hints = began - self._prompt_since >= TRUSTED_BEATS * self._replicas.heartbeat
-            if takes_stale or takes_hints:
-                await pulse.prune(takes_stale=takes_stale, takes_hints=takes_hints)
-            return takes_hints and beat.is_one_cut
+            if takes_stale or beat.is_one_cut:
+                await pulse.prune(takes_stale=takes_stale, takes_hints=beat.is_one_cut)
+            return beat.is_one_cut
         except StoreUnavailable as error:
             logger.warning("heartbeat is not heard", error=str(error))
         except StoreFenced:

@@ -11,7 +11,9 @@ from tests.stores.test_conformance import batch_of, make_run
 from tests.support.pgbouncer import pooled
 from tests.support.postgres import connect, schema_of, terminate_clients
 from tests.support.waiting import until
-from workflow_server.stores.replicas import Replicas
+from workflow_server.stores.base import StoreUnavailable
+from workflow_server.stores.postgres_peers import TRUSTED_BEATS
+from workflow_server.stores.replicas import Pulse, Replicas
 
 # A server that has beaten 60 seconds ago is late, and not stale.
 SLOW = Replicas(heartbeat=20.0, stale_after=600.0)
@@ -19,8 +21,15 @@ LATE = 60.0
 NEVER_STALE = ("--stale-after", "600")
 
 
+async def trust(pulse: Pulse) -> None:
+    """Beat as often on a connection as is needed for hints."""
+    for _ in range(TRUSTED_BEATS):
+        await pulse.beat()
+
+
 async def test_a_late_server_that_is_cut_off_is_removed_before_it_is_stale(url: str) -> None:
     async with joined(url, SLOW) as a, joined(url, SLOW) as b, beating(a) as pulse:
+        await trust(pulse)
         await cut(b)
         await pulse.beat()
         await pulse.prune(takes_hints=True)
@@ -35,6 +44,7 @@ async def test_a_late_server_that_is_cut_off_is_removed_before_it_is_stale(url: 
 
 async def test_a_late_server_that_is_connected_is_left_alone(url: str) -> None:
     async with joined(url, SLOW) as a, joined(url, SLOW), beating(a) as pulse:
+        await trust(pulse)
         await age(url, 2, LATE)
         assert not (await pulse.beat()).is_one_cut
         await pulse.prune(takes_hints=True)
@@ -43,14 +53,39 @@ async def test_a_late_server_that_is_connected_is_left_alone(url: str) -> None:
 
 async def test_a_server_that_has_connected_again_gives_no_hint(url: str) -> None:
     async with joined(url, SLOW) as a, joined(url, SLOW) as b, beating(a) as pulse:
+        await trust(pulse)
         await cut(b)
         assert (await pulse.beat()).is_one_cut
         await b.commit(batch_of(make_run()))
         assert not (await pulse.beat()).is_one_cut
 
 
+async def test_a_server_whose_own_heartbeat_was_cut_takes_no_hint_at_first(url: str) -> None:
+    # After a restart of the database all have lost their connections.
+    async with joined(url, SLOW) as a, joined(url, SLOW) as b, connect() as database:
+        pulse = peers_of(a).open_pulse()
+        await trust(pulse)
+        await cut(b)
+        assert (await pulse.beat()).is_one_cut
+        await terminate_clients(database, url)
+        await until(lambda: beats_again(pulse))
+        assert not (await pulse.beat()).is_one_cut
+        await trust(pulse)
+        assert (await pulse.beat()).is_one_cut
+        await pulse.close()
+
+
+async def beats_again(pulse: Pulse) -> bool:
+    """Return whether a heartbeat is heard, after one was not."""
+    try:
+        return not (await pulse.beat()).is_one_cut
+    except StoreUnavailable:
+        return False
+
+
 async def test_a_stale_server_stays_where_only_hints_are_taken(url: str) -> None:
     async with joined(url, SLOW) as a, joined(url, SLOW), beating(a) as pulse:
+        await trust(pulse)
         await age(url, 2, 2 * SLOW.stale_after)
         await pulse.beat()
         await pulse.prune(takes_stale=False, takes_hints=True)

@@ -32,9 +32,9 @@ ADDED = (
 )
 SERVED = ["w"]
 RESPONSE = {"response": "yes"}
-PATIENT = Replicas(heartbeat=0.3, stale_after=3.0)
-FIRST: dict[str, Any] = {"code_version": "1", "replicas": PATIENT}
-SECOND: dict[str, Any] = {"code_version": "2", "replicas": PATIENT}
+BRISK = Replicas(heartbeat=0.3, stale_after=120.0)
+FIRST: dict[str, Any] = {"code_version": "1", "replicas": BRISK}
+SECOND: dict[str, Any] = {"code_version": "2", "replicas": BRISK}
 
 
 class Between(Event):
@@ -236,7 +236,7 @@ async def test_a_run_waits_for_room_at_a_server_whose_code_fits_it(
 ) -> None:
     async with (
         member(
-            url, add=serve_old(tmp_path, "full"), code_version="1", max_runs=1, replicas=PATIENT
+            url, add=serve_old(tmp_path, "full"), code_version="1", max_runs=1, replicas=BRISK
         ) as full,
         member(url, add=serve_new(tmp_path, "new"), **SECOND) as new,
     ):
@@ -268,15 +268,15 @@ async def test_a_run_that_nobody_serves_is_held_and_goes_on_when_somebody_does(
     def serve_asking(server: WorkflowServer) -> None:
         server.add_workflow("asking", Asking("other", tmp_path))
 
-    async with member(url, add=serve_asking, replicas=PATIENT) as other:
-        async with member(url, add=serve_old(tmp_path, "old"), replicas=PATIENT) as old:
+    async with member(url, add=serve_asking, replicas=BRISK) as other:
+        async with member(url, add=serve_old(tmp_path, "old"), replicas=BRISK) as old:
             handler_id = await start(old.client, "gated")
             await wait_phase(old.client, handler_id, "working")
         await wait_phase(other.client, handler_id, "held")
         shown = (await other.client.get(f"/handlers/{handler_id}")).json()
         assert "no server that is alive serves its workflow 'gated'" in shown["held_because"]
         (tmp_path / "gate").touch()
-        async with member(url, add=serve_old(tmp_path, "new"), replicas=PATIENT):
+        async with member(url, add=serve_old(tmp_path, "new"), replicas=BRISK):
             ended = await wait_ended(other.client, handler_id)
         assert ended["result"]["value"] == {"result": "new"}
 

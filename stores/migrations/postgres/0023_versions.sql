@@ -26,7 +26,7 @@ $$;
 -- that its connection was lost, and whether it is behind a pooler, where no lock holds.
 ALTER TABLE incarnations
     ADD COLUMN code text,
-    ADD COLUMN format integer NOT NULL DEFAULT 1,
+    ADD COLUMN format smallint NOT NULL DEFAULT 1,
     ADD COLUMN is_hinted boolean NOT NULL DEFAULT false,
     ADD COLUMN is_pooled boolean NOT NULL DEFAULT false;
 
@@ -34,7 +34,7 @@ ALTER TABLE incarnations
 -- that do not fit it, and whether it has a slot of its workflow, counted over all servers.
 ALTER TABLE runs
     ADD COLUMN code text,
-    ADD COLUMN format integer NOT NULL DEFAULT 1,
-    ADD COLUMN unfit text[] NOT NULL DEFAULT '{}',
+    ADD COLUMN format smallint NOT NULL DEFAULT 1,
+    ADD COLUMN unfit text[],
     ADD COLUMN is_granted boolean NOT NULL DEFAULT false;
 CREATE INDEX granted ON runs (workflow_name) WHERE status = 'running' AND is_granted;
