@@ -62,13 +62,19 @@ class StoreClock:
         self._started.set()
 
     def follow(self, time: int, uptime: int, *, at: float) -> None:
-        """Go by the clock that many servers share, which stood there `at` a monotonic moment.
+        """Go by the clock that many servers share, which stood there at or after a moment.
 
-        It is written by their heartbeats. Where this server was ahead of it, it stands still here
-        until it is reached.
+        It is written by their heartbeats, and `at` is when this one was begun, on the monotonic
+        clock. A heartbeat that takes long says little: the clock moves only as far as it must.
+        Where this server was ahead, it stands still here until it is reached.
         """
         ran = int((at - self._zero) * MICROS)
-        self._base, self._uptime = time - ran, uptime - ran
+        passed = self._ran - ran
+        base, counted = time - ran, uptime - ran
+        if self._is_shared:
+            base = min(max(self._base, base - passed), base)
+            counted = min(max(self._uptime, counted - passed), counted)
+        self._base, self._uptime = base, counted
         self._is_shared = True
         self._started.set()
 
