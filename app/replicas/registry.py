@@ -52,11 +52,19 @@ class SharedRegistry(HandlerRegistry):
     exchange: Exchange
 
     async def find(self, key: HandlerKey) -> Place:
-        """Return where the handler's current run is, also where it is at another server."""
+        """Return where the handler's current run is, also where it is at another server.
+
+        Raises `StoreFailed` for a run that is here while this server may be dead to the others.
+        """
         while True:
             place = await super().find(key)
             match place:
-                case Here() | Elsewhere():
+                case Here():
+                    if self._log.doubt.is_in_doubt:
+                        # The others may have the run by now, and have shown its end.
+                        raise self._reads.failed()
+                    return place
+                case Elsewhere():
                     return place
                 case Recent(record=record):
                     # It may have begun anew at another server, or been purged there.

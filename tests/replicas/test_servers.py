@@ -1,6 +1,7 @@
 """Several servers over one schema: what one leaves, the others go on with."""
 
 import asyncio
+import os
 import signal
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,8 @@ from tests.support.postgres import connect, schema_of
 from tests.support.tcp_proxy import tcp_proxy
 from tests.support.waiting import until
 
-RUNS, ROUNDS = 12, 20
+RUNS = 12
+ROUNDS = int(os.environ.get("SIMULTANEOUS_STARTS", "20"))
 
 
 async def list_members(url: str) -> list[int]:
@@ -202,6 +204,29 @@ async def test_nobody_is_fenced_by_an_outage_of_the_database(url: str, tmp_path:
             assert (await list_members(url), await owner_of(url, "r")) == before
             open_gate(tmp_path)
             assert await b.result("r") == "a"
+
+
+async def test_a_server_that_may_be_dead_to_the_others_shows_no_run_that_they_may_have(
+    url: str, tmp_path: Path
+) -> None:
+    target = urlsplit(url)
+    async with tcp_proxy(target.hostname or "", target.port or 5432) as proxy:
+        through = url.replace(target.netloc, f"{target.username}@127.0.0.1:{proxy.port}")
+        async with here(url, tmp_path, "a") as a, here(through, tmp_path, "b") as b:
+            await begin(b, "r")
+            await proxy.cut()
+            await until(lambda: is_unavailable(b, "r"))
+            open_gate(tmp_path)
+            assert await a.result("r") == "a"
+            assert await is_unavailable(b, "r")
+            proxy.mend()
+            assert await b.result("r") == "a"
+
+
+async def is_unavailable(server: Server, handler_id: str) -> bool:
+    """Return whether a server says that it cannot tell of a run now."""
+    response = await server.client.get(f"/handlers/{handler_id}")
+    return response.status_code == 503 and "retry-after" in response.headers
 
 
 async def takes_run(server: Server) -> bool:
