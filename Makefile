@@ -24,7 +24,7 @@ SIDE_BY_SIDE := $(MAKE) --no-print-directory --jobs=3 \
 	$(if $(filter output-sync,$(.FEATURES)),--output-sync)
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-crashes test-outside test-others check check-routes check-more-routes check-units linters newest-engine-test oldest-test wheel-test crash-test outage-test fault-test fuzz soak audit sbom image-test ui screenshots bench lint format lock clean
+.PHONY: run test test-crashes test-outside test-others check check-routes check-more-routes check-units linters newest-engine-test oldest-test wheel-test crash-test outage-test replicas-test fault-test fuzz soak audit sbom image-test ui screenshots bench lint format lock clean
 
 run: $(VENV)/.runtime $(UI)
 	$(BIN)/workflow-server serve examples --host 127.0.0.1 --port 8000
@@ -90,6 +90,12 @@ crash-test: $(VENV)/.development
 outage-test: $(VENV)/.development
 	$(BIN)/python -m tests.durability.crash --victim database $(CRASH_OPTIONS)
 
+# Kills, stops, cuts off and replaces three servers on one Postgres behind nginx for ten minutes, and
+# lets eight clients start one id at the same time, 500 times. REPLICAS_OPTIONS='--seconds 120'
+replicas-test: $(VENV)/.development
+	$(BIN)/python -m tests.replicas.crash $(REPLICAS_OPTIONS)
+	SIMULTANEOUS_STARTS=500 $(BIN)/python -m pytest tests/replicas/test_servers.py -k many_starts
+
 # Lets every operation of every store fail, hang and be slow, before and after it has taken place,
 # once, three times and for good: 1,260 cases, two hours. FAULT_OPTIONS are pytest's.
 fault-test: $(VENV)/.development
@@ -127,7 +133,7 @@ screenshots: $(VENV)/.development routers/ui_dist/index.html
 	! command -v pngquant >/dev/null || pngquant --force --ext .png --skip-if-larger docs/images/*.png
 
 # Our server, the published peer and the bare engine beside one another, on loopback; takes about
-# 75 minutes. `make bench BENCH_OPTIONS=--quick` takes ten and tells less.
+# 80 minutes. `make bench BENCH_OPTIONS=--quick` takes ten and tells less.
 bench: $(VENV)/.runtime
 	$(BIN)/python -m benchmarks $(BENCH_OPTIONS)
 

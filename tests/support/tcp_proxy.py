@@ -1,4 +1,4 @@
-"""A proxy of TCP that can hold all that passes through it."""
+"""A proxy of TCP that can hold all that passes through it, or cut it off."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,12 +19,16 @@ class TcpProxy:
         self.answers.set()
         self.last_heard: bytes | None = None
         self.port = 0
+        self._is_cut = False
         self._target = host, port
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Connect a client with the target."""
         await self.open.wait()
+        if self._is_cut:
+            writer.close()
+            return
         target_reader, target_writer = await asyncio.open_connection(*self._target)
         for passing in (
             self._pass_on(reader, target_writer, is_answer=False),
@@ -54,6 +58,15 @@ class TcpProxy:
             pass  # the other end has gone
         finally:
             writer.close()
+
+    async def cut(self) -> None:
+        """Cut all connections, and take no new ones."""
+        self._is_cut = True
+        await self.stop()
+
+    def mend(self) -> None:
+        """Take connections again."""
+        self._is_cut = False
 
     async def stop(self) -> None:
         """Cut all connections."""

@@ -4,8 +4,10 @@ import asyncio
 import random
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 import httpx
 
@@ -14,13 +16,13 @@ from tests.durability.crash.conduct import KINDS, Conduct
 from tests.durability.crash.copies import Copies
 from tests.durability.crash.ending import Cancel, Purge, Storm
 from tests.durability.crash.process import ServerProcess
-from tests.durability.crash.witness import Spans
+from tests.durability.crash.witness import Effect, Spans
 
 CONCURRENT = 40
 UPTIME, LONGEST_UPTIME = 1.0, 5.0  # seconds between two crashes, on average and at most
 IDLE_TIMEOUT = 0.4
 FEWEST_CRASHES = 2  # however long a start takes
-AUDITED = 5  # ended runs that are read again after each start
+AUDITED = 5  # ended runs that are read again after each start, and at once at the end
 SETTLING = 60.0  # seconds that runs have to end once nobody kills the server any more
 
 
@@ -44,8 +46,27 @@ class Verdict:
         )
 
 
+class Served(Protocol):
+    """A server, or several under one address; `effects` is what their steps did."""
+
+    url: str
+    effects: Path
+    log: Path
+
+    async def start(self) -> None:
+        """Start it."""
+
+    async def wait_healthy(self) -> None:
+        """Return when it is healthy."""
+
+    async def end(self, how: signal.Signals) -> int | None:
+        """Send a signal and return the exit status when it is gone; None for none."""
+
+
 class Harness:
-    """Keeps runs going and kills their server."""
+    """Keeps runs going and kills their server; `served` is in the place of one."""
+
+    audited: ClassVar[int] = AUDITED
 
     def __init__(
         self,
@@ -60,6 +81,7 @@ class Harness:
         copies: int = 0,
         retention: float | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
+        served: Served | None = None,
     ) -> None:
         self._storm = storm
         self._most_copies = copies
@@ -68,7 +90,9 @@ class Harness:
         self._uptime = uptime
         self._longest_pause = longest_pause
         self._chance = random.Random(seed)
-        self._server = ServerProcess(store, folder, idle_timeout=IDLE_TIMEOUT, retention=retention)
+        self._server = served or ServerProcess(
+            store, folder, idle_timeout=IDLE_TIMEOUT, retention=retention
+        )
         self._client = Client(self._server.url, transport=transport)
         self._conducted: list[Conduct] = []
         self._patience: set[asyncio.Timeout] = set()
@@ -87,9 +111,12 @@ class Harness:
                 tasks.create_task(self._copy(seconds))
                 for index in range(self._concurrent):
                     tasks.create_task(self._conduct(index, deadline))
-            for conduct in self._ended():
-                await conduct.audit()
-                self._check(conduct)
+            ended = self._ended()
+            for first in range(0, len(ended), AUDITED):
+                conducts = ended[first : first + AUDITED]
+                await asyncio.gather(*(conduct.audit() for conduct in conducts))
+                for conduct in conducts:
+                    self._check(conduct)
             await self._check_listing()
             await self._server.end(signal.SIGKILL)
             await self.copies.check(self._conducted)
@@ -104,7 +131,7 @@ class Harness:
         """Conduct one run after the other."""
         chance = random.Random(self._chance.random())
         count = 0
-        while time.monotonic() < deadline:
+        while self._goes_on(deadline):
             conduct = self._make_conduct(slot, count, chance)
             conduct.longest_pause = self._longest_pause
             self._conducted.append(conduct)
@@ -118,6 +145,10 @@ class Harness:
             except TimeoutError:
                 conduct.witness.blame(f"it never ended: {conduct.witness.parsed('Question')}")
             count += 1
+
+    def _goes_on(self, deadline: float) -> bool:
+        """Return whether runs are to begin."""
+        return time.monotonic() < deadline
 
     def _make_conduct(self, slot: int, count: int, chance: random.Random) -> Conduct:
         """Return the next run of a slot; the first one of all may be a storm."""
@@ -141,7 +172,7 @@ class Harness:
 
     async def _disturb(self, deadline: float) -> None:
         """Kill the server, and start it again."""
-        while time.monotonic() < deadline or self._verdict.crashes < FEWEST_CRASHES:
+        while self._goes_on(deadline) or self._verdict.crashes < FEWEST_CRASHES:
             await asyncio.sleep(min(self._chance.expovariate(1 / self._uptime), LONGEST_UPTIME))
             gentle = self._chance.random() < 0.15
             down_from = time.monotonic()
@@ -171,7 +202,7 @@ class Harness:
 
     async def _audit_some(self) -> None:
         ended = self._ended()
-        for conduct in self._chance.sample(ended, min(AUDITED, len(ended))):
+        for conduct in self._chance.sample(ended, min(self.audited, len(ended))):
             await conduct.audit()
 
     def _ended(self) -> list[Conduct]:
@@ -194,11 +225,16 @@ class Harness:
             if conduct.is_gone and conduct.name in listed:
                 conduct.witness.blame("it was purged and is listed")
 
+    def _read_effects(self) -> Iterator[Effect]:
+        """Yield what steps did."""
+        for line in self._server.effects.read_text().splitlines():
+            at, run, work, process = line.split()
+            yield Effect(float(at), run, work, int(process))
+
     def _judge(self) -> None:
         effects: dict[str, list[tuple[float, str]]] = {}
-        for line in self._server.effects.read_text().splitlines():
-            at, name, work = line.split()
-            effects.setdefault(name, []).append((float(at), work))
+        for effect in self._read_effects():
+            effects.setdefault(effect.run, []).append((effect.at, effect.work))
         for conduct in self._conducted:
             conduct.check_effects(effects.get(conduct.name, []), self._downs)
             if conduct.witness.violations:

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import signal
 from asyncio.subprocess import Process
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -18,26 +19,49 @@ STARTUP = 60.0  # seconds that a start may take
 
 
 class ServerProcess:
-    """One server after the other, on one port and one store."""
+    """One server after the other, on one port and one store.
+
+    It serves the file `served`, which is told of `variables` by the environment.
+    """
 
     def __init__(
-        self, store: str, folder: Path, *, idle_timeout: float, retention: float | None = None
+        self,
+        store: str,
+        folder: Path,
+        *,
+        idle_timeout: float,
+        retention: float | None = None,
+        served: Path = SERVED,
+        name: str = "server",
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.port = find_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.log = folder / "server.log"
+        self.log = folder / f"{name}.log"
         self.effects = folder / "effects"
         self.effects.touch()
         # A file by itself, and not one in the package of the tests.
-        self._served = Path(shutil.copy(SERVED, folder))
+        self._served = Path(shutil.copy(served, folder))
         self._environment = make_environment(
             CRASH_STORE=store,
             CRASH_EFFECTS=str(self.effects),
             CRASH_IDLE_TIMEOUT=str(idle_timeout),
             CRASH_RETENTION=str(retention or ""),
             PYTHONPATH=str(ROOT),
+            **(variables or {}),
         )
         self._process: Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process, which may have ended."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """The exit status of the process; None while it runs."""
+        return self._process.returncode if self._process is not None else 0
 
     @property
     def peak_memory(self) -> int:
@@ -77,6 +101,11 @@ class ServerProcess:
                     return False
 
             await until(healthy, within=STARTUP)
+
+    def send(self, how: signal.Signals) -> None:
+        """Send a signal."""
+        assert self._process is not None
+        self._process.send_signal(how)
 
     async def end(self, how: signal.Signals) -> int | None:
         """Send a signal and return the exit status when the process is gone; None for none."""

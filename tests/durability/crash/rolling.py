@@ -8,12 +8,11 @@ closed. A stream that ends before its run has told its reader to come back.
 import asyncio
 import json
 import signal
-import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urljoin
 
 import httpx
@@ -23,7 +22,6 @@ from tests.durability.crash.harness import Harness
 from tests.durability.crash.witness import TERMINAL
 
 FEWEST_RESTARTS = 3  # however long a start takes
-WAITERS = 8  # clients that wait for the ends of runs
 RETRY = b"retry: 1000\n\n"
 CONNECTED = "connection.connect_tcp.complete"
 SSE = "text/event-stream"
@@ -153,26 +151,39 @@ def _ends_a_run(tail: bytes) -> bool:
 class RollingRestarts(Harness):
     """Tells the server to end and starts it again, with clients that wait for runs besides."""
 
+    waiters: ClassVar[int] = 8
+
     def __init__(self, store: str, folder: Path, **options: Any) -> None:
         self.tally = Tally()
         super().__init__(store, folder, transport=WatchedTransport(self.tally), **options)
 
     async def _disturb(self, deadline: float) -> None:
-        waiters = [asyncio.create_task(self._wait(slot, deadline)) for slot in range(WAITERS)]
-        while time.monotonic() < deadline or self.tally.restarts < FEWEST_RESTARTS:
+        slots = range(self.waiters)
+        waiters = [asyncio.create_task(self._wait(slot, deadline)) for slot in slots]
+        while self._goes_on(deadline):
             await asyncio.sleep(self._uptime)
-            status = await self._server.end(signal.SIGTERM)
-            if status != 0:
-                self.tally.faults.append(f"the server ended with status {status}")
-            self.tally.restarts += 1
-            await self._server.start()
-            await self._server.wait_healthy()
+            await self._restart()
         await asyncio.gather(*waiters)
+
+    def _goes_on(self, deadline: float) -> bool:
+        return super()._goes_on(deadline) or self.tally.restarts < FEWEST_RESTARTS
+
+    async def _restart(self) -> None:
+        """Tell the server to end, and start the next one."""
+        self._note_end(await self._server.end(signal.SIGTERM))
+        await self._server.start()
+        await self._server.wait_healthy()
+
+    def _note_end(self, status: int | None) -> None:
+        """Count a server that was told to end, and has ended with a status."""
+        if status != 0:
+            self.tally.faults.append(f"a server ended with status {status}")
+        self.tally.restarts += 1
 
     async def _wait(self, slot: int, deadline: float) -> None:
         """Run one workflow after the other to its end, as a client does that waits."""
         count = 0
-        while time.monotonic() < deadline:
+        while self._goes_on(deadline):
             name = f"waited-for-{slot}-{count}"
             handler = await self._run_to_end(name)
             result = (handler["result"] or {}).get("value")

@@ -3,7 +3,7 @@
 import json
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 Json = dict[str, Any]
 Effects = list[tuple[float, str]]  # when a work began, on the machine's clock, and its name
@@ -11,6 +11,15 @@ Spans = list[tuple[float, float]]  # on that clock
 
 WRITTEN_OFF = "The run was ended because the store could not be reached."
 TERMINAL = {"WorkflowCancelledEvent", "WorkflowFailedEvent", "WorkflowTimedOutEvent"}
+
+
+class Effect(NamedTuple):
+    """A work that a step of a run began in a process, and when, on that clock."""
+
+    at: float
+    run: str
+    work: str
+    process: int
 
 
 @dataclass

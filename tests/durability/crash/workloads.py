@@ -1,7 +1,8 @@
 """Runs of every kind, each with a result that can be checked.
 
-A step that begins its work adds a line to the file that `CRASH_EFFECTS` names: `TIME NAME WORK`,
-where `NAME` is the run's and the time is the machine's monotonic clock, which all processes share.
+A step that begins its work adds a line to the file that `CRASH_EFFECTS` names: `TIME NAME WORK
+PROCESS`, where `NAME` is the run's and the time is the machine's monotonic clock, which all
+processes share.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ PATIENCE = retry_policy(wait=wait_fixed(RETRY_DELAY), stop=stop_after_attempt(9)
 
 def note_effect(name: str, work: int | str) -> None:
     """Write down that a step does some work."""
-    line = f"{time.monotonic()} {name} {work}\n".encode()
+    line = f"{time.monotonic()} {name} {work} {os.getpid()}\n".encode()
     file = os.open(EFFECTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(file, line)  # one write: a process that is killed leaves a whole line or none
