@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 import asyncpg
 import uvloop
 
+from benchmarks import replicas
 from benchmarks.client import WrongAnswer
 from benchmarks.machine import describe, probe
 from benchmarks.report import Report
@@ -92,6 +93,8 @@ async def measure(options: argparse.Namespace, base: Path | None) -> Report:
     for code in (CHECKOUT, *([base] if base else [])):
         compile_code(code)
     others = [] if base else [Subject(ENGINE), Subject(YARDSTICK)]
+    if "postgres" in stores and not base:
+        others += replicas.SUBJECTS
     servers = []
     for store in stores:
         servers.append(Subject(f"ours, {store}", store))

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks import turns
+from benchmarks import replicas, turns
 from benchmarks.subjects import STORES, Subject
 from benchmarks.summary import Figure, Sample
 from benchmarks.workloads import Workload
 
 RATE, BURST, START = "runs/s", "burst: events delivered/s", "s to first answer"
+SHARED = "servers with --replicas, and one without, on Postgres"
 PEER, ENGINE, YARDSTICK = "peer, memory", "bare engine", "yardstick"
 
 
@@ -37,8 +38,9 @@ class Row:
     """A row of the benchmark, in which all servers take part, or of ours the `durable` ones only.
 
     `work` is what a turn is given to do, and `rounds` how many there are, in full and with --quick.
-    Ratios of the figure `compared` are shown. `beside` is a subject without a server that takes
-    part too. Rows that are `kept` share servers, which others start for each turn.
+    In a `shared` one the servers of one schema take part instead. Ratios of the figure `compared`
+    are shown. `beside` is a subject without a server that takes part too. Rows that are `kept`
+    share servers, which others start for each turn.
     """
 
     name: str
@@ -51,9 +53,12 @@ class Row:
     beside: str = ""
     kept: bool = False
     durable: bool = False
+    shared: bool = False
 
     def has(self, subject: Subject) -> bool:
         """Say whether a subject takes part."""
+        if self.shared or subject in replicas.SUBJECTS:
+            return self.shared and subject in replicas.SUBJECTS
         if self.durable:
             return subject.name in ("ours, sqlite", "ours, postgres")
         return subject.store != "" or subject.name == self.beside
@@ -76,6 +81,16 @@ def readers(count: int, events: int, *holds: Hold) -> Row:
 def budget(figure: str) -> list[Hold]:
     """Return what is to hold beside another commit: all that was built costs at most 8 %."""
     return [Hold(f"base, {store}", 0.92, figure, f"ours, {store}") for store in STORES]
+
+
+def shares() -> list[Hold]:
+    """Return what is to hold for servers that share a schema: 5 % for one, 10 % for two."""
+    rates = [
+        Hold(replicas.ALONE, 0.95, f"{title} runs/s", replicas.SHARING)
+        for title in replicas.WORKLOADS
+    ]
+    cost = Hold(replicas.SHARING, 1.1, "one-step CPU ms", replicas.TWO, at_most=True)
+    return [*rates, cost]
 
 
 FAST_START = [Hold(YARDSTICK, 1.2, figure, at_most=True) for figure in (START, "MiB then")]
@@ -109,5 +124,6 @@ ROWS = (
     Row("start-up", "start-up", turns.start, (1, 1), (5, 3), START, FAST_START, YARDSTICK),
     Row("growth-events", "a run of many events", emit, (100_000, 50_000)),
     Row("growth-steps", "a run of many steps", march, (100_000, 3_000)),
+    Row("replicas", SHARED, replicas.share, (1.2, 0.8), (9, 3), holds=shares(), shared=True),
 )
 AGAINST = [row for row in ROWS if any(hold.base.startswith("base") for hold in row.holds)]

@@ -45,13 +45,18 @@ KIB, MIB = 1 << 10, 1 << 20
 Followed = tuple[list[list[tuple[float, float]]], float]
 
 
-async def follow(server: Server, events: int, *, readers: int = 1, pause: float = 0) -> Followed:
-    """Let a run emit once its readers are there, and check that all of them read everything."""
+async def follow(
+    server: Server, events: int, *, readers: int = 1, pause: float = 0, at: Server | None = None
+) -> Followed:
+    """Let a run emit once its readers are there, and check that all of them read everything.
+
+    They read `at` another server than that which has the run, where one is given.
+    """
     with tempfile.TemporaryDirectory() as folder:
         gate = Path(folder) / "open"
         fields = {"gate": str(gate), "events": events, "pause": pause}
         (handler_id,) = await server.share(1, methodcaller("start_run", "broadcast", **fields))
-        async with server.streams([handler_id] * readers, first=b'"index":') as streams:
+        async with (at or server).streams([handler_id] * readers, b'"index":') as streams:
             cpu = cpu_of(server.pid)
             gate.touch()
             first, *others = await asyncio.gather(*(stream.response for stream in streams))

@@ -4,14 +4,16 @@ import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from benchmarks import workflows
 from benchmarks.client import Connection, Response, WrongAnswer, drive, get_events, post
 from benchmarks.machine import cpu_of
-from benchmarks.subjects import Subject
+from benchmarks.subjects import Server, Subject
 from benchmarks.summary import Sample
 
 
@@ -32,19 +34,32 @@ class Workload:
     async def measure(self, subject: Subject, seconds: float) -> Sample:
         """Let a subject carry out runs for some seconds, after a warm-up."""
         if not subject.store:
-            return await self._drive([self._run_engine] * self.clients, seconds, os.getpid())
-        async with subject.serve() as server, server.connections(self.clients) as connections:
-            runs = [partial(self._run, connection) for connection in connections]
-            return await self._drive(runs, seconds, server.pid)
+            return await self._drive([self._run_engine] * self.clients, seconds, [os.getpid()])
+        async with subject.serve() as server:
+            return await self.measure_servers([server], seconds)
+
+    async def measure_servers(self, servers: Sequence[Server], seconds: float) -> Sample:
+        """Let servers carry out runs for some seconds, after a warm-up, each an equal part."""
+        async with AsyncExitStack() as stack:
+            connections = [
+                await stack.enter_async_context(server.connections(self.clients // len(servers)))
+                for server in servers
+            ]
+            runs = [partial(self._run, each) for each in chain(*zip(*connections, strict=True))]
+            pids = [server.pid for server in servers]
+            return await self._drive(runs, seconds, pids)
 
     async def _drive(
-        self, runs: Sequence[Callable[[], Awaitable[Response | None]]], seconds: float, pid: int
+        self,
+        runs: Sequence[Callable[[], Awaitable[Response | None]]],
+        seconds: float,
+        pids: Sequence[int],
     ) -> Sample:
-        await drive(runs[:1], seconds=0.3)  # a warm-up
-        begun, cpu, own_cpu = time.perf_counter(), cpu_of(pid), time.process_time()
+        await drive(runs[: len(pids)], seconds=0.3)  # a warm-up
+        begun, cpu, own_cpu = time.perf_counter(), sum(map(cpu_of, pids)), time.process_time()
         answers, latencies = await drive(runs, seconds=seconds)
         seconds = time.perf_counter() - begun
-        cpu, own_cpu = cpu_of(pid) - cpu, time.process_time() - own_cpu
+        cpu, own_cpu = sum(map(cpu_of, pids)) - cpu, time.process_time() - own_cpu
         for answer in filter(None, answers):  # now, lest the checks slow the clients down
             self.check(answer)
         cost = {"CPU ms/run": cpu / len(answers) * 1e3, "client CPU %": own_cpu / seconds * 100}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import replicas
 from benchmarks.__main__ import check_out, order_turns, read_rows
 from benchmarks.rows import ROWS, Hold
 from benchmarks.subjects import Subject
@@ -21,6 +22,13 @@ def test_rows_are_chosen_by_their_names() -> None:
 def test_an_unknown_row_is_refused() -> None:
     with pytest.raises(ValueError, match="no-row"):
         read_rows("one-step,no-row")
+
+
+def test_servers_of_one_schema_have_a_row_of_their_own() -> None:
+    subjects = [Subject("ours, postgres", "postgres"), *replicas.SUBJECTS]
+    having = {row.name: [each.name for each in subjects if row.has(each)] for row in ROWS}
+    assert having.pop("replicas") == [replicas.ALONE, replicas.SHARING, replicas.TWO]
+    assert set().union(*having.values()) == {"ours, postgres"}
 
 
 def test_the_first_of_a_round_is_the_last_of_the_next() -> None:
