@@ -20,22 +20,27 @@ UI_SOURCE := $(wildcard ui/*.json ui/*.ts ui/*.html) $(shell find ui/src -type f
 # The linters of the OpenAPI document are installed under the same condition.
 LINTERS := $(if $(UI),build/openapi-rules/.installed)
 
-SIDE_BY_SIDE := $(MAKE) --no-print-directory --jobs=3 \
+SIDE_BY_SIDE := $(MAKE) --no-print-directory --jobs=4 \
 	$(if $(filter output-sync,$(.FEATURES)),--output-sync)
 
 .DELETE_ON_ERROR:
-.PHONY: run test test-crashes test-outside test-others check check-routes check-more-routes check-units linters newest-engine-test oldest-test wheel-test crash-test outage-test replicas-test fault-test fuzz soak audit sbom image-test ui screenshots bench lint format lock clean
+.PHONY: run test test-crashes test-more-crashes test-outside test-others check check-routes check-more-routes check-units linters newest-engine-test oldest-test wheel-test crash-test outage-test replicas-test fault-test fuzz soak audit sbom image-test ui screenshots bench lint format lock clean
 
 run: $(VENV)/.runtime $(UI)
 	$(BIN)/workflow-server serve examples --host 127.0.0.1 --port 8000
 
-# Three parts that take about as long as one another, and wait more than they work.
+# Four parts that take about as long as one another, and wait more than they work.
 test: lint $(UI)
 	$(if $(UI),cd ui && npm test)
-	$(SIDE_BY_SIDE) test-crashes test-outside test-others
+	$(SIDE_BY_SIDE) test-crashes test-more-crashes test-outside test-others
+
+CRASHES := $(wildcard tests/durability/test_[a-p]*.py)
 
 test-crashes: $(VENV)/.development
-	$(BIN)/python -m pytest tests/durability
+	$(BIN)/python -m pytest $(CRASHES)
+
+test-more-crashes: $(VENV)/.development
+	$(BIN)/python -m pytest tests/durability $(addprefix --ignore=,$(CRASHES))
 
 # The service as it is met from outside: by programs, pages, clients, and whoever attacks it.
 OUTSIDE := $(addprefix tests/,app clients differential hostile packaging ui users)
