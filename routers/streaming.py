@@ -27,7 +27,6 @@ from workflow_server.routers.large_pages import LOOK, LargePages
 from workflow_server.schemas.records import EventRecord
 
 WRITE_BYTES = 64 * 1024
-LARGEST_PIECE = 2 * WRITE_BYTES  # of one event, which is not copied once more to be cut
 HEARTBEAT = ServerSentEvent(comment="heartbeat", sep="\n").encode()
 # In milliseconds; sent to readers whose server stops.
 RECONNECT = ServerSentEvent(retry=1000, sep="\n").encode()
@@ -80,7 +79,7 @@ class StreamFormat:
     include_emitted_at: bool
 
     def frames(self, page: Page) -> Iterable[bytes]:
-        """Return the frames of a page, in pieces of `WRITE_BYTES`, or up to `LARGEST_PIECE`.
+        """Return the frames of a page, in pieces of `WRITE_BYTES` or a little more.
 
         Those of a large page are made as they are taken, and not kept.
         """
@@ -107,7 +106,7 @@ class StreamFormat:
             if not self._shows(event):
                 continue
             envelope = event.envelope
-            if len(envelope) <= LARGEST_PIECE:
+            if len(envelope) <= WRITE_BYTES:
                 yield self._frame(event)
                 continue
             tail = find_tail(envelope)
@@ -319,7 +318,7 @@ def _gather(frames: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _cut(frames: bytes) -> Iterator[bytes]:
-    if len(frames) <= LARGEST_PIECE:
+    if len(frames) <= 2 * WRITE_BYTES:
         yield frames
         return
     for start in range(0, len(frames), WRITE_BYTES):

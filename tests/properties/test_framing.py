@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import httpx
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from workflows.events import Event
@@ -15,7 +14,7 @@ from workflows.events import Event
 from tests.properties.values import SETTINGS, json_like, text
 from workflow_server.app.engine.codec import encode_event
 from workflow_server.app.streams.tail import Page
-from workflow_server.routers.streaming import HEARTBEAT, LARGEST_PIECE, StreamFormat
+from workflow_server.routers.streaming import HEARTBEAT, StreamFormat
 from workflow_server.schemas.records import EventRecord
 from workflow_server.schemas.times import from_micros
 
@@ -168,28 +167,3 @@ def test_a_format_frames_a_page_as_it_frames_its_parts(
         parts += framed(stream_format, make_page(page, cursor))
         cursor += len(page)
     assert framed(stream_format, whole) == parts
-
-
-@pytest.mark.parametrize("size", [60_000, 70_000, 130_000, 140_000, 300_000])
-@pytest.mark.parametrize("shows_more", [True, False])
-def test_events_of_large_pages_are_framed_whole_and_in_bounded_pieces(
-    size: int, shows_more: bool
-) -> None:
-    page = make_page(
-        [(encode_event(Carrier(payload="x" * size)), False)]
-        * (2 + max(300_000 // max(size, 1_000), 1)),
-        1,
-    )
-    for sse in (True, False):
-        stream_format = StreamFormat(
-            sse=sse,
-            include_internal=False,
-            include_qualified_name=shows_more,
-            include_emitted_at=shows_more,
-        )
-        pieces = list(stream_format.frames(page))
-        read = b"".join(pieces)
-        lines = [line.removeprefix(b"data: ") for line in read.split(b"\n")]
-        found = [json.loads(line) for line in lines if line.startswith(b"{")]
-        assert found == [envelope for _, envelope in shown_by(stream_format, page)]
-        assert max(map(len, pieces)) <= LARGEST_PIECE + 200  # with its number and its last members
