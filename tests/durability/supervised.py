@@ -1,16 +1,19 @@
 """A server under a supervisor: a process that is started again as often as it ends."""
 
 import asyncio
+import os
 import signal
-from asyncio.subprocess import Process
+import sys
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.support.command import COMMAND, make_environment
+from tests.durability.crash.process import ROOT
+from tests.support.command import make_environment
 from tests.support.ports import find_port
 from tests.support.waiting import DEADLINE, until
 
@@ -29,27 +32,31 @@ class SupervisedServer:
         self.client: httpx.AsyncClient
         self._port = find_port()
         self._command = (
-            *(COMMAND, "serve", str(served), "--store", store, "--port", str(self._port)),
+            *(sys.executable, "-m", "tests.durability.forked"),
+            *("serve", str(served), "--store", store, "--port", str(self._port)),
             *options,
         )
         self._environment = make_environment(**environment)
-        self._process: Process | None = None
-        self._supervisor: asyncio.Task[None] | None = None
-        self._is_ending = False
+        self._process: int | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Keep a process running until the end of the block."""
-        supervisor = self._supervisor = asyncio.create_task(self._supervise(), name="supervisor")
+        with self.log.open("ab") as log:
+            forking = await asyncio.create_subprocess_exec(
+                *self._command, env=self._environment, cwd=ROOT, stdout=PIPE, stderr=log
+            )
+        counting = asyncio.create_task(self._count(forking), name="counting")
         url = f"http://127.0.0.1:{self._port}"
         try:
             async with httpx.AsyncClient(base_url=url, timeout=DEADLINE) as self.client:
                 await self.wait_healthy()
                 yield
         finally:
-            self._is_ending = True
-            await until(self._end)
-            await supervisor
+            forking.kill()  # before its server, of which it would make another
+            await forking.wait()
+            await counting
+            self.kill()
 
     async def wait_healthy(self) -> None:
         """Return when a process answers."""
@@ -90,19 +97,12 @@ class SupervisedServer:
 
     def kill(self) -> None:
         """Kill the process that runs, as nothing that it does can prevent."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(signal.SIGKILL)
+        if self._process is not None:
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self._process, signal.SIGKILL)
 
-    async def _supervise(self) -> None:
-        while not self._is_ending:
+    async def _count(self, forking: Process) -> None:
+        assert forking.stdout is not None
+        async for line in forking.stdout:
+            self._process = int(line)
             self.starts += 1
-            with self.log.open("ab") as log:
-                self._process = await asyncio.create_subprocess_exec(
-                    *self._command, env=self._environment, stdout=log, stderr=log
-                )
-            await self._process.wait()
-
-    def _end(self) -> bool:
-        """Kill the process that runs; return whether it was the last."""
-        self.kill()
-        return self._supervisor is not None and self._supervisor.done()
