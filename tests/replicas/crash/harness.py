@@ -249,7 +249,7 @@ class ReplicasHarness(Harness):
             spell = next((each for each in spells if each.has_cut_off(effect)), None)
             if spell is not None:
                 spells.remove(spell)
-                effect = effect._replace(at=spell.stopped)
+                effect = Effect(spell.stopped, effect.run, effect.work, effect.process)
             yield effect
 
     async def run(self, seconds: float) -> Verdict:
