@@ -21,6 +21,8 @@ from tests.ui.pages import Ui
 
 # Nobody is dead to the others because the machine is busy; who is to be dead is buried.
 STEADY = ("--replicas", "--heartbeat", "0.3", "--stale-after", "120")
+# And one that is killed is not missed, though its connection is lost.
+SLOW = ("--replicas", "--heartbeat", "60", "--stale-after", "600")
 RELEASE = version("workflow-server")
 SILENT = re.compile(r"^([3-9]|\d\d) s ago$|min ago")
 LONG = {"count": 2, "pause": 3_600}
@@ -43,10 +45,12 @@ def portal() -> Iterator[BlockingPortal]:
 
 
 @contextmanager
-def sharing(portal: BlockingPortal, folder: Path) -> Iterator[tuple[str, Pair]]:
+def sharing(
+    portal: BlockingPortal, folder: Path, options: tuple[str, ...] = STEADY
+) -> Iterator[tuple[str, Pair]]:
     """Yield the URL of a store and the two servers that share it."""
     with portal.wrap_async_context_manager(temporary_schema()) as store:
-        arguments = (FLOWS, "--store", store, *STEADY)
+        arguments = (FLOWS, "--store", store, *options)
         with serving(folder, *arguments) as first, serving(folder, *arguments) as second:
             yield store, (first, second)
 
@@ -175,7 +179,7 @@ def test_a_server_is_drained_by_a_click_and_then_stopped(
 def test_a_server_that_is_killed_grows_silent_cannot_be_drained_and_is_gone(
     page: Page, portal: BlockingPortal, tmp_path: Path
 ) -> None:
-    with sharing(portal, tmp_path) as (store, (first, second)):
+    with sharing(portal, tmp_path, SLOW) as (store, (first, second)):
         number, ui = number_of(second), Ui(page, first.url)
         ui.open("servers")
         expect(row(ui, number)).to_be_visible()
