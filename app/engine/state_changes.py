@@ -241,32 +241,57 @@ class Comparison:
 
 
 def are_small_changes(pairs: Sequence[tuple[Tree, Any]]) -> bool:
-    """Return whether little has changed from trees to the values that there are now.
+    """Return whether little is to be written of what has changed from trees to the values now.
 
     Few of the values are looked at: what is the same object is passed over, many in one go.
     """
-    added: list[Any] = []
-    left = LOOKS * AT_ONCE
-    while pairs:
-        deeper: list[tuple[Tree, Any]] = []
-        for old, new in pairs:
-            kind = type(new)
-            if kind is not type(old) or kind not in _CONTAINERS:
-                added.append(new)
-                continue
-            olds, news = (old, new) if kind is list else (list(old.values()), list(new.values()))
-            left -= len(news)
-            if left < 0:
+    look = _Look()
+    for old, new in pairs:
+        look.finds_difference(old, new)
+    return look.left >= 0 and not are_heavy(look.changed, size=LITTLE)
+
+
+class _Look:
+    """Gathers what `Comparison` is going to write, or to measure, in `changed`.
+
+    That is all of a list, or of a dict, where too much of it differs. Beyond what may be looked at
+    `left` is less than 0, and `changed` is not complete.
+    """
+
+    def __init__(self) -> None:
+        self.left = LOOKS * AT_ONCE
+        self.changed: list[Any] = []
+
+    def finds_difference(self, old: Tree, new: Any) -> bool:
+        """Return whether a tree and a value may differ."""
+        kind = type(new)
+        if kind is not type(old) or kind not in _CONTAINERS:
+            if type(old) is kind and kind in _SAME and old == new:
                 return False
-            others = list(compress(zip(olds, news, strict=False), map(is_not, olds, news)))
-            left -= AT_ONCE * len(others)
-            deeper += others
-            added += news[len(olds) :]
-        pairs = deeper
-    return left >= 0 and not are_heavy(added, size=LITTLE)
+            return self._take(old, new)
+        self.left -= max(len(old), len(new))
+        if self.left < 0:
+            return True
+        if kind is dict and list(islice(new, len(old))) != list(old):
+            return self._take(old, new)
+        olds, news = (old, new) if kind is list else (list(old.values()), list(new.values()))
+        pairs = list(compress(zip(olds, news, strict=False), map(is_not, olds, news)))
+        self.left -= AT_ONCE * len(pairs)
+        if self.left < 0:
+            return True
+        different = [pair for pair in pairs if self.finds_difference(*pair)]
+        grown = len(news) - len(olds)
+        if kind is list and different and (_are_most(different, old) or not 0 <= grown <= FEW):
+            return self._take(old, new)
+        self.changed += news[len(olds) :] + olds[len(news) :]
+        return bool(different or grown)
+
+    def _take(self, old: Tree, new: Any) -> bool:
+        self.changed += (old, new)
+        return True
 
 
-def _are_most(different: Sequence[int], items: Sequence[Tree]) -> bool:
+def _are_most(different: Sequence[Any], items: Sequence[Tree]) -> bool:
     return len(different) > FEW + len(items) // 2
 
 

@@ -103,8 +103,10 @@ class StateWriter:
             return False
         if self._stored_bytes + ROOM > 2 * self._live_bytes + SMALL:
             return False
-        present = set(fields.names)
-        looked_at = present if names is None else present.intersection(names)
+        present = list(fields.names)
+        if present[: len(shadow)] != list(shadow):
+            return False  # the whole is written where a field is gone, or is in another place
+        looked_at = present if names is None else set(present).intersection(names)
         return are_small_changes([(shadow.get(name), fields.get(name)) for name in looked_at])
 
     def _encode(self, changed: Comparison, settled: Settled) -> bytes | None:

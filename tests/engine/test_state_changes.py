@@ -315,6 +315,8 @@ def large() -> Store:
     store = Store(DictState())
     store.set("lines", [*LARGE])
     store.set("pages", [{"text": line} for line in LARGE])
+    store.set("numbers", {f"number {number}": number for number in range(10_000)})
+    store.set("rows", [*[0] * 40, *LARGE[:30]])
     return store
 
 
@@ -339,11 +341,46 @@ async def add_text(state: TrackedState) -> None:
     await state.set("lines", [*LARGE, "x" * 20_000])
 
 
+async def put_key(state: TrackedState) -> None:
+    (await state.get("numbers"))["new"] = 1
+
+
+async def move_key(state: TrackedState) -> None:
+    numbers = await state.get("numbers")
+    numbers["number 9998"] = numbers.pop("number 9998")
+
+
+async def move_field(state: TrackedState) -> None:
+    fields = dict((await state.get_state()).items())
+    await state.set_state(DictState(**dict(reversed(fields.items()))))
+
+
+async def clear(state: TrackedState) -> None:
+    (await state.get("numbers")).clear()
+
+
+async def change_most_items(state: TrackedState) -> None:
+    rows = await state.get("rows")
+    rows[:] = [*range(1, 60), *rows[59:]]
+
+
+async def change_and_shorten(state: TrackedState) -> None:
+    lines = await state.get("lines")
+    lines[0] = "new"
+    lines.pop()
+
+
 @pytest.mark.parametrize(
     ("work", "is_heavy"),
     [
         (append, False),
         (edit, False),
+        (put_key, False),
+        (move_key, True),
+        (move_field, True),
+        (clear, True),
+        (change_most_items, True),
+        (change_and_shorten, True),
         (fill, True),
         (replace, True),
         (add_text, True),
