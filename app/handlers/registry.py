@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, NoReturn, assert_never
 
 from pydantic_core import to_json
 
@@ -58,7 +58,7 @@ from workflow_server.schemas.records import EndedHandler, HandlerKey, Phase, Run
 from workflow_server.schemas.times import MICROSECOND, from_micros
 from workflow_server.stores.base import StoreError
 
-GIVEN_UP = "The server is about to stop, and another one goes on with the run; ask again."
+GIVEN_UP = "The server is about to stop, and no other one can have the run now; ask again."
 
 
 class HandlerRegistry(HandlerReading):
@@ -270,11 +270,15 @@ class HandlerRegistry(HandlerReading):
                     if record.phase is Phase.ENDED or (is_tried and record.phase is Phase.HELD):
                         return place
                     if self.is_draining and self._store.peers is not None:
-                        raise Draining(GIVEN_UP)
+                        await self._pass_on(key, record)
                     await self._restorer.restore(record.run_id)
                     is_tried = True
                 case unreachable:
                     assert_never(unreachable)
+
+    async def _pass_on(self, key: HandlerKey, record: RunRecord) -> NoReturn:
+        """Refuse to bring a run into memory while this server drains."""
+        raise Draining(GIVEN_UP)
 
     async def _find_taking(self, key: HandlerKey, run_id: str | None) -> LiveRun:
         """Return the handler's run, in memory, which takes events; see `send_event`."""

@@ -87,6 +87,15 @@ class Exchange:
                 return place.owner
         return None
 
+    async def find_heir(self, workflow_name: str) -> Owner | None:
+        """Return another server that takes runs of a workflow; None where there is none."""
+        for server in await self._reads.ask(self._reads.store.list_servers()):
+            number = server.incarnation
+            takes_runs = server.state == "serving" and workflow_name in server.workflows
+            if takes_runs and number is not None and number != self._store.incarnation:
+                return Owner(number, server.address)
+        return None
+
     def hold_position(self, owner: Owner, position: Position) -> RemotePosition | None:
         """Return a position that another server has leased to a reader here, if it has."""
         if position.lease is None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from functools import partial
-from typing import Any, Literal, NamedTuple, assert_never
+from typing import Any, Literal, NamedTuple, NoReturn, assert_never
 
 from workflow_server.app.errors import (
     HandlerNotFound,
@@ -79,6 +79,13 @@ class SharedRegistry(HandlerRegistry):
                     return place if owner is None else Elsewhere(owner, record)
                 case unreachable:
                     assert_never(unreachable)
+
+    async def _pass_on(self, key: HandlerKey, record: RunRecord) -> NoReturn:
+        """Have another server bring the run into memory, where one takes runs of its workflow."""
+        heir = await self.exchange.find_heir(record.workflow_name)
+        if heir is None:
+            await super()._pass_on(key, record)
+        raise elsewhere(key, heir)
 
     async def send_event(
         self,

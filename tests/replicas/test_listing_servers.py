@@ -1,6 +1,7 @@
 """`/servers`: who serves the runs of the store, and what each has to do."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import httpx
 import pytest
 
 from tests.replicas.serving import Member, members
-from tests.support.calls import start, start_asker, wait_begun
+from tests.replicas.test_servers import belongs_to_nobody
+from tests.support.calls import answer, phase_of, start, start_asker, wait_begun
 from tests.support.credentials import KeyBook, bearer
 from tests.support.problems import problem_of
 from tests.support.waiting import until
@@ -57,6 +59,31 @@ async def test_a_server_is_drained_by_way_of_another(pair: list[Member]) -> None
     assert problem_of(refused) == (503, "draining")
     assert (await first.client.get("/readyz")).status_code == 503
     assert (await second.client.post("/workflows/echo/run", json={})).status_code == 200
+
+
+async def test_a_drained_server_passes_on_what_is_asked_of_runs_that_nobody_has(
+    url: str, pair: list[Member]
+) -> None:
+    drained, other = pair
+    answered, cancelled, left = [await start_asker(drained.client) for _ in range(3)]
+    await drained.client.post(f"/servers/{drained.exchange.incarnation}/drain")
+    for handler_id in (answered, cancelled, left):
+        await until(partial(belongs_to_nobody, url, handler_id))
+
+    response = await answer(drained.client, answered, "yes")
+    assert response.status_code == 200, response.text
+    response = await drained.client.post(f"/handlers/{cancelled}/cancel")
+    assert response.status_code == 200, response.text
+    assert await phase_of(other.client, cancelled) == "ended"
+
+    await other.client.post(f"/servers/{other.exchange.incarnation}/drain")
+    await until(partial(all_drain, drained.client))
+    assert problem_of(await answer(drained.client, left, "yes")) == (503, "draining")
+
+
+async def all_drain(client: httpx.AsyncClient) -> bool:
+    """Return whether every server says that it drains."""
+    return {server["state"] for server in await list_servers(client)} == {"draining"}
 
 
 async def test_a_server_is_drained_by_itself(pair: list[Member]) -> None:
