@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -24,7 +25,7 @@ from workflow_server.app.commands.process import ServerProcess
 from workflow_server.app.commands.servers import make_server
 from workflow_server.app.commands.stores import describe_store
 from workflow_server.app.loader import LoadedSources, load_sources
-from workflow_server.app.settings import Settings
+from workflow_server.app.settings import ServiceSettings, Settings
 from workflow_server.app.telemetry.logs import configure_logs, get_logger
 from workflow_server.app.telemetry.traces import configure_traces
 
@@ -44,6 +45,11 @@ No credentials are configured, and {host} is not an address of this machine alon
 `workflow-server key create --name NAME --scope run --file keys.json`, and serve with
 `--api-keys keys.json`; or listen on 127.0.0.1 only.
 """
+
+UNREACHED = (
+    "other servers do not reach this one: give --host, or --advertise-address where another address"
+    " leads to it"
+)
 
 
 def serve_sources(sources: Sequence[str], settings: Settings, flags: Mapping[str, Any]) -> None:
@@ -121,6 +127,8 @@ async def _run_server(
         listen(listeners, settings.host)
         if server.access is None and not is_loopback(settings.host):
             click.secho(OPEN_WARNING.format(host=settings.host), err=True, fg="red", bold=True)
+        if is_out_of_reach(server.settings, settings.host, server.lifecycle.address):
+            logger.warning(UNREACHED, address=server.lifecycle.address, host=settings.host)
         _announce(server, loaded, settings, listeners[0].getsockname()[1])
         http = server.make_http_server(
             settings.host,
@@ -136,6 +144,13 @@ async def _run_server(
         await http.serve(list(listeners))
     finally:
         await server.stop()
+
+
+def is_out_of_reach(settings: ServiceSettings, host: str, address: str | None) -> bool:
+    """Return whether the others are told an address at which nobody listens."""
+    if not settings.replicas or settings.advertise_address is not None or address is None:
+        return False
+    return is_loopback(host) and not is_loopback(urlsplit(address).hostname or "")
 
 
 def _announce(
