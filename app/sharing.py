@@ -1,5 +1,7 @@
 """The settings of a server that shares its store with others."""
 
+from urllib.parse import urlsplit
+
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 
@@ -39,6 +41,13 @@ class Sharing(BaseModel):
         " least three heartbeats.",
     )
 
+    @field_validator("advertise_address")
+    @classmethod
+    def _check_advertise_address(cls, value: str | None) -> str | None:
+        if value is not None and not _is_origin(value):
+            raise ValueError("it is no URL such as http://10.0.0.7:8000 or http://[fd00::7]:8000")
+        return value
+
     @field_validator("stale_after")
     @classmethod
     def _check_stale_after(cls, value: float, info: ValidationInfo) -> float:
@@ -46,3 +55,17 @@ class Sharing(BaseModel):
         if value < 3 * heartbeat:
             raise ValueError(f"it is less than three heartbeats of {heartbeat:g} s")
         return value
+
+
+def _is_origin(url: str) -> bool:
+    """Return whether a URL names a server, and nothing below it."""
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not (parts.username or parts.path.strip("/") or parts.query or parts.fragment)
+        )
+    except ValueError:
+        return False

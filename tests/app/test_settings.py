@@ -100,6 +100,22 @@ def test_one_origin_in_a_variable_is_a_list_of_one(monkeypatch: pytest.MonkeyPat
     assert load_settings().cors_origins == ("https://a.example",)
 
 
+@pytest.mark.parametrize(
+    "url", ["http://10.0.0.7:8000", "https://flows.internal/", "http://[::1]:1"]
+)
+def test_the_others_are_told_a_url(url: str) -> None:
+    assert load_settings(advertise_address=url).advertise_address == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["10.0.0.7:8000", "flows.internal", "http://:8000", "http://fd00::7:8000", "http://a/flows"],
+)
+def test_an_address_that_the_others_cannot_use_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"\A--advertise-address cannot be .+: it is no URL"):
+        load_settings(advertise_address=text)
+
+
 def test_an_empty_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKFLOW_SERVER_PORT", "")
     assert load_settings().port == 8000
