@@ -18,7 +18,7 @@ from workflow_server.app.address import (
     listen,
     show_url,
 )
-from workflow_server.app.commands.collecting import end_start
+from workflow_server.app.commands.collecting import collect_seldom
 from workflow_server.app.commands.errors import UsageError
 from workflow_server.app.commands.loops import choose_loop
 from workflow_server.app.commands.process import ServerProcess
@@ -68,6 +68,7 @@ def serve_sources(sources: Sequence[str], settings: Settings, flags: Mapping[str
     # and a file that raises KeyboardInterrupt has failed.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave_at_once)
+    collect_seldom()  # from here on users' modules are imported, which may set it otherwise
     loaded = load_sources(sources)
     if loaded.server is not None:
         _refuse_unheeded(flags, str(loaded.server_origin))
@@ -140,7 +141,6 @@ async def _run_server(
             },
         )
         http.on_signal = on_signal
-        end_start()
         await http.serve(list(listeners))
     finally:
         await server.stop()
