@@ -109,7 +109,8 @@ class Membership:
                 began, pause = self._monotonic(), self._replicas.heartbeat
                 if not self._tell(lambda: setattr(self, "_turned", self._monotonic())):
                     return
-                if began - self._turned < LONGEST_BLOCK:
+                # That the loop turned is known since the last heartbeat, or the one before it.
+                if began - self._turned < LONGEST_BLOCK + 2 * self._replicas.heartbeat:
                     if await self._beat_once(pulse, began):
                         pause *= HURRY
                 else:

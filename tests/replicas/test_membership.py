@@ -179,3 +179,14 @@ async def test_a_hint_is_taken_at_once_and_removes_no_stale_server() -> None:
         pulse.is_one_cut = True
         await until(lambda: bool(pulse.hints))
         assert pulse.hints[0] == (False, True)
+
+
+async def test_a_server_beats_seldom_whose_event_loop_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As one whose heartbeats are a minute apart, and more.
+    monkeypatch.setattr("workflow_server.app.replicas.membership.LONGEST_BLOCK", 0.0)
+    pulse = ScriptedPulse()
+    async with beating(pulse, Told(), Replicas(heartbeat=0.2, stale_after=600.0)):
+        for _ in range(3):
+            await beats_on(pulse)
