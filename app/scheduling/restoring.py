@@ -5,7 +5,7 @@ A run that waits stays in the store until an event, a request to cancel or a tim
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -173,7 +173,8 @@ class Restorer:
     async def hold_stranded(self, run_ids: Sequence[str]) -> None:
         """Hold queued and working runs that nobody has, and that no server can have."""
         for run_id in run_ids:
-            await self._alone(run_id, self._hold_stranded)
+            with suppress(RunElsewhere):  # a server has come since that may have it
+                await self._alone(run_id, self._hold_stranded)
 
     async def give_up(self, run_ids: Sequence[str]) -> None:
         """End runs as failed that have ended the process too often."""

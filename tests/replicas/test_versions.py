@@ -247,6 +247,9 @@ async def test_a_run_waits_for_room_at_a_server_whose_code_fits_it(
             await wait_phase(old.client, "second", "working")
         run_id = (await new.client.get("/handlers/second")).json()["run_id"]
         await until(lambda: was_passed_on(url, run_id))
+        # As where the one that fits had not come yet when the stranded runs were listed.
+        await new.server.lifecycle.restorer.hold_stranded([run_id])
+        assert await was_passed_on(url, run_id)
         epoch = await column_of(url, run_id, "epoch")
         (tmp_path / "second").touch()
         (tmp_path / "first").touch()
