@@ -61,8 +61,9 @@ JOIN = (
     " VALUES ($1, $2, $3, $4, $5, $6) RETURNING id"
 )
 IS_FREE = "SELECT pg_try_advisory_xact_lock_shared($1, $2)"
-# The lock whose absence says that a connection was lost.
-HOLD_HINT = "SELECT pg_try_advisory_lock($1, $2::bigint::integer)"
+# The lock whose absence says that a connection was lost. It is shared with earlier connections, of
+# which the database may notice late that they have ended.
+HOLD_HINT = "SELECT pg_try_advisory_lock_shared($1, $2::bigint::integer)"
 
 
 async def join(
@@ -109,7 +110,7 @@ async def join(
 
 
 async def hold_hint(connection: Connection, schema: str, incarnation: int) -> None:
-    """Let a lock of this connection say that it is there; while an earlier one is, that says it."""
+    """Let a lock of this connection say that it is there."""
     await connection.execute(HOLD_HINT, hint_key(schema), incarnation)
 
 

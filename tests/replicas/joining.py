@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from tests.support.postgres import connect, schema_of
 from tests.support.waiting import until
 from workflow_server.stores.postgres import PostgresStore
+from workflow_server.stores.postgres_connections import SocketConnection
 from workflow_server.stores.replicas import Peers, Pulse, Replicas
 
 SETTINGS = Replicas(heartbeat=0.2, stale_after=1.0)
@@ -70,3 +71,10 @@ async def cut(store: PostgresStore) -> None:
         await database.execute("SELECT pg_terminate_backend($1)", pid)
         ended = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)"
         await until(lambda: database.fetchval(ended, pid))
+
+
+def part(store: PostgresStore) -> SocketConnection:
+    """Let a store connect anew to write, and return the connection that it had, still open."""
+    assert store._writer is not None
+    earlier, store._writer = store._writer, None
+    return earlier

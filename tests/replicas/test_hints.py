@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.replicas.joining import age, beating, cut, joined, peers_of
+from tests.replicas.joining import age, beating, cut, joined, part, peers_of
 from tests.replicas.servers import here, open_gate, process_of
 from tests.replicas.test_servers import begin
 from tests.stores.test_conformance import batch_of, make_run
@@ -13,6 +13,7 @@ from tests.support.postgres import connect, schema_of, terminate_clients
 from tests.support.waiting import until
 from workflow_server.stores.base import StoreUnavailable
 from workflow_server.stores.postgres_peers import TRUSTED_BEATS
+from workflow_server.stores.postgres_sessions import close_connection
 from workflow_server.stores.replicas import Pulse, Replicas
 
 # A server that has beaten 60 seconds ago is late, and not stale.
@@ -57,6 +58,16 @@ async def test_a_server_that_has_connected_again_gives_no_hint(url: str) -> None
         await cut(b)
         assert (await pulse.beat()).is_one_cut
         await b.commit(batch_of(make_run()))
+        assert not (await pulse.beat()).is_one_cut
+
+
+async def test_a_server_gives_no_hint_when_its_earlier_connection_ends_late(url: str) -> None:
+    # As that of a statement which took too long: the database notices when that is done.
+    async with joined(url, SLOW) as a, joined(url, SLOW) as b, beating(a) as pulse:
+        await trust(pulse)
+        earlier = part(b)
+        await b.commit(batch_of(make_run()))
+        await close_connection(earlier)
         assert not (await pulse.beat()).is_one_cut
 
 
