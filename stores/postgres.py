@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import asyncpg
@@ -91,6 +92,7 @@ class PostgresStore(SqlStore):
                 self._connections,
                 read=self._read,
                 write=self._write_rows,
+                write_once=partial(self._write_rows, is_repeatable=False),
                 transact=self._transact,
             )
 
@@ -228,12 +230,14 @@ class PostgresStore(SqlStore):
         statement = qualify(sql, self._schema)
         return await writer.fetchval(statement, self._incarnation, *arrays) or None
 
-    async def _write(self, work: Callable[[Connection], Awaitable[T | None]]) -> T:
+    async def _write(
+        self, work: Callable[[Connection], Awaitable[T | None]], *, is_repeatable: bool = True
+    ) -> T:
         """Return what work on the writing connection returns; None is for a dead incarnation."""
         if self._pool is None:
             raise StoreUnavailable("The store is not open.")
         async with self._writing:
-            result = await retrying(lambda: self._write_once(work))
+            result = await retrying(lambda: self._write_once(work), is_repeatable=is_repeatable)
         if result is None:
             raise self._fenced()
         return result
@@ -261,9 +265,11 @@ class PostgresStore(SqlStore):
         owners = [row[0] for row in dead]
         return await self._write_fenced(writer, CLAIM, run_ids, owners)
 
-    async def _write_rows(self, sql: str, *values: Any) -> Rows:
+    async def _write_rows(self, sql: str, *values: Any, is_repeatable: bool = True) -> Rows:
         """Return the rows of a statement that writes; `StoreFenced` where it wrote nothing."""
-        return await self._write(lambda writer: self._write_fenced(writer, sql, *values))
+        return await self._write(
+            lambda writer: self._write_fenced(writer, sql, *values), is_repeatable=is_repeatable
+        )
 
     async def _transact(self, work: Callable[[PooledConnection], Awaitable[Rows | None]]) -> Rows:
         """Return the rows of what writes beside the batches; `StoreFenced` where they are None."""

@@ -62,15 +62,19 @@ def unavailable(error: Exception) -> StoreUnavailable:
     return kind(f"Postgres: {one_line(error)}")
 
 
-async def retrying(work: Callable[[], Awaitable[T]]) -> T:
-    """Do work that may be repeated; at once again where a connection is lost, or it is aborted."""
+async def retrying(work: Callable[[], Awaitable[T]], *, is_repeatable: bool = True) -> T:
+    """Do work at once again where a connection is lost, or it is aborted.
+
+    What is not repeatable fails with its connection: it may have been done.
+    """
     loop = asyncio.get_running_loop()
     ends_at, pause = loop.time() + RETRY_TIME, 0.0
     while True:
         try:
             return await work()
-        except (ConnectionLost, TransactionAborted):
-            if loop.time() > ends_at:
+        except (ConnectionLost, TransactionAborted) as error:
+            is_over = loop.time() > ends_at
+            if is_over or not (is_repeatable or isinstance(error, TransactionAborted)):
                 raise
         await asyncio.sleep(pause)
         pause = min(2 * pause + 0.02, RETRY_PAUSE)

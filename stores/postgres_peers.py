@@ -90,6 +90,11 @@ LIST_MEMBERS = (
     " FROM incarnations LEFT JOIN procrastinate_workers"
     " ON procrastinate_workers.id = incarnations.worker_id ORDER BY incarnations.id"
 )
+# Which it has at work, or has claimed.
+LIST_OURS = (
+    f"SELECT run_id FROM runs WHERE {RUNNING} AND owner = $1"
+    " AND (attempted OR phase IN ('queued', 'working')) ORDER BY accepted, run_id"
+)
 COUNT_UNCLAIMED = (
     "WITH fence AS (SELECT $3::text AS code) SELECT count(*) FROM (SELECT FROM runs"
     f" WHERE {UNCLAIMED} AND workflow_name = ANY($1::text[]) AND {FITS}"
@@ -170,8 +175,9 @@ PRUNE = (
 class PostgresPeers(Peers):
     """The other servers of a schema.
 
-    `write` carries out a fenced statement and returns its rows without the fence's answer; `read`
-    returns rows, and `transact` those of what writes beside the batches, in a transaction.
+    `write` carries out a fenced statement and returns its rows without the fence's answer, and so
+    does `write_once`, which does not repeat what may have been done; `read` returns rows, and
+    `transact` those of what writes beside the batches, in a transaction.
     `incarnation` and `worker` are those of this server, and `host` is where the database sees it;
     all are set when it joins.
     """
@@ -183,6 +189,7 @@ class PostgresPeers(Peers):
         *,
         read: Write,
         write: Write,
+        write_once: Write,
         transact: Callable[[SlotWrite], Awaitable[Rows]],
     ) -> None:
         self.replicas = replicas
@@ -193,7 +200,8 @@ class PostgresPeers(Peers):
         self._schema = connections.url.schema
         self._read = read
         self._write = write
-        self._versions = PostgresVersions(read=read, write=write)
+        self._write_once = write_once
+        self._versions = PostgresVersions(read=read, write=write, write_once=write_once)
         self._slots = PostgresSlots(self._schema, transact=transact)
         self.workflows: Sequence[str] | None = None
 
@@ -252,7 +260,7 @@ class PostgresPeers(Peers):
             [suspect.resumes for suspect in suspects],
             [suspect.strikes for suspect in suspects],
         ]
-        return bool(ids(await self._write(WRITE_VERDICT, owner, *arrays, list(kept))))
+        return bool(ids(await self._write_once(WRITE_VERDICT, owner, *arrays, list(kept))))
 
     async def disown(self, owner: int, *, limit: int, with_present: bool) -> Sequence[str]:
         return ids(await self._write(DISOWN, owner, limit, with_present))
@@ -263,7 +271,7 @@ class PostgresPeers(Peers):
     async def claim_next(
         self, workflows: Collection[str], *, limit: int, spared: Collection[str] = ()
     ) -> Sequence[str]:
-        return ids(await self._write(CLAIM_NEXT, sorted(workflows), limit, list(spared)))
+        return ids(await self._write_once(CLAIM_NEXT, sorted(workflows), limit, list(spared)))
 
     async def count_unclaimed(
         self, workflows: Collection[str], *, limit: int, spared: Collection[str] = ()
@@ -271,6 +279,9 @@ class PostgresPeers(Peers):
         values = sorted(workflows), limit, self.versions.code, list(spared)
         rows = await self._read(COUNT_UNCLAIMED, *values)
         return int(rows[0][0])
+
+    async def list_ours(self) -> Sequence[str]:
+        return [run_id for (run_id,) in await self._read(LIST_OURS, self._incarnation)]
 
     async def find_runs(self, run_ids: Collection[str]) -> Sequence[Whereabouts]:
         return [_row_to_whereabouts(row) for row in await self._read(FIND_RUNS, list(run_ids))]

@@ -78,14 +78,16 @@ LIST_STRANDED = (
 class PostgresVersions(Versions):
     """Versions of code in a schema.
 
-    `write` and `read` are those of `PostgresPeers`; `incarnation` and `code` are this server's.
+    `write`, `write_once` and `read` are those of `PostgresPeers`; `incarnation` and `code` are this
+    server's.
     """
 
-    def __init__(self, *, read: Write, write: Write) -> None:
+    def __init__(self, *, read: Write, write: Write, write_once: Write) -> None:
         self.incarnation = 0
         self.code = ""
         self._read = read
         self._write = write
+        self._write_once = write_once
 
     async def find_other(self, run_id: str, *, is_served: bool) -> Owner | None:
         rows = await self._read(FIND_OTHER, run_id, self.incarnation, is_served, self.code)
@@ -105,7 +107,7 @@ class PostgresVersions(Versions):
         return [code for (code,) in await self._read(LIST_CODES, self.code)]
 
     async def claim_held(self, workflows: Collection[str], *, limit: int) -> Sequence[str]:
-        return ids(await self._write(CLAIM_HELD, sorted(workflows), limit))
+        return ids(await self._write_once(CLAIM_HELD, sorted(workflows), limit))
 
     async def list_stranded(self, *, limit: int) -> Sequence[str]:
         return ids(await self._read(LIST_STRANDED, limit))

@@ -286,6 +286,13 @@ class Peers(ABC):
         """Return how many runs `claim_next` could claim, counted up to `limit`."""
 
     @abstractmethod
+    async def list_ours(self) -> Sequence[str]:
+        """Return the runs that this incarnation has at work, queued or just claimed, oldest first.
+
+        A claim whose answer was lost is not repeated: what it claimed is found among them.
+        """
+
+    @abstractmethod
     async def find_runs(self, run_ids: Collection[str]) -> Sequence[Whereabouts]:
         """Return where runs are, in no order; unknown ones are left out."""
 

@@ -75,6 +75,7 @@ class Takeover:
         self._changed = asyncio.Event()
         self._former = 0
         self._claimed: list[str] = []
+        self._is_cut_off = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -84,7 +85,7 @@ class Takeover:
         self._fitting.start()
         self._former = former
         self._claimed.clear()
-        self._is_closed = False
+        self._is_cut_off = self._is_closed = False
 
     def look(self) -> None:
         """Look at once what there is to take over."""
@@ -101,6 +102,7 @@ class Takeover:
                 try:
                     await self._look()
                 except StoreFailed as error:
+                    self._is_cut_off = True
                     logger.warning("taking over runs was cut off", error=str(error))
                 await wait_for(self._changed, self._pause)
         finally:
@@ -111,6 +113,8 @@ class Takeover:
     async def _look(self) -> None:
         if self._is_closed or self._membership.is_in_doubt:
             return
+        if self._is_cut_off:
+            await self._find_claimed()
         await self._restore_claimed()
         if self._former:
             # What this server had did not end it, so nothing of that is a suspect.
@@ -137,9 +141,13 @@ class Takeover:
             first, later = Turn(()), list(verdict.turns)
         kept = [run_id for turn in later for run_id in turn.run_ids]
         self._turns.put_off(kept)  # before this server has them: a request would restore them
-        is_judge = await self._reads.ask(
-            self._peers.write_verdict(owner, verdict.suspects, kept=kept)
-        )
+        try:
+            is_judge = await self._reads.ask(
+                self._peers.write_verdict(owner, verdict.suspects, kept=kept)
+            )
+        except StoreFailed:
+            self._turns.begin(kept)  # it may be written: those that are ours come back at once
+            raise
         if not is_judge:
             self._turns.begin(kept)
             return
@@ -237,6 +245,14 @@ class Takeover:
             self._claimed += claimed
             await self._restore_claimed()
             await asyncio.sleep(SHARE_PAUSE)
+
+    async def _find_claimed(self) -> None:
+        """Take for claimed what this server has and nobody here knows of: an answer was lost."""
+        ours = await self._reads.ask(self._peers.list_ours())
+        known = {run.run_id for run in self._live.list_runs()}
+        lost = [run for run in ours if run not in known and not self._turns.is_waiting(run)]
+        self._claimed = list(dict.fromkeys((*self._claimed, *lost)))
+        self._is_cut_off = False
 
     async def _restore_claimed(self) -> None:
         """Bring what was claimed into memory; what the store's failure has cut off stays to be."""
