@@ -277,6 +277,8 @@ class PostgresStore(SqlStore):
             raise StoreUnavailable("The store is not open.")
         try:
             async with self._pool.acquire() as connection, connection.transaction():
+                if self.peers is not None:
+                    await bound_transactions(connection, self.peers.replicas, scope="LOCAL")
                 rows = await work(connection)
         except ERRORS as error:
             raise unavailable(error) from error

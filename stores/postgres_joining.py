@@ -17,8 +17,10 @@ from workflow_server.stores.replicas import Replicas
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
+    PooledConnection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 else:  # generic in their stubs only
     Connection = asyncpg.Connection
+    PooledConnection = asyncpg.pool.PoolConnectionProxy
 
 MISSING = (
     "--replicas takes a package that is not installed; install it with"
@@ -114,13 +116,16 @@ async def hold_hint(connection: Connection, schema: str, incarnation: int) -> No
     await connection.execute(HOLD_HINT, hint_key(schema), incarnation)
 
 
-async def bound_transactions(connection: Connection, replicas: Replicas) -> None:
+async def bound_transactions(
+    connection: Connection | PooledConnection, replicas: Replicas, *, scope: str = "SESSION"
+) -> None:
     """Let the database end a transaction of a server that is frozen in it.
 
-    A removal waits for it, and so would the runs of that server.
+    A removal waits for it, and so would the runs of that server. The `scope` LOCAL is that of the
+    transaction that is open.
     """
     longest = max(int(replicas.stale_after * 1000), 1)
-    await connection.execute(f"SET idle_in_transaction_session_timeout = {longest}")
+    await connection.execute(f"SET {scope} idle_in_transaction_session_timeout = {longest}")
 
 
 async def leave(connection: Connection, schema: str, worker: int, *, timeout: float) -> None:

@@ -8,7 +8,6 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -18,10 +17,11 @@ from workflow_server.stores.base import StoreFenced
 from workflow_server.stores.postgres_connections import Connections, SocketConnection
 from workflow_server.stores.postgres_errors import ABORTED, ERRORS, retrying, unavailable
 from workflow_server.stores.postgres_jobs import PostgresJobs
+from workflow_server.stores.postgres_rows import row_to_member, row_to_whereabouts
 from workflow_server.stores.postgres_schema import hint_key
 from workflow_server.stores.postgres_slots import PostgresSlots
 from workflow_server.stores.postgres_slots import Write as SlotWrite
-from workflow_server.stores.postgres_statements import FENCE, FENCED
+from workflow_server.stores.postgres_statements import FENCE, FENCED, GET_SECRET, MAKE_SECRET
 from workflow_server.stores.postgres_versions import (
     CLAIMED,
     FITS,
@@ -43,7 +43,7 @@ from workflow_server.stores.replicas import (
     RunCount,
     Whereabouts,
 )
-from workflow_server.stores.rows import SERVER_COLUMNS, row_to_server, row_to_suspect
+from workflow_server.stores.rows import SERVER_COLUMNS, row_to_suspect
 from workflow_server.stores.sql import Rows
 
 SECRET_BYTES = 32
@@ -98,7 +98,8 @@ LIST_OURS = (
 COUNT_UNCLAIMED = (
     "WITH fence AS (SELECT $3::text AS code) SELECT count(*) FROM (SELECT FROM runs"
     f" WHERE {UNCLAIMED} AND workflow_name = ANY($1::text[]) AND {FITS}"
-    " AND coalesce(runs.code, '') <> ALL($4::text[]) LIMIT $2) AS unclaimed"
+    " AND coalesce(runs.code, '') <> ALL($4::text[])"
+    " AND (is_granted OR workflow_name <> ALL($5::text[])) LIMIT $2) AS unclaimed"
 )
 
 
@@ -122,16 +123,10 @@ DISOWN = change_runs(
 CLAIM_NEXT = change_runs(
     f"SELECT run_id FROM runs WHERE {UNCLAIMED} AND workflow_name = ANY($2::text[]) AND {FITS}"
     " AND coalesce(code, '') <> ALL($4::text[])"
+    " AND (is_granted OR workflow_name <> ALL($5::text[]))"
     " ORDER BY accepted, run_id LIMIT $3 FOR UPDATE SKIP LOCKED",
     CLAIMED,
 )
-# The first server to ask makes it.
-MAKE_SECRET = (
-    f"WITH {FENCE}, written AS (INSERT INTO shared_secret (id, value) SELECT 1, $2 WHERE {FENCED}"
-    " ON CONFLICT (id) DO NOTHING RETURNING value)"
-    f" SELECT {FENCED}, written.value FROM (SELECT) AS once LEFT JOIN written ON true"
-)
-GET_SECRET = "SELECT value FROM shared_secret"
 # Hinted servers whose lock is free. Halves of a lock are shown without their signs.
 CUT = (
     "is_hinted AND id <> ALL(ARRAY(SELECT objid::bigint FROM pg_locks WHERE granted"
@@ -244,7 +239,7 @@ class PostgresPeers(Peers):
 
     async def list_members(self) -> Sequence[ServerRecord]:
         """Return the servers that are alive; see `Store.list_servers`."""
-        return [_row_to_member(row) for row in await self._read(LIST_MEMBERS)]
+        return [row_to_member(row) for row in await self._read(LIST_MEMBERS)]
 
     async def list_dead(self) -> Sequence[int]:
         return [owner for (owner,) in await self._read(LIST_DEAD)]
@@ -269,14 +264,25 @@ class PostgresPeers(Peers):
         await self._write(RELEASE, list(run_ids))
 
     async def claim_next(
-        self, workflows: Collection[str], *, limit: int, spared: Collection[str] = ()
+        self,
+        workflows: Collection[str],
+        *,
+        limit: int,
+        spared: Collection[str] = (),
+        full: Collection[str] = (),
     ) -> Sequence[str]:
-        return ids(await self._write_once(CLAIM_NEXT, sorted(workflows), limit, list(spared)))
+        values = sorted(workflows), limit, list(spared), list(full)
+        return ids(await self._write_once(CLAIM_NEXT, *values))
 
     async def count_unclaimed(
-        self, workflows: Collection[str], *, limit: int, spared: Collection[str] = ()
+        self,
+        workflows: Collection[str],
+        *,
+        limit: int,
+        spared: Collection[str] = (),
+        full: Collection[str] = (),
     ) -> int:
-        values = sorted(workflows), limit, self.versions.code, list(spared)
+        values = sorted(workflows), limit, self.versions.code, list(spared), list(full)
         rows = await self._read(COUNT_UNCLAIMED, *values)
         return int(rows[0][0])
 
@@ -284,7 +290,7 @@ class PostgresPeers(Peers):
         return [run_id for (run_id,) in await self._read(LIST_OURS, self._incarnation)]
 
     async def find_runs(self, run_ids: Collection[str]) -> Sequence[Whereabouts]:
-        return [_row_to_whereabouts(row) for row in await self._read(FIND_RUNS, list(run_ids))]
+        return [row_to_whereabouts(row) for row in await self._read(FIND_RUNS, list(run_ids))]
 
     async def count_runs(self) -> Sequence[RunCount]:
         rows = await self._read(COUNT_RUNS)
@@ -389,15 +395,3 @@ class PostgresPulse(Pulse):
                 raise unavailable(error) from error
 
         return await retrying(work_once)
-
-
-def _row_to_whereabouts(row: Sequence[Any]) -> Whereabouts:
-    run_id, has_ended, epoch, incarnation, address = row
-    owner = Owner(incarnation, address) if incarnation is not None else None
-    return Whereabouts(run_id, has_ended, epoch, owner)
-
-
-def _row_to_member(row: Sequence[Any]) -> ServerRecord:
-    *server, incarnation, age = row
-    described = row_to_server(server)
-    return replace(described, incarnation=incarnation, heartbeat_age=age)

@@ -296,3 +296,12 @@ def make_statement(*parts: str) -> str:
         written = "(SELECT count(*) FROM part0) / cardinality($2)"
         answer = f"CASE WHEN {FENCED} THEN 1 / ({written}) = 1 ELSE false END"
     return f"WITH {FENCE}{named} SELECT {answer}"
+
+
+# The first server to ask makes it.
+MAKE_SECRET = (
+    f"WITH {FENCE}, written AS (INSERT INTO shared_secret (id, value) SELECT 1, $2 WHERE {FENCED}"
+    " ON CONFLICT (id) DO NOTHING RETURNING value)"
+    f" SELECT {FENCED}, written.value FROM (SELECT) AS once LEFT JOIN written ON true"
+)
+GET_SECRET = "SELECT value FROM shared_secret"

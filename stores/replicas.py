@@ -269,19 +269,29 @@ class Peers(ABC):
 
     @abstractmethod
     async def claim_next(
-        self, workflows: Collection[str], *, limit: int, spared: Collection[str] = ()
+        self,
+        workflows: Collection[str],
+        *,
+        limit: int,
+        spared: Collection[str] = (),
+        full: Collection[str] = (),
     ) -> Sequence[str]:
         """Claim queued and working runs of these workflows that nobody has; return their ids.
 
         They come in the order of acceptance, at most `limit`; those that another server is just
         claiming are passed over, and so are those that this server's code is known not to fit, or
-        that code of a `spared` version had last. What is written of them is what `Store.claim`
-        writes.
+        that code of a `spared` version had last. Of `full` workflows only those are claimed that
+        have a slot, which nobody else gets. What is written of them is what `Store.claim` writes.
         """
 
     @abstractmethod
     async def count_unclaimed(
-        self, workflows: Collection[str], *, limit: int, spared: Collection[str] = ()
+        self,
+        workflows: Collection[str],
+        *,
+        limit: int,
+        spared: Collection[str] = (),
+        full: Collection[str] = (),
     ) -> int:
         """Return how many runs `claim_next` could claim, counted up to `limit`."""
 

@@ -41,13 +41,17 @@ class Fitting:
         self._look_again_at = 0.0
         self._stranded: dict[str, float] = {}
 
-    async def find_spared(self, workflows: Collection[str]) -> Sequence[str]:
+    async def find_spared(
+        self, workflows: Collection[str], *, full: Collection[str]
+    ) -> Sequence[str]:
         """Return the versions of code whose runs are left to servers that have it.
 
         There are none, once runs have been left for a heartbeat: those servers have no room.
         """
         codes = await self._reads.ask(self._peers.versions.list_codes())
-        is_left = codes and await self._count(workflows) > await self._count(workflows, codes)
+        is_left = codes and (
+            await self._count(workflows, (), full) > await self._count(workflows, codes, full)
+        )
         now = asyncio.get_running_loop().time()
         if not is_left:
             self._left_since = None
@@ -57,8 +61,10 @@ class Fitting:
             return ()
         return codes
 
-    async def _count(self, workflows: Collection[str], spared: Sequence[str] = ()) -> int:
-        count = self._peers.count_unclaimed(workflows, limit=COUNTED, spared=spared)
+    async def _count(
+        self, workflows: Collection[str], spared: Collection[str], full: Collection[str]
+    ) -> int:
+        count = self._peers.count_unclaimed(workflows, limit=COUNTED, spared=spared, full=full)
         return await self._reads.ask(count)
 
     async def claim_held(self, workflows: Collection[str], *, limit: int) -> Sequence[str]:

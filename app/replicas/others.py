@@ -46,6 +46,7 @@ class Others:
         settings: ServiceSettings,
         metrics: Metrics,
     ) -> None:
+        assert isinstance(queue, SharedQueue)  # as that of a server among others is
         self.peers = peers
         self._workflows = workflows
         self._advertised = settings.advertise_address
@@ -77,7 +78,6 @@ class Others:
             pause=peers.replicas.heartbeat,
             metrics=self.metrics,
         )
-        assert isinstance(queue, SharedQueue)  # as that of a server among others is
         slots = SlotKeeping(reads, peers, queue)
         live.watch_moving(slots.note)
         self.work = {"takeover": self.takeover.run, "slots": slots.run}  # for ever

@@ -7,7 +7,8 @@ the store is asked. What other servers free is noticed when it is asked again, a
 
 import asyncio
 import heapq
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 
 from workflow_server.app.engine.served import ServedWorkflow
 from workflow_server.app.errors import StoreFailed
@@ -36,6 +37,7 @@ class SharedQueue(RunQueue):
         """Begin with no slot taken, none asked for, and not open yet."""
         self.changed = asyncio.Event()
         self._asked: dict[str, list[Entry]] = {}
+        self._unasked: list[Slot] = []
         self._kept: list[Slot] = []
         super().start()
 
@@ -56,6 +58,7 @@ class SharedQueue(RunQueue):
         slot = Slot(self, workflow, accepted, run_id=run_id, earlier=earlier)
         entry = self._put_off(slot, has_begun=has_begun)
         heapq.heappush(self._asked.setdefault(workflow.name, []), entry)
+        self._unasked.append(slot)
         self.changed.set()
         return slot
 
@@ -87,6 +90,17 @@ class SharedQueue(RunQueue):
     def has_room(self, workflow: ServedWorkflow) -> bool:
         """Return whether one more run of a workflow may be at work, as far as is known here."""
         return self._count_room(workflow, None) > 0 and not self._asked.get(workflow.name)
+
+    def lacks_slots(self, workflow: ServedWorkflow) -> bool:
+        """Return whether there is room here for runs of a workflow that wait for its slots."""
+        return self._count_room(workflow, None) > 0 and bool(self._asked.get(workflow.name))
+
+    @property
+    def room(self) -> int:
+        """The number of runs that may be taken in; those that wait for the store take up none."""
+        entries = chain.from_iterable(self._asked.values())
+        asked = sum(not entry[-1].is_given_up for entry in entries)
+        return max(self._limits.max_runs - self._at_work - (self.pending - asked), 0)
 
     @property
     def is_asking(self) -> bool:
@@ -125,6 +139,22 @@ class SharedQueue(RunQueue):
             heapq.heapify(entries)
         self._grant_all()
 
+    def take_unasked(self, asked: Collection[Slot]) -> list[list[Slot]]:
+        """Return the slots that were not asked for yet and are not in `asked`, by workflow.
+
+        One of them may be had already, which another server was given; nobody else gets it.
+        """
+        by_workflow: dict[str, list[Slot]] = {}
+        for slot in self._unasked:
+            if not slot.is_given_up and slot not in asked:
+                by_workflow.setdefault(slot.workflow.name, []).append(slot)
+        self._unasked = []
+        return [*by_workflow.values()]
+
+    def put_back_unasked(self, slots: Iterable[Slot]) -> None:
+        """Let the store be asked again which of them are had already."""
+        self._unasked += slots
+
     def take_kept(self) -> list[Slot]:
         """Return the slots of waiting runs that the store is to count, and forget them."""
         kept, self._kept = self._kept, []
@@ -162,10 +192,23 @@ class SlotKeeping:
 
     async def _ask_all(self) -> None:
         await self._keep()
-        for slots in self._queue.list_asked():
+        asked = self._queue.list_asked()
+        await self._admit_granted(set(chain.from_iterable(asked)))
+        for slots in asked:
             workflow = slots[0].workflow
             given = await self._take(workflow, slots, limit=workflow.concurrent_runs or NO_LIMIT)
             self._queue.admit([slot for slot in slots if slot.run_id in given])
+
+    async def _admit_granted(self, asked: Collection[Slot]) -> None:
+        """Let runs begin that came with their slots, whoever is before them."""
+        unasked = self._queue.take_unasked(asked)
+        try:
+            for slots in unasked:
+                given = await self._take(slots[0].workflow, slots, limit=0)
+                self._queue.admit([slot for slot in slots if slot.run_id in given])
+        except StoreFailed:
+            self._queue.put_back_unasked(chain.from_iterable(unasked))
+            raise
 
     async def _keep(self) -> None:
         """Count waiting runs that came back, whatever room there is."""

@@ -16,10 +16,10 @@ from workflow_server.app.errors import StoreFailed
 from workflow_server.app.reads import Reads
 from workflow_server.app.replicas.fitting import COUNTED, Fitting
 from workflow_server.app.replicas.membership import Membership
+from workflow_server.app.replicas.slots import SharedQueue
 from workflow_server.app.runs.run import LiveRun
 from workflow_server.app.scheduling.evidence import Turn, Verdict, judge, probation_after
 from workflow_server.app.scheduling.live import LiveRuns
-from workflow_server.app.scheduling.queue import RunQueue
 from workflow_server.app.scheduling.restoring import CLAIMED_AT_ONCE, Restorer
 from workflow_server.app.scheduling.timers import Timers
 from workflow_server.app.scheduling.turns import Turns
@@ -48,7 +48,7 @@ class Takeover:
         membership: Membership,
         workflows: Mapping[str, ServedWorkflow],
         live: LiveRuns,
-        queue: RunQueue,
+        queue: SharedQueue,
         restorer: Restorer,
         turns: Turns,
         timers: Timers,
@@ -222,24 +222,34 @@ class Takeover:
         served = self._workflows.items()
         return [name for name, workflow in served if self._queue.has_room(workflow)]
 
+    def _list_full(self) -> list[str]:
+        """Return the workflows of which only what has a slot already may be at work here."""
+        served = self._workflows.items()
+        return [name for name, workflow in served if self._queue.lacks_slots(workflow)]
+
     async def _claim_shares(self) -> None:
-        """Claim shares of what nobody has, while there is room for them."""
+        """Claim shares of what nobody has, while there is room for them.
+
+        Of a workflow whose runs wait here for slots, that is only what has one: those that wait
+        would wait for it for ever.
+        """
         spared: Sequence[str] | None = None
         while not (self._is_closed or self._membership.is_in_doubt):
-            names = self._list_served()
+            full = self._list_full()
+            names = [*self._list_served(), *full]
             if not names:
                 return
             if spared is None:
-                spared = await self._fitting.find_spared(names)
+                spared = await self._fitting.find_spared(names, full=full)
             unclaimed = await self._reads.ask(
-                self._peers.count_unclaimed(names, limit=COUNTED, spared=spared)
+                self._peers.count_unclaimed(names, limit=COUNTED, spared=spared, full=full)
             )
             share = -(-unclaimed // max(len(self._membership.members), 1))
             limit = min(share, CLAIMED_AT_ONCE, self._queue.room)
             if limit <= 0:
                 return
             claimed = await self._reads.ask(
-                self._peers.claim_next(names, limit=limit, spared=spared)
+                self._peers.claim_next(names, limit=limit, spared=spared, full=full)
             )
             self._metrics.claims.inc(len(claimed))
             self._claimed += claimed

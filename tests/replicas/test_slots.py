@@ -5,6 +5,8 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.replicas.joining import bury, joined, peers_of
 from tests.replicas.serving import STEADY, Member, member
 from tests.replicas.test_servers import belongs_to_nobody
@@ -13,11 +15,21 @@ from tests.stores.test_conformance import batch_of, make_run
 from tests.support.backends import opened_store
 from tests.support.calls import send, start, wait_ended, wait_phase
 from tests.support.postgres import connect, schema_of
+from tests.support.records import NOON
 from tests.support.waiting import until
+from tests.support.workflows import Greeter
+from workflow_server.app.catalog import Catalog
+from workflow_server.app.reads import Reads
+from workflow_server.app.replicas.slots import SharedQueue, SlotKeeping
 from workflow_server.app.server import WorkflowServer
+from workflow_server.app.settings import Limits
+from workflow_server.app.telemetry.metrics import Metrics
 from workflow_server.schemas.records import Phase, Status
+from workflow_server.stores.base import StoreUnavailable
 from workflow_server.stores.postgres import PostgresStore
+from workflow_server.stores.postgres_connections import PooledConnection
 from workflow_server.stores.postgres_slots import slot_lock
+from workflow_server.stores.sql import Rows
 
 SERVERS, RUNS, LIMIT, ROUNDS = 4, 6, 3, 10
 
@@ -229,3 +241,71 @@ async def test_waiting_runs_of_a_single_server_have_slots_when_it_becomes_many(u
     async with joined(url, STEADY) as a:
         await write_runs(a, "y")
         assert await peers_of(a).slots.take("w", ["y"], limit=1) == []
+
+
+async def test_a_run_that_has_a_slot_and_no_server_goes_on_where_others_wait_for_slots(
+    url: str, tmp_path: Path
+) -> None:
+    def add(server: WorkflowServer, name: str) -> None:
+        server.add_workflow("gated", Gated(name, tmp_path, at_once=1))
+
+    async with AsyncExitStack() as stack:
+        # Those that wait are as many as may be at work.
+        b = await stack.enter_async_context(
+            member(url, add=lambda server: add(server, "b"), max_runs=1)
+        )
+        async with member(url, add=lambda server: add(server, "a"), shutdown_timeout=0.1) as a:
+            first = await start(a.client, "gated", "first", gate="first")
+            await wait_phase(b.client, first, "working")
+            second = await start(b.client, "gated", "second", gate="second")
+            await wait_phase(b.client, second, "queued")
+        (tmp_path / "first").touch()
+        (tmp_path / "second").touch()
+        assert (await wait_ended(b.client, first))["result"]["value"] == {"result": "b"}
+        await wait_ended(b.client, second)
+
+
+async def test_a_run_that_comes_with_its_slot_begins_before_those_that_wait_for_it(
+    url: str,
+) -> None:
+    catalog = Catalog()
+    catalog.add("w", Greeter(num_concurrent_runs=1))
+    workflow = catalog.find("w")
+    async with joined(url, STEADY) as store:
+        await write_runs(store, "early", "late")
+        assert await peers_of(store).slots.take("w", ["late"], limit=1) == ["late"]
+        queue = SharedQueue(Limits(max_runs_per_workflow=1), clock=lambda: NOON)
+        queue.open()
+        early = queue.take(workflow, 1, run_id="early")
+        late = queue.take(workflow, 2, run_id="late", earlier=True)
+        keeping = SlotKeeping(Reads(store, Metrics()), peers_of(store), queue)
+        task = asyncio.create_task(keeping.run())
+        try:
+            await until(lambda: not late.is_pending)
+            assert early.is_pending
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_server_that_is_frozen_while_it_counts_keeps_nobody_waiting(url: str) -> None:
+    async with joined(url) as a, joined(url) as b:
+        await write_runs(b, "y")
+        lock = slot_lock(schema_of(url), "w")
+        counts, thawed = asyncio.Event(), asyncio.Event()
+
+        async def freeze(connection: PooledConnection) -> Rows | None:
+            await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", *lock)
+            counts.set()
+            await thawed.wait()
+            await connection.execute("SELECT 1")
+            return []
+
+        frozen = asyncio.create_task(a._transact(freeze))
+        await counts.wait()
+        try:
+            assert await peers_of(b).slots.take("w", ["y"], limit=1) == ["y"]
+        finally:
+            thawed.set()
+        with pytest.raises(StoreUnavailable):
+            await frozen
