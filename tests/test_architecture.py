@@ -27,6 +27,7 @@ TOUCHED_BY_TESTS = {
     "loop._scheduled": "asyncio does not say which timers an event loop has",
     "Handle._run": "asyncio does not say how long a turn of an event loop takes",
     "server._serve": "uvicorn's `serve` would take the signals of pytest",
+    "store._transact": "nothing else stands still inside a transaction of Postgres",
     "store._pool": "nothing else keeps all connections that read Postgres from a read",
     "connection._con": "only the connection beneath one of a pool tells of its statements",
     "store._reader": "SQLite tells the connection which statements it carries out",

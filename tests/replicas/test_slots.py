@@ -289,7 +289,7 @@ async def test_a_run_that_comes_with_its_slot_begins_before_those_that_wait_for_
 
 
 async def test_a_server_that_is_frozen_while_it_counts_keeps_nobody_waiting(url: str) -> None:
-    async with joined(url) as a, joined(url) as b:
+    async with joined(url) as store, joined(url) as b:
         await write_runs(b, "y")
         lock = slot_lock(schema_of(url), "w")
         counts, thawed = asyncio.Event(), asyncio.Event()
@@ -301,7 +301,7 @@ async def test_a_server_that_is_frozen_while_it_counts_keeps_nobody_waiting(url:
             await connection.execute("SELECT 1")
             return []
 
-        frozen = asyncio.create_task(a._transact(freeze))
+        frozen = asyncio.create_task(store._transact(freeze))
         await counts.wait()
         try:
             assert await peers_of(b).slots.take("w", ["y"], limit=1) == ["y"]
