@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+RUN_FORMAT = 1  # in which runs are stored; what earlier releases cannot read has a higher one
+
 # A line beside a tick in a history begins with a mark, as no tick does. That of a whole state which
 # is too large to be kept, or cannot be stored, has nothing behind it.
 WHOLE, CHANGED, SNAPSHOT = b"=", b"+", b"*"  # a state, what has changed in it, the engine's state

@@ -21,7 +21,6 @@ from workflow_server.schemas.journals import TickRecord as TickRecord
 from workflow_server.schemas.waits import Awaited as Awaited
 from workflow_server.schemas.waits import Idle as Idle
 
-RUN_FORMAT = 1  # in which runs are stored; what earlier releases cannot read has a higher one
 FIXED_SIZE = 100  # about what each question and each wait takes beside its text, in bytes
 
 
@@ -166,12 +165,9 @@ class RunRecord:
     first of the events that steps of the run wait for, and is None where a release before this
     field has written the run.
 
-    `begun` is whether the run ever went to work: one that was queued, and was only being read back
-    when its process ended, begins anew then.
-
     `epoch` counts how often the run changed hands, and only a claim changes it. `attempted` is true
     while an attempt to restore the run is committed, and nothing of it was written since. `strikes`
-    counts the crashes in which the run alone was at work.
+    counts the crashes in which the run alone was at work. `begun` is whether it was ever at work.
     """
 
     run_id: str

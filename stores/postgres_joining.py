@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from workflow_server.schemas.records import RUN_FORMAT
+from workflow_server.schemas.journals import RUN_FORMAT
 from workflow_server.stores.base import StoreError, StoreUnavailable
 from workflow_server.stores.postgres_schema import OWNER_SPACE, hint_key, lock_key, lock_schema
 from workflow_server.stores.postgres_sessions import ALONE, IN_USE

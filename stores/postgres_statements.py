@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from itertools import count
 from typing import Any, NamedTuple
 
-from workflow_server.schemas.records import RUN_FORMAT
+from workflow_server.schemas.journals import RUN_FORMAT
 from workflow_server.stores.batches import (
     TABLES_OF_CURRENT,
     TABLES_OF_UNFINISHED,

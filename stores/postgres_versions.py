@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
-from workflow_server.schemas.records import RUN_FORMAT
+from workflow_server.schemas.journals import RUN_FORMAT
 from workflow_server.stores.postgres_statements import CODE, FENCE, FENCED, LAST_HAD
 from workflow_server.stores.queries import RUNNING
 from workflow_server.stores.replicas import Owner, Versions

@@ -20,7 +20,8 @@ from tests.support.waiting import until
 from workflow_server.app.catalog import Catalog
 from workflow_server.app.replicas.code_version import find_code_version
 from workflow_server.app.server import WorkflowServer
-from workflow_server.schemas.records import RUN_FORMAT, Batch, Phase, ServerRecord
+from workflow_server.schemas.journals import RUN_FORMAT
+from workflow_server.schemas.records import Batch, Phase, ServerRecord
 from workflow_server.stores import migrations
 from workflow_server.stores.migrations import load_migrations
 from workflow_server.stores.postgres import PostgresStore

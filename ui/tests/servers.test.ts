@@ -5,7 +5,7 @@ import { formatAge, isShared, remember, runsOf, stateOf } from "../src/model/ser
 function server(fields: Partial<Server>): Server {
   return {
     id: 7,
-    address: "http://10.0.0.7:8000",
+    address: "http://127.0.0.1:8000",
     version: "0.9.0",
     state: "serving",
     heartbeat_age: 0.4,
